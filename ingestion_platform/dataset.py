@@ -1,0 +1,386 @@
+"""
+What a dataset is: a raw table, where its objects land, its days, its senders, its contract.
+
+Belongs here: the declaration and what can be told wrong with it alone. Doesn't: reading (`formats/`), loading (`warehouse/`), the datasets
+themselves (`datasets/`).
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
+from datetime import date
+from functools import cached_property
+from types import ModuleType
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from ingestion_platform.errors import DeclarationError
+from ingestion_platform.key_template import KeyTemplate
+from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, Check, Column
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Csv:
+    """
+    Delimited text, one header line.
+
+    The dialect is declared, and files are held to it: a record that departs from it goes to quarantine as it stands.
+
+    Args:
+        delimiter: one character.
+        quote: one character, doubled inside a quoted cell.
+        encoding: as Python names it; a byte-order mark is always allowed.
+        final_newline: every file ends with a line end, so one that doesn't was cut and is rejected. Say False only of senders
+            who never write it: then a cut inside the last cell can't be told from the truth.
+        max_bytes: an object larger than this, once decompressed, is rejected.
+    """
+
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    final_newline: bool = True
+    max_bytes: int = 4 * 1024**3
+
+    def __post_init__(self) -> None:
+        if len(self.delimiter) != 1 or len(self.quote) != 1 or self.delimiter == self.quote:
+            raise DeclarationError("Csv: delimiter and quote are one character each, and differ")
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class JsonLines:
+    """
+    One JSON object a line (RFC 8259, strictly). A column's source is a dotted path: `payment.method`.
+
+    Numbers enter raw as they were written, digit for digit; objects and arrays as JSON text.
+
+    Args:
+        max_bytes: an object larger than this, once decompressed, is rejected.
+    """
+
+    max_bytes: int = 4 * 1024**3
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Xml:
+    """
+    XML whose records are elements under a path. DTDs and entities are refused.
+
+    A column's source is read from the record's element: `quantity` (child's text), `@id` (own attribute), `price/@currency`
+    (a child's attribute), `../delivered_at` or `../@number` (the parent's), `../../@version` (further up). Names are matched without their namespace.
+
+    Args:
+        record: path of the record elements from the root, root included: `manifest/line`.
+        max_bytes: an object larger than this, once decompressed, is rejected.
+    """
+
+    record: str
+    max_bytes: int = 1024**3
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Parquet:
+    """
+    Parquet. Values enter raw as text in their canonical form; nested ones as JSON text.
+
+    Args:
+        max_bytes: an object larger than this is rejected.
+    """
+
+    max_bytes: int = 4 * 1024**3
+
+
+Format = Csv | JsonLines | Xml | Parquet
+
+
+@dataclass(frozen=True, config=STRICT)
+class LandedFiles:
+    """
+    Objects that producers put into the landing zone themselves.
+
+    Args:
+        templates: one key template or several: `sales/%Y/%m/%d/{store_id}.csv`. `%Y %m %d` give the day, `{name}` captures one path
+            segment or a part of it. A name ending in `.gz` is decompressed.
+        format: how the bytes are read.
+    """
+
+    templates: str | tuple[str, ...]
+    format: Format = Csv()
+
+    @cached_property
+    def keys(self) -> tuple[KeyTemplate, ...]:
+        """The templates, compiled."""
+        texts = (self.templates,) if isinstance(self.templates, str) else self.templates
+        return tuple(KeyTemplate(text) for text in texts)
+
+    @property
+    def captures(self) -> frozenset[str]:
+        """Captures that every template gives."""
+        return frozenset.intersection(*(frozenset(key.captures) for key in self.keys))
+
+    def match(self, key: str) -> tuple[date, dict[str, str]] | None:
+        """The day and the captures of an object's key, or None when it isn't this dataset's."""
+        for template in self.keys:
+            found = template.match(key)
+            if found is not None:
+                return found
+        return None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Daily:
+    """
+    The days a dataset has.
+
+    Args:
+        from_: the first business day, `2024-10-01`.
+        allowed_lateness_days: how many days after its event day a row may still land.
+    """
+
+    from_: date
+    allowed_lateness_days: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.allowed_lateness_days <= 366:
+            raise DeclarationError(
+                f"Daily: allowed_lateness_days is 0 to 366, not {self.allowed_lateness_days}"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class Senders:
+    """
+    Who is expected to send every day.
+
+    Args:
+        dataset: a snapshots dataset that lists them.
+        column: its column with the sender's id.
+        capture: the capture in this dataset's keys that names the sender. Default: the column's name.
+        active_from: its DATE column from when on a sender is expected.
+    """
+
+    dataset: str
+    column: str
+    capture: str | None = None
+    active_from: str | None = None
+
+    @property
+    def key_capture(self) -> str:
+        """The capture in the keys that names the sender."""
+        return self.capture or self.column
+
+
+def senders_from(
+    dataset: str, column: str, *, capture: str | None = None, active_from: str | None = None
+) -> Senders:
+    """Expect one object a day from each sender that *dataset* lists in *column*."""
+    return Senders(dataset, column, capture, active_from)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"), kw_only=True)
+class Dataset:
+    """
+    One ingested table, declared once: reading, typing, checks, masking, docs and the Dagster assets follow from it.
+
+    Args:
+        name: the table's name in `raw` and `processed`.
+        description: what one row is.
+        source: how its objects get into the landing zone, and how they are read.
+        columns: every column of the processed table; what a file has beyond them is kept in `_extra`.
+        kind: `events` (things that happened: processed by the day of their event time, one row per key) or `snapshots` (the whole state
+            as a sender saw it on a day; a later object of the same sender and day replaces it).
+        primary_key: column names; empty when every row sent is a row of its own.
+        event_time: the TIMESTAMP column that says when a row happened; needed for events.
+        daily: its first day, and the allowed lateness.
+        senders: who is expected every day.
+        owners: `team:name` or an e-mail address.
+        time_zone: of timestamps written without an offset. Default: the business time zone.
+        on_unknown_column: `keep` in `_extra`, `ignore`, or `fail` (reject the object).
+        duplicate_keys: rows that lose against another with their key are counted as superseded, or go to quarantine.
+        max_quarantined_pct: above this share of a day's rows the check `quarantine_share` fails.
+        volume_tolerance_pct: how far a day's rows may be from the median of the trailing days before `volume` warns.
+        checks: what every processed row should satisfy beside the columns' rules.
+        schedule: cron, in business time, of one more materialization of yesterday; None: only as files arrive and at the close of the day.
+        tags: shown in Dagster.
+    """
+
+    name: str
+    description: str
+    source: LandedFiles
+    columns: tuple[Column, ...]
+    kind: Literal["events", "snapshots"] = "events"
+    primary_key: tuple[str, ...] = ()
+    event_time: str | None = None
+    daily: Daily
+    senders: Senders | None = None
+    owners: tuple[str, ...] = ()
+    time_zone: str | None = None
+    on_unknown_column: Literal["keep", "fail", "ignore"] = "keep"
+    duplicate_keys: Literal["supersede", "quarantine"] = "supersede"
+    max_quarantined_pct: float = 5.0
+    volume_tolerance_pct: float = 50.0
+    checks: tuple[Check, ...] = ()
+    schedule: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._require(
+            IDENTIFIER.fullmatch(self.name) is not None,
+            "a name is snake_case and starts with a letter",
+            "rename it",
+        )
+        self._require(bool(self.description.strip()), "it has no description", "say what one row is")
+        names = [column.name for column in self.columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        self._require(not twice, f"columns declared twice: {twice}", "each column once")
+        self._require(bool(names), "it has no columns", "declare at least one")
+        for key in self.primary_key:
+            self._column(key, "primary_key")
+        if self.kind == "events" or self.event_time is not None:
+            if self.event_time is None:
+                raise self._error("events need event_time", "name the TIMESTAMP column that says when a row happened")
+            column = self._column(self.event_time, "event_time")
+            self._require(
+                column.type == TIMESTAMP,
+                f"event_time {self.event_time!r} is {column.type}, not TIMESTAMP",
+                "declare it as TIMESTAMP",
+            )
+        for column in self.columns:
+            if column.capture is not None and column.capture not in self.source.captures:
+                raise self._error(
+                    f"column {column.name!r} takes capture {column.capture!r}, which its keys {self.source.templates!r} don't have",
+                    f"captures: {sorted(self.source.captures)}",
+                )
+        if self.senders is not None and self.senders.key_capture not in self.source.captures:
+            raise self._error(
+                f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
+                f"captures: {sorted(self.source.captures)}",
+            )
+        self._require(
+            self.kind == "events" or self.daily.allowed_lateness_days == 0,
+            "snapshots have no lateness: they belong to the day of their key",
+            "leave allowed_lateness_days out",
+        )
+        if self.time_zone is not None:
+            try:
+                ZoneInfo(self.time_zone)
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    def _error(self, what: str, hint: str) -> DeclarationError:
+        return DeclarationError(f"dataset {self.name!r}: {what}", hint)
+
+    def _require(self, holds: bool, what: str, hint: str) -> None:
+        if not holds:
+            raise self._error(what, hint)
+
+    def _column(self, name: str, role: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        names = [column.name for column in self.columns]
+        near = difflib.get_close_matches(name, names, 1)
+        raise self._error(
+            f"{role} {name!r} is not among its columns {names}",
+            f"did you mean {near[0]!r}?" if near else "fix the name, or declare the column",
+        )
+
+    def column(self, name: str) -> Column:
+        """
+        The column called *name*.
+
+        Raises:
+            DeclarationError: there is none.
+        """
+        return self._column(name, "column")
+
+    @property
+    def raw(self) -> str:
+        """The raw table: `raw.<name>`."""
+        return f"raw.{self.name}"
+
+    @property
+    def processed(self) -> str:
+        """The processed table: `processed.<name>`."""
+        return f"processed.{self.name}"
+
+    @property
+    def references(self) -> tuple[tuple[Column, str, str], ...]:
+        """`(column, dataset, column there)` for each column that must be found elsewhere."""
+        return tuple(
+            (column, *column.references.split(".", 1)) for column in self.columns if column.references is not None
+        )
+
+
+class Datasets(Mapping[str, Dataset]):
+    """All datasets by name, held against each other: what one names in another must be there."""
+
+    def __init__(self, datasets: Iterable[Dataset]) -> None:
+        self._by_name: dict[str, Dataset] = {}
+        for dataset in datasets:
+            if dataset.name in self._by_name:
+                raise DeclarationError(f"dataset {dataset.name!r} is declared twice", "rename one of them")
+            self._by_name[dataset.name] = dataset
+        for dataset in self._by_name.values():
+            for column, other, name in dataset.references:
+                self._named(dataset, f"column {column.name!r} references", other, name)
+            if dataset.senders is not None:
+                self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.column)
+                if dataset.senders.active_from is not None:
+                    self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.active_from)
+
+    def _named(self, dataset: Dataset, role: str, other: str, column: str) -> None:
+        if other not in self._by_name:
+            near = difflib.get_close_matches(other, self._by_name, 1)
+            raise DeclarationError(
+                f"dataset {dataset.name!r}: {role} {other}.{column}, but no dataset is called {other!r}",
+                f"did you mean {near[0]!r}?" if near else f"datasets: {sorted(self._by_name)}",
+            )
+        found = self._by_name[other]
+        found.column(column)
+        if found.kind != "snapshots":
+            raise DeclarationError(
+                f"dataset {dataset.name!r}: {role} {other}.{column}, but {other!r} holds {found.kind}",
+                "only snapshots have a state as of a day",
+            )
+        if found.name == dataset.name or found.references:
+            raise DeclarationError(
+                f"dataset {dataset.name!r}: {role} {other}.{column}, but {other!r} references others itself",
+                "reference a dataset that stands alone",
+            )
+
+    def __getitem__(self, name: str) -> Dataset:
+        return self._by_name[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+def find_datasets(package: ModuleType) -> Datasets:
+    """
+    Import every module of *package* and gather the datasets declared there at top level.
+
+    Raises:
+        DeclarationError: a declaration is wrong; the message names the file.
+    """
+    found: list[Dataset] = []
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        try:
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
+        except DeclarationError as error:
+            place = f"{package.__name__.replace('.', '/')}/{info.name}.py"
+            raise DeclarationError(f"{place}: {error.what}", error.hint) from error
+        found.extend(_declared_in(module))
+    return Datasets(found)
+
+
+def _declared_in(module: ModuleType) -> Sequence[Dataset]:
+    return [value for _, value in inspect.getmembers(module, lambda value: isinstance(value, Dataset))]

@@ -1,0 +1,91 @@
+"""
+Every error of the platform, one tree. An error says what is wrong, carries a hint, and its class says whether trying again can help.
+
+    IngestionError
+    ├── DeclarationError      a dataset or SQL file contradicts itself
+    ├── SettingsError         a variable of the environment is missing or wrong
+    ├── ObjectRejected        one landed object can't be read as declared
+    ├── LandingError          the landing zone refused or lost something
+    │   ├── ObjectMissing     no object under that key
+    │   ├── ObjectChanged     it changed while being read          (retry)
+    │   └── LandingUnavailable  no answer after every attempt      (retry)
+    └── WarehouseError        the warehouse can't do what was asked
+        ├── WarehouseBusy     somebody else held it too long       (retry)
+        ├── WarehouseDamaged  a file is cut, flipped or gone
+        └── NotMaterialized   the table or day asked for isn't there yet
+
+Only orchestration turns one of these into a Dagster failure.
+"""
+
+from typing import ClassVar
+
+
+class IngestionError(Exception):
+    """
+    Something the platform can name.
+
+    Args:
+        what: the rule that was broken, then what was found.
+        hint: what the reader can do about it.
+    """
+
+    can_retry: ClassVar[bool] = False
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        self.what = what
+        self.hint = hint
+        super().__init__(f"{what} (hint: {hint})" if hint else what)
+
+    def __reduce__(self) -> tuple[type["IngestionError"], tuple[str, str]]:
+        """Pickle by the two arguments, so that worker processes hand errors over whole."""
+        return type(self), (self.what, self.hint)
+
+
+class DeclarationError(IngestionError):
+    """A dataset or SQL file contradicts itself, or names something that isn't there."""
+
+
+class SettingsError(IngestionError):
+    """A variable of the environment is missing or can't be read."""
+
+
+class ObjectRejected(IngestionError):
+    """One landed object can't be read as declared; the others are untouched by that."""
+
+
+class LandingError(IngestionError):
+    """The landing zone refused or lost something."""
+
+
+class ObjectMissing(LandingError):
+    """No object is under that key."""
+
+
+class ObjectChanged(LandingError):
+    """The object changed while it was being read: most likely it is still being written."""
+
+    can_retry = True
+
+
+class LandingUnavailable(LandingError):
+    """The landing zone gave no usable answer after every attempt."""
+
+    can_retry = True
+
+
+class WarehouseError(IngestionError):
+    """The warehouse can't do what was asked."""
+
+
+class WarehouseBusy(WarehouseError):
+    """Somebody else held the ledger for longer than we were willing to wait."""
+
+    can_retry = True
+
+
+class WarehouseDamaged(WarehouseError):
+    """A file of the warehouse is cut, changed or gone. Everything can be rebuilt from the landing zone."""
+
+
+class NotMaterialized(WarehouseError):
+    """The table, or the day of it that was asked for, isn't there yet."""

@@ -1,0 +1,14 @@
+"""
+Landed bytes to rows of text: CSV, JSON lines, XML, Parquet, and gzip around them.
+
+Belongs here: reading one object's bytes as its declaration says, and telling exactly what couldn't be read. Doesn't: where bytes come from
+(`landing/`), what values mean (`warehouse/contract.py`).
+
+Every reader is verified, not trusted: nothing is dropped, shifted or guessed in silence. A record that departs from the declaration is
+rejected by its number and kept as it stands; an object that can't be a whole one raises `ObjectRejected`.
+"""
+
+from ingestion_platform.formats.records import Field, Records, RejectedRecord
+from ingestion_platform.formats.reading import read_records
+
+__all__ = ["Field", "Records", "RejectedRecord", "read_records"]

@@ -1,0 +1,59 @@
+"""What reading an object gives: rows of text, the records that couldn't be read, and how its columns differ from the declared ones."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """
+    A value wanted of every record.
+
+    Args:
+        name: the column of the result.
+        source: where it is in a record; see the formats in `dataset.py`.
+    """
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecord:
+    """
+    A record that couldn't be read.
+
+    Args:
+        row: its number in the object, 1 is the first record (a header isn't one).
+        reason: the rule it broke, for a person.
+        record: its text as it stands in the object; bytes that aren't text are written `\\xNN`.
+    """
+
+    row: int
+    reason: str
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """
+    An object's records.
+
+    Args:
+        table: one `string` column for each field, in the order asked for, then `_extra` (`string`: a JSON object of what the record has
+            beyond the fields, or NULL) and `_row` (`int64`: the record's number, from 1, rejected ones counted). Ascending by `_row`.
+        rejected: ascending by row.
+        unknown_columns: names in the object that no field asks for.
+        missing_columns: sources of fields that the object doesn't have at all.
+    """
+
+    table: pa.Table
+    rejected: tuple[RejectedRecord, ...] = ()
+    unknown_columns: tuple[str, ...] = ()
+    missing_columns: tuple[str, ...] = ()
+
+    @property
+    def rows_read(self) -> int:
+        """Records in the object, whatever became of them."""
+        return self.table.num_rows + len(self.rejected)

@@ -1,0 +1,93 @@
+"""
+Keys of landed objects: a template gives the day and the captures of a key, and the prefix under which a day's objects are listed.
+
+Belongs here: text only. Doesn't: listing (`landing/`).
+"""
+
+import re
+from datetime import date
+from functools import cached_property
+
+from ingestion_platform.errors import DeclarationError
+
+_TOKEN = re.compile(r"%(?P<strftime>.)|\{(?P<capture>[^{}]*)\}")
+_DIRECTIVES = {"Y": r"\d{4}", "m": r"\d{2}", "d": r"\d{2}"}
+
+
+class KeyTemplate:
+    """
+    A compiled template such as `sales/%Y/%m/%d/{store_id}.csv` or `sales/year=%Y/month=%m/day=%d/{store_id}.csv.gz`.
+
+    `%Y %m %d` must each stand in it once or more (all of one kind must agree in a key); `{name}` captures one or more characters other than `/`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.captures: list[str] = []
+        pattern, position, seen = "", 0, set[str]()
+        for token in _TOKEN.finditer(text):
+            pattern += re.escape(text[position : token.start()])
+            position = token.end()
+            directive, capture = token["strftime"], token["capture"]
+            if directive is not None:
+                if directive not in _DIRECTIVES:
+                    raise DeclarationError(
+                        f"key template {text!r}: %{directive} is not understood", "%Y, %m and %d are"
+                    )
+                pattern += f"(?P={directive})" if directive in seen else f"(?P<{directive}>{_DIRECTIVES[directive]})"
+                seen.add(directive)
+            elif re.fullmatch(r"[a-z][a-z0-9_]*", capture) is None:
+                raise DeclarationError(
+                    f"key template {text!r}: {{{capture}}} is no capture", "a capture is {snake_case}"
+                )
+            elif capture in self.captures:
+                pattern += f"(?P={capture})"
+            else:
+                self.captures.append(capture)
+                pattern += f"(?P<{capture}>[^/]+)"
+        if seen != set(_DIRECTIVES):
+            raise DeclarationError(
+                f"key template {text!r} doesn't give the day: %Y, %m and %d must all be in it",
+                "every object belongs to a day by its key",
+            )
+        if text.startswith("/") or ".." in text.split("/"):
+            raise DeclarationError(f"key template {text!r} leaves the landing zone", "write it relative, without ..")
+        self._pattern = re.compile(pattern + re.escape(text[position:]), re.DOTALL)
+
+    def __repr__(self) -> str:
+        return f"KeyTemplate({self.text!r})"
+
+    def match(self, key: str) -> tuple[date, dict[str, str]] | None:
+        """The day and the captures of *key*, or None when it doesn't fit (or its day is no date)."""
+        found = self._pattern.fullmatch(key)
+        if found is None:
+            return None
+        groups = found.groupdict()
+        try:
+            day = date(int(groups.pop("Y")), int(groups.pop("m")), int(groups.pop("d")))
+        except ValueError:
+            return None
+        return day, groups
+
+    @cached_property
+    def root(self) -> str:
+        """The prefix that all keys share."""
+        first = _TOKEN.search(self.text)
+        return self.text[: first.start()] if first else self.text
+
+    def prefix(self, day: date) -> str:
+        """The longest prefix that all keys of *day* share."""
+        text = self.text
+        found = re.search(r"\{", text)
+        return _with_day(text[: found.start()] if found else text, day)
+
+    def key(self, day: date, **captures: str) -> str:
+        """The key of an object of *day* with these captures."""
+        parts = re.split(r"\{([^{}]*)\}", self.text)
+        return "".join(
+            captures[part] if index % 2 else _with_day(part, day) for index, part in enumerate(parts)
+        )
+
+
+def _with_day(text: str, day: date) -> str:
+    return text.replace("%Y", f"{day:%Y}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}")

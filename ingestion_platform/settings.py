@@ -1,0 +1,71 @@
+"""
+The only reader of the environment: one frozen `Settings`.
+
+A `.env` file in the working directory gives what the environment doesn't; variables of the environment win.
+"""
+
+from pathlib import Path
+from typing import Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingestion_platform.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """What a deployment decides. Each field is the variable `INGESTION_<FIELD>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INGESTION_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    landing: str = Field("data/landing", description="root of the landing zone: a folder, or `s3://bucket/prefix`")
+    warehouse: Path = Field(
+        Path("data/warehouse.duckdb"),
+        description="the DuckDB file that people open; the tables' Parquet files and the ledger stand beside it",
+    )
+    publish: Path = Field(
+        Path("data/published"), description="where finished reports are also written as Parquet and CSV"
+    )
+    timezone: str = Field("Africa/Johannesburg", description="the business day")
+    pii_salt: SecretStr | None = Field(
+        None, description="salt of hashed columns; without it, tables with hashed columns aren't processed"
+    )
+    alert_webhook: SecretStr | None = Field(
+        None, description="URL that failed runs and checks are posted to as JSON; without it they are only logged"
+    )
+    threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
+    memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise SettingsError(
+                f"INGESTION_TIMEZONE: no time zone is called {name!r}", "as in Africa/Johannesburg"
+            ) from error
+        return name
+
+    @classmethod
+    def load(cls) -> Self:
+        """
+        Read the environment.
+
+        Raises:
+            SettingsError: a variable has a value that isn't allowed; the message names it.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            variable = "INGESTION_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise SettingsError(f"{variable}: {first['msg']}", "see the README's settings") from error
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business time zone."""
+        return ZoneInfo(self.timezone)

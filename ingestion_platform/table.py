@@ -1,0 +1,167 @@
+"""
+What a table is: columns with types, docs and row rules; the key; checks.
+
+Belongs here: what is true of any table, whatever filled it. Doesn't: where rows come from (`dataset.py`), how SQL is made of it
+(`warehouse/contract.py`).
+"""
+
+import re
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from ingestion_platform.errors import DeclarationError
+
+STRICT = ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=False)
+
+IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
+"""What tables and columns may be called: snake_case. A leading underscore is the platform's."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataType:
+    """A column's type, by its name in the warehouse's SQL."""
+
+    sql: str
+
+    def __str__(self) -> str:
+        return self.sql
+
+    @property
+    def is_decimal(self) -> bool:
+        """Whether this is `DECIMAL(precision, scale)`."""
+        return self.sql.startswith("DECIMAL(")
+
+    @property
+    def scale(self) -> int:
+        """Digits after the point of a decimal; 0 for every other type."""
+        return int(self.sql[:-1].split(",")[1]) if self.is_decimal else 0
+
+    @property
+    def precision(self) -> int:
+        """All digits of a decimal; 0 for every other type."""
+        return int(self.sql[8:-1].split(",")[0]) if self.is_decimal else 0
+
+
+VARCHAR = DataType("VARCHAR")
+INTEGER = DataType("INTEGER")
+BIGINT = DataType("BIGINT")
+DOUBLE = DataType("DOUBLE")
+BOOLEAN = DataType("BOOLEAN")
+DATE = DataType("DATE")
+TIMESTAMP = DataType("TIMESTAMP")
+"""UTC, microseconds. Text without an offset is read in the dataset's time zone."""
+JSON = DataType("JSON")
+
+
+def decimal(precision: int, scale: int) -> DataType:
+    """An exact number of *precision* digits, *scale* of them after the point. Money is always one."""
+    if not (0 < precision <= 38 and 0 <= scale <= precision):
+        raise DeclarationError(
+            f"decimal({precision}, {scale}): precision must be 1 to 38 and scale 0 to precision",
+            "money in rand and cents is decimal(12, 2)",
+        )
+    return DataType(f"DECIMAL({precision},{scale})")
+
+
+class Mask(StrEnum):
+    """How a personal value is shown in processed tables. Raw keeps it as sent."""
+
+    HASH = "hash"
+    """SHA-256 of salt and value, in hex: equal people stay equal, nobody can be read off."""
+    REDACT = "redact"
+    """Always NULL."""
+    LAST4 = "last4"
+    """Stars and the last four characters."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Column:
+    """
+    One column: its type, its docs and the rules every row must keep.
+
+    Args:
+        name: snake_case, the unit last (`amount_zar`, `weight_kg`).
+        type: one of this module's types.
+        description: one sentence for the person who reads the table.
+        source: where the value is in a record: the CSV or Parquet column's header, the dotted path of a JSON field
+            (`payment.method`), the path of an XML element or attribute (see `formats/`). Default: the name.
+        capture: taken from this `{capture}` of the object's key instead of from the record.
+        required: NULL (or empty text) breaks the rule.
+        minimum: smallest allowed value, included.
+        maximum: largest allowed value, included.
+        one_of: the allowed values, compared after the cast.
+        pattern: a regular expression (RE2) that the whole text must match.
+        references: `dataset.column`; the value must be there, as that dataset stood on the row's day.
+        pii: personal; how it is masked.
+        null_values: texts that mean NULL.
+    """
+
+    name: str
+    type: DataType
+    description: str
+    source: str | None = None
+    capture: str | None = None
+    required: bool = False
+    minimum: Any = None
+    maximum: Any = None
+    one_of: tuple[str, ...] = ()
+    pattern: str | None = None
+    references: str | None = None
+    pii: Mask | None = None
+    null_values: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        if not IDENTIFIER.fullmatch(self.name):
+            raise DeclarationError(
+                f"column {self.name!r}: a name is snake_case and starts with a letter",
+                "a header in the file that is written otherwise goes into source=…",
+            )
+        if not self.description.strip():
+            raise DeclarationError(f"column {self.name!r} has no description", "say in one sentence what is in it")
+        if self.source is not None and self.capture is not None:
+            raise DeclarationError(
+                f"column {self.name!r} has both source and capture", "a value comes from the record or from the key"
+            )
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise DeclarationError(
+                    f"column {self.name!r}: pattern {self.pattern!r} is no regular expression: {error}"
+                ) from error
+        if self.references is not None and self.references.count(".") != 1:
+            raise DeclarationError(
+                f"column {self.name!r}: references is 'dataset.column', not {self.references!r}"
+            )
+
+    @property
+    def field(self) -> str:
+        """Where the value is in a record."""
+        return self.source or self.name
+
+
+@dataclass(frozen=True, config=STRICT)
+class Check:
+    """
+    Something that every row of a processed or report table should satisfy.
+
+    Args:
+        name: snake_case; the check's name in Dagster.
+        expression: SQL over one row of the table; rows where it is false fail the check (NULL passes, as in SQL's own CHECK).
+        description: one sentence.
+        severity: `error` fails loudly, `warn` is shown.
+        blocking: what comes after in the same run doesn't run when it fails.
+    """
+
+    name: str
+    expression: str
+    description: str = ""
+    severity: Literal["error", "warn"] = "error"
+    blocking: bool = False
+
+    def __post_init__(self) -> None:
+        if not IDENTIFIER.fullmatch(self.name):
+            raise DeclarationError(f"check {self.name!r}: a name is snake_case and starts with a letter")

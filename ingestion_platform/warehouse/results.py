@@ -1,0 +1,174 @@
+"""What the warehouse tells about a piece of work: plain, frozen, ready to be shown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+ObjectState = Literal["loaded", "duplicate", "rejected", "replaced", "pending"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """
+    One version of one object, and what became of it.
+
+    Args:
+        dataset: whose it is.
+        key: in the landing zone.
+        day: of its key.
+        state: `loaded`; `duplicate` (same content as `duplicate_of`); `rejected` (can't be read: `reason`); `replaced` (a later version
+            came); `pending` (the one it was a duplicate of has changed: it is loaded next).
+        sha256: of its bytes; empty when they couldn't be read to the end.
+        size_bytes: as read.
+        landed_at: UTC, as the landing zone says.
+        sender: the capture that names who sent it; None when the dataset has no senders.
+        reason: why it isn't loaded; empty otherwise.
+        duplicate_of: key of the object with the same content.
+        rows_read: records in it; `rows_loaded + rows_quarantined`.
+        rows_loaded: records that entered raw.
+        rows_quarantined: records that couldn't be read.
+        unknown_columns: names that the declaration doesn't know.
+        missing_columns: declared ones that it lacks.
+    """
+
+    dataset: str
+    key: str
+    day: date
+    state: ObjectState
+    sha256: str
+    size_bytes: int
+    landed_at: datetime
+    sender: str | None = None
+    reason: str = ""
+    duplicate_of: str | None = None
+    rows_read: int = 0
+    rows_loaded: int = 0
+    rows_quarantined: int = 0
+    unknown_columns: tuple[str, ...] = ()
+    missing_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RawDay:
+    """
+    A raw partition after a load.
+
+    Args:
+        dataset: its name.
+        day: of the objects' keys.
+        entries: what the ledger now says of the day's objects, former versions left out, by key.
+        new_keys: objects that this load read.
+        rows: rows of the partition as they now stand.
+        rows_quarantined: records of it that couldn't be read.
+        bytes_read: by this load.
+        seconds: that this load took, wall time.
+        touched_days: processed days whose rows this load added or took away.
+        other_days: raw days that changed along with it (a duplicate elsewhere took the place of an object here).
+    """
+
+    dataset: str
+    day: date
+    entries: tuple[LedgerEntry, ...]
+    new_keys: tuple[str, ...]
+    rows: int
+    rows_quarantined: int
+    bytes_read: int
+    seconds: float
+    touched_days: tuple[date, ...]
+    other_days: tuple[date, ...] = ()
+
+    def keys(self, state: ObjectState) -> tuple[str, ...]:
+        """Keys of the day's objects in that state."""
+        return tuple(entry.key for entry in self.entries if entry.state == state)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether this load changed anything."""
+        return bool(self.new_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """
+    A processed day's rows, counted where they came from and where they went; see invariant 6.
+
+    Args:
+        rows_raw: rows of raw, and records that couldn't be read, that belong to the day. Counted when they were loaded.
+        rows_processed: rows in the processed table; counted in its file.
+        rows_superseded: rows that lost against another with their key.
+        rows_quarantined: rows in quarantine; counted in its file.
+    """
+
+    rows_raw: int
+    rows_processed: int
+    rows_superseded: int
+    rows_quarantined: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing appeared and nothing disappeared."""
+        return self.rows_raw == self.rows_processed + self.rows_superseded + self.rows_quarantined
+
+    def __str__(self) -> str:
+        sign = "=" if self.holds else "≠"
+        return (
+            f"{self.rows_raw:,} read {sign} {self.rows_processed:,} processed + {self.rows_superseded:,} duplicates"
+            f" + {self.rows_quarantined:,} quarantined"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableDay:
+    """
+    A processed or report partition after its computation.
+
+    Args:
+        table: `processed.sales`, `reports.daily_sales`.
+        day: None for a table without days.
+        rows: in the partition as it now stands.
+        bytes: of its file.
+        seconds: of this computation; 0 when nothing had changed.
+        has_changed: False when the inputs, the declaration and the code were those of the last time: nothing was computed.
+        balance: processed tables only.
+        reasons: quarantined rows by reason; a row with two reasons counts under both.
+        failed_checks: name of each declared check → rows that fail it.
+        content: SHA-256 of the partition's file; equal content, equal table.
+    """
+
+    table: str
+    day: date | None
+    rows: int
+    bytes: int
+    seconds: float
+    has_changed: bool
+    balance: Balance | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    failed_checks: Mapping[str, int] = field(default_factory=dict)
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderReport:
+    """
+    Who was expected to send on a day, and who did.
+
+    Args:
+        expected: ids on the roster as it stood on the day; empty when the roster itself hasn't been loaded.
+        reported: ids of senders with a loaded or duplicate object that day.
+        rejected: ids whose only objects were rejected.
+    """
+
+    expected: tuple[str, ...]
+    reported: tuple[str, ...]
+    rejected: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Expected, and nothing usable came."""
+        return tuple(sorted(set(self.expected) - set(self.reported)))
+
+    @property
+    def unexpected(self) -> tuple[str, ...]:
+        """Came, but isn't on the roster."""
+        return tuple(sorted(set(self.reported) - set(self.expected))) if self.expected else ()
