@@ -1,0 +1,25 @@
+"""
+The warehouse: who may write when, the ledger, load, process, quarantine, SQL tables. The only room that opens DuckDB.
+
+| module | what |
+|---|---|
+| `warehouse` | the door: load, process, derive, and questions |
+| `ledger` | every transaction: objects, files, partitions (SQLite) |
+| `files` | Parquet files: written, hashed, verified, swept up |
+| `engine` | DuckDB connections in memory, SQL quoting |
+| `contract` | a declaration as SQL: casts, rules, days |
+| `load` | landing → raw |
+| `process` | raw → processed and quarantine |
+| `sql_tables` | the files of `sql/`, understood |
+| `derive` | processed → SQL tables; publishes reports |
+| `catalog` | the DuckDB file that people open |
+| `results` | what is told about a piece of work |
+"""
+
+from ingestion_platform.warehouse.results import Balance, LedgerEntry, RawDay, SenderReport, TableDay
+from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables, load_sql_tables
+from ingestion_platform.warehouse.warehouse import ColumnDoc, Warehouse
+
+__all__ = [
+    "Balance", "ColumnDoc", "LedgerEntry", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Warehouse", "load_sql_tables",
+]  # fmt: skip

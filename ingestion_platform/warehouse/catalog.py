@@ -1,0 +1,163 @@
+"""
+The DuckDB file that people open: a view for every table, and the ledger as a table.
+
+Belongs here: writing that file. Doesn't: the data, which stays in Parquet files beside it.
+
+The file is made anew after changes and put in the place of the former one, so that whoever has it open keeps what he opened, and nobody ever waits for him.
+"""
+
+import atexit
+import fcntl
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from ingestion_platform.dataset import Datasets
+from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
+from ingestion_platform.warehouse.derive import Deriver, create_views
+from ingestion_platform.warehouse.engine import name, relation
+from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.ledger import FileRow, Ledger, PartitionRow
+from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTables
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 5.0
+"""A process that changes one table after the other makes the file anew no more often than this, and once more when it ends."""
+
+LEDGER_COLUMNS = {
+    "dataset": "VARCHAR", "key": "VARCHAR", "day": "DATE", "state": "VARCHAR", "reason": "VARCHAR", "duplicate_of": "VARCHAR", "sender": "VARCHAR",
+    "sha256": "VARCHAR", "size_bytes": "BIGINT", "landed_at": "TIMESTAMP", "rows_read": "BIGINT", "rows_loaded": "BIGINT",
+    "rows_quarantined": "BIGINT", "unknown_columns": "VARCHAR", "missing_columns": "VARCHAR", "first_seen_at": "TIMESTAMP",
+    "decided_at": "TIMESTAMP", "run_id": "VARCHAR",
+}  # fmt: skip
+
+
+class Catalog:
+    """
+    The file of views.
+
+    Args:
+        path: of the file.
+        datasets: whose tables are shown.
+        sql_tables: likewise.
+        ledger: what there is.
+        store: where rows are.
+        deriver: knows the columns of tables.
+        contracts: by dataset.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        datasets: Datasets,
+        sql_tables: SqlTables,
+        ledger: Ledger,
+        store: FileStore,
+        deriver: Deriver,
+        contracts: Mapping[str, Contract],
+    ) -> None:
+        self._path = path
+        self._datasets = datasets
+        self._sql_tables = sql_tables
+        self._ledger = ledger
+        self._store = store
+        self._deriver = deriver
+        self._contracts = contracts
+        self._is_due_at_exit = False
+
+    def publish_soon(self) -> None:
+        """Publish now, or, when that was done a moment ago, before this process ends."""
+        if self._path.exists() and time.time() - self._path.stat().st_mtime < PAUSE_SECONDS:
+            if not self._is_due_at_exit:
+                self._is_due_at_exit = True
+                atexit.register(self._publish_at_exit)
+            return
+        self.publish()
+
+    def _publish_at_exit(self) -> None:
+        if self._ledger.exists:
+            self.publish()
+
+    def publish(self) -> None:
+        """Make the file anew, unless it already shows the ledger's newest state."""
+        folder = self._store.root
+        if not self._ledger.exists:
+            return
+        with (folder / ".catalog.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            shown = folder / "catalog.commit"
+            commits = str(self._ledger.commits())
+            if self._path.exists() and shown.exists() and shown.read_text() == commits:
+                return
+            half = self._path.with_name(f".{self._path.name}.half")
+            for leftover in (half, half.with_name(half.name + ".wal")):
+                leftover.unlink(missing_ok=True)
+            engine = duckdb.connect(str(half))
+            try:
+                self.show(engine)
+            finally:
+                engine.close()
+            half.replace(self._path)
+            shown.write_text(commits)
+
+    def show(self, engine: duckdb.DuckDBPyConnection, *, verify: bool = False) -> None:
+        """Create every table's view in *engine*, and the ledger as tables."""
+        for layer in ("raw", "processed", "reports", "platform"):
+            engine.execute(f"create schema if not exists {name(layer)}")
+        quarantined: list[FileRow] = []
+        with self._ledger.reading():
+            for dataset in self._datasets.values():
+                files = self._ledger.files(dataset.raw)
+                source = relation(self._store, files, self._contracts[dataset.name].raw_columns, verify=verify)
+                engine.execute(f"create or replace view raw.{name(dataset.name)} as {source}")
+                quarantined += self._ledger.files(dataset.raw, role="quarantine")
+                quarantined += self._ledger.files(dataset.processed, role="quarantine")
+            create_views(engine, self._store, self._ledger, self._computed(), verify=verify)
+        source = relation(self._store, quarantined, QUARANTINE_COLUMNS, verify=verify)
+        engine.execute(f"create or replace view platform.quarantine as {source}")
+        self._show_ledger(engine)
+
+    def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
+        tables = {}
+        for dataset in self._datasets.values():
+            rows = self._ledger.partitions(dataset.processed)
+            columns = self._deriver.columns_of(dataset.processed)
+            tables[dataset.processed] = (rows, columns)
+            if dataset.kind == "snapshots":
+                tables[dataset.processed + CURRENT] = (rows[-1:], columns)
+        for key in self._sql_tables:
+            tables[key] = (self._ledger.partitions(key), self._deriver.columns_of(key))
+        return tables
+
+    def _show_ledger(self, engine: duckdb.DuckDBPyConnection) -> None:
+        with self._ledger.reading() as connection:
+            rows = connection.execute(f"select {', '.join(LEDGER_COLUMNS)} from objects order by dataset, key, first_seen_at").fetchall()
+            parts = connection.execute(
+                "select table_name, nullif(day, ''), rows, content, computed_at, run_id, details from partitions order by 1, 2"
+            ).fetchall()
+        _create(engine, "ledger", LEDGER_COLUMNS, [tuple(row) for row in rows])
+        columns = {
+            "table_name": "VARCHAR", "day": "DATE", "rows": "BIGINT", "content": "VARCHAR", "computed_at": "TIMESTAMP", "run_id": "VARCHAR",
+            "details": "VARCHAR",
+        }  # fmt: skip
+        _create(engine, "partitions", columns, [tuple(row) for row in parts])
+
+
+def _create(engine: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], rows: list[tuple[Any, ...]]) -> None:
+    values = {column: [row[index] for row in rows] for index, column in enumerate(columns)}
+    kinds = [(column, pa.int64() if kind == "BIGINT" else pa.string()) for column, kind in columns.items()]
+    arrow = pa.table(values, schema=pa.schema(kinds))
+    engine.register("arriving", arrow)
+    # Moments are written with their offset, and mean UTC.
+    selected = ", ".join(
+        f"timezone('UTC', {name(column)}::timestamptz) as {name(column)}" if kind == "TIMESTAMP" else f"{name(column)}::{kind} as {name(column)}"
+        for column, kind in columns.items()
+    )
+    engine.execute(f"create or replace table platform.{name(table)} as select {selected} from arriving")
+    engine.unregister("arriving")

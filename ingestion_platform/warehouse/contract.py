@@ -1,0 +1,293 @@
+"""
+The contract of a dataset as SQL: from raw text to typed values, the rules a row can break, and the day it belongs to.
+
+Belongs here: making SQL text from a declaration. Doesn't: running it (`load.py`, `process.py`).
+
+Casts are strict: DuckDB's own would round `1.7` to 2 and cut `12.345` to two digits without a word, so a value counts only when its text says exactly that
+value. Each row of raw text becomes a row with `text:<column>` (NULL where the text means NULL) and `value:<column>` (NULL where it can't be cast).
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.table import Column, Mask
+from ingestion_platform.warehouse.days import bounds, span, start_of
+from ingestion_platform.warehouse.engine import name, text
+
+RAW_PLATFORM_COLUMNS = (("_extra", "VARCHAR"), ("_object", "VARCHAR"), ("_row", "BIGINT"), ("_day", "DATE"))
+"""What every raw table has beside the declared columns, all of which are VARCHAR there."""
+
+PROCESSED_PLATFORM_COLUMNS = (("_day", "DATE"), ("_landed_on", "DATE"), ("_object", "VARCHAR"), ("_row", "BIGINT"))
+"""What every processed table has beside the declared columns: its business day, the day of the object's key, and where the row came from."""
+
+QUARANTINE_COLUMNS = (
+    ("dataset", "VARCHAR"), ("_day", "DATE"), ("_landed_on", "DATE"), ("_object", "VARCHAR"), ("_row", "BIGINT"),
+    ("rules", "VARCHAR[]"), ("reasons", "VARCHAR[]"), ("record", "VARCHAR"),
+)  # fmt: skip
+"""`rules` names what was broken (`quantity: above maximum`), `reasons` says it with the value; `record` is the row as it was sent, as JSON."""
+
+VERSION = 1
+"""Counts up when the meaning of a declaration changes: every processed day is then computed again."""
+
+_NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    One rule.
+
+    Args:
+        name: what it is about, the same for every row: `quantity: above maximum`.
+        broken: SQL; true for rows that break it (NULL is no).
+        reason: SQL text for such a row, with its value.
+    """
+
+    name: str
+    broken: str
+    reason: str
+
+
+class Contract:
+    """
+    A dataset's SQL.
+
+    Args:
+        dataset: the declaration.
+        business_zone: whose days partitions are.
+    """
+
+    def __init__(self, dataset: Dataset, business_zone: ZoneInfo) -> None:
+        self.dataset = dataset
+        self.business_zone = business_zone
+        self.time_zone = dataset.time_zone or business_zone.key
+
+    # --- schema
+
+    @property
+    def raw_columns(self) -> list[tuple[str, str]]:
+        """`(name, type)` of the raw table."""
+        return [(column.name, "VARCHAR") for column in self.dataset.columns] + list(RAW_PLATFORM_COLUMNS)
+
+    @property
+    def processed_columns(self) -> list[tuple[str, str]]:
+        """`(name, type)` of the processed table."""
+        return [(column.name, self._shown_type(column)) for column in self.dataset.columns] + list(PROCESSED_PLATFORM_COLUMNS)
+
+    @staticmethod
+    def _shown_type(column: Column) -> str:
+        return "VARCHAR" if column.pii is not None else column.type.sql
+
+    def digest(self) -> str:
+        """Changes whenever the same raw rows would be processed otherwise. Docs, owners and thresholds don't count."""
+        columns = [
+            {key: value for key, value in dataclasses.asdict(column).items() if key != "description"}
+            for column in self.dataset.columns
+        ]
+        dataset = self.dataset
+        parts = (
+            VERSION, columns, dataset.kind, dataset.primary_key, dataset.event_time, dataset.daily.allowed_lateness_days, self.time_zone,
+            self.business_zone.key, dataset.duplicate_keys, [(check.name, check.expression) for check in dataset.checks],
+        )  # fmt: skip
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def reader_digest(self) -> str:
+        """Changes whenever the same bytes would enter raw otherwise."""
+        columns = [(column.name, column.field, column.capture) for column in self.dataset.columns]
+        parts = (VERSION, repr(self.dataset.source.format), columns, self.dataset.on_unknown_column)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    # --- values
+
+    def values(self, raw: str) -> str:
+        """The relation *raw* (SQL) with `text:` and `value:` columns beside the raw ones."""
+        texts = ", ".join(f"{self._text(column)} as {name('text:' + column.name)}" for column in self.dataset.columns)
+        values = ", ".join(f"{self._value(column)} as {name('value:' + column.name)}" for column in self.dataset.columns)
+        return f"select *, {values} from (select *, {texts} from ({raw}))"
+
+    @staticmethod
+    def _text(column: Column) -> str:
+        source = name(column.name)
+        if not column.null_values:
+            return source
+        if len(column.null_values) == 1:
+            return f"nullif({source}, {text(column.null_values[0])})"
+        return f"case when {source} in ({', '.join(text(value) for value in column.null_values)}) then null else {source} end"
+
+    def _value(self, column: Column) -> str:
+        source = name("text:" + column.name)
+        kind = column.type.sql
+        cast = f"try_cast({source} as {kind})"
+        if kind == "VARCHAR":
+            return source
+        if kind in ("INTEGER", "BIGINT"):
+            return self._exactly(cast, source, "[+-]?[0-9]+")
+        if column.type.is_decimal:
+            scale = column.type.scale
+            return self._exactly(cast, source, rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)")
+        if kind == "DOUBLE":
+            return f"case when regexp_full_match({source}, '{_NUMBER}') and isfinite({cast}) then {cast} end"
+        if kind == "BOOLEAN":
+            return (
+                f"case when lower({source}) in ('true', 't', 'yes', 'y', '1') then true"
+                f" when lower({source}) in ('false', 'f', 'no', 'n', '0') then false end"
+            )
+        if kind == "DATE":
+            return f"case when {cast}::varchar = {source} then {cast} end"
+        if kind == "TIMESTAMP":
+            # A date alone is no moment; DuckDB would read it as midnight, and accept spaces around it.
+            return (
+                f"case when length({source}) >= 16 and trim({source}) = {source}"
+                f" then timezone('UTC', try_cast({source} as timestamptz)) end"
+            )
+        return f"case when json_valid({source}) then {source}::json end"
+
+    @staticmethod
+    def _exactly(cast: str, source: str, pattern: str) -> str:
+        # Most texts are written as the warehouse itself writes the value; only the others need the regular expression.
+        return f"case when {cast}::varchar = {source} then {cast} when regexp_full_match({source}, '{pattern}') then {cast} end"
+
+    def shown(self, column: Column) -> str:
+        """A column's value as the processed table shows it: masked when it is personal."""
+        value = name("value:" + column.name)
+        if column.pii is None:
+            return value
+        if column.pii is Mask.HASH:
+            return f"sha256(getvariable('pii_salt') || {value}::varchar)"
+        if column.pii is Mask.LAST4:
+            return f"repeat('*', greatest(length({value}::varchar) - 4, 0)) || right({value}::varchar, 4)"
+        return f"case when {value} is null then null end::varchar"
+
+    @property
+    def needs_salt(self) -> bool:
+        """Whether a column is hashed."""
+        return any(column.pii is Mask.HASH for column in self.dataset.columns)
+
+    # --- days
+
+    def home_day(self, landed_on: date) -> str:
+        """
+        SQL of the processed day that a row belongs to, for rows whose object's key is of *landed_on*.
+
+        The business day of the event time when that is allowed; otherwise the key's own day, where the row is quarantined.
+        """
+        own = f"date '{landed_on.isoformat()}'"
+        if self.dataset.kind == "snapshots":
+            return own
+        event = name(f"value:{self.dataset.event_time}")
+        cases = " ".join(
+            f"when {self._within(event, day, day)} then date '{day.isoformat()}'"
+            for day in reversed(span(self._earliest(landed_on), landed_on))
+        )
+        return f"case {cases} else {own} end"
+
+    def belongs_to(self, day: date) -> str:
+        """SQL: whether a row belongs to the processed day *day*; the counterpart of `home_day`."""
+        landed_on = "_day"
+        own = f"{landed_on} = date '{day.isoformat()}'"
+        if self.dataset.kind == "snapshots":
+            return own
+        event = name(f"value:{self.dataset.event_time}")
+        last = day + timedelta(days=self.dataset.daily.allowed_lateness_days)
+        in_time = f"({self._within(event, day, day)} and {landed_on} between date '{day.isoformat()}' and date '{last.isoformat()}')"
+        homeless = f"({own} and not coalesce({self._within(event, self._earliest(day), day)}, false))"
+        return f"(coalesce({in_time}, false) or {homeless})"
+
+    def _earliest(self, landed_on: date) -> date:
+        return landed_on - timedelta(days=self.dataset.daily.allowed_lateness_days)
+
+    def _within(self, event: str, first: date, last: date) -> str:
+        return f"({event} >= {_moment(start_of(first, self.business_zone))} and {event} < {_moment(bounds(last, self.business_zone)[1])})"
+
+    # --- rules
+
+    def rules(self, day: date, references: Mapping[str, str]) -> list[Rule]:
+        """
+        Every rule of a row of *day*.
+
+        Args:
+            day: the processed day.
+            references: column → SQL of a relation with one column `value` that lists what may be there.
+        """
+        rules: list[Rule] = []
+        for column in self.dataset.columns:
+            rules.extend(self._column_rules(column, references))
+        if self.dataset.kind == "events":
+            rules.extend(self._day_rules(day))
+        return rules
+
+    def _column_rules(self, column: Column, references: Mapping[str, str]) -> list[Rule]:
+        source, value = name("text:" + column.name), name("value:" + column.name)
+        # What is personal stays out of reasons: they are shown where the masked table is.
+        shown = "'the value'" if column.pii is not None else f"'''' || left({source}, 100) || ''''"
+        rules = []
+
+        def rule(kind: str, broken: str, reason: str) -> None:
+            rules.append(Rule(f"{column.name}: {kind}", broken, f"{text(column.name + ': ')} || {reason}"))
+
+        if column.required:
+            rule("missing", f"{source} is null", "'required, but there is no value'")
+        if column.type.sql != "VARCHAR":
+            rule(
+                f"not {column.type}",
+                f"{source} is not null and {value} is null",
+                f"{shown} || {text(f' is not exactly a {column.type}')}",
+            )
+        if column.minimum is not None:
+            rule("below minimum", f"{value} < {self._literal(column, column.minimum)}", f"{shown} || {text(f' is below {column.minimum}')}")
+        if column.maximum is not None:
+            rule("above maximum", f"{value} > {self._literal(column, column.maximum)}", f"{shown} || {text(f' is above {column.maximum}')}")
+        if column.one_of:
+            allowed = ", ".join(self._literal(column, one) for one in column.one_of)
+            rule("not an allowed value", f"{value} not in ({allowed})", f"{shown} || {text(' is not one of ' + ', '.join(column.one_of))}")
+        if column.pattern is not None:
+            rule(
+                "not of the pattern",
+                f"not regexp_full_match({source}, {text(column.pattern)})",
+                f"{shown} || {text(f' does not match {column.pattern}')}",
+            )
+        if column.references is not None:
+            rule(
+                f"not in {column.references}",
+                f"{value} is not null and {value}::varchar not in (select value from ({references[column.name]}))",
+                f"{shown} || {text(f' is not in {column.references}')}",
+            )
+        return rules
+
+    def _day_rules(self, day: date) -> list[Rule]:
+        event_time = self.dataset.event_time
+        value = name(f"value:{event_time}")
+        lateness = self.dataset.daily.allowed_lateness_days
+        first, after = start_of(self._earliest(day), self.business_zone), bounds(day, self.business_zone)[1]
+        own = f"_day = date '{day.isoformat()}'"
+        return [
+            Rule(
+                f"{event_time}: too late",
+                f"{own} and {value} < {_moment(first)}",
+                f"{text(f'{event_time}: ')} || {value}::varchar || {text(f' UTC is more than {lateness} days before {day}, the day of its object')}",
+            ),
+            Rule(
+                f"{event_time}: after its object's day",
+                f"{own} and {value} >= {_moment(after)}",
+                f"{text(f'{event_time}: ')} || {value}::varchar || {text(f' UTC is after {day}, the day of its object')}",
+            ),
+        ]
+
+    @staticmethod
+    def _literal(column: Column, value: Any) -> str:
+        return f"{text(str(value))}::{column.type.sql}"
+
+    def record(self) -> str:
+        """SQL of the row as it was sent, as JSON text."""
+        pairs = ", ".join(f"{text(column.name)}, {name(column.name)}" for column in self.dataset.columns)
+        return f"json_object({pairs}, '_extra', _extra::json)::varchar"
+
+
+def _moment(moment: datetime) -> str:
+    return f"timestamp '{moment.isoformat(sep=' ')}'"

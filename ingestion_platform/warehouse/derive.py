@@ -1,0 +1,243 @@
+"""
+Processed tables to derived ones, by SQL.
+
+Belongs here: computing one partition of a SQL table, and publishing it as Parquet and CSV. Doesn't: understanding the file (`sql_tables.py`).
+
+A query sees only the partitions that its day may depend on: its own and `history_days` before it; of `…_current` tables the newest as of its day.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from ingestion_platform.dataset import Datasets
+from ingestion_platform.errors import WarehouseError
+from ingestion_platform.warehouse.contract import Contract
+from ingestion_platform.warehouse.days import bounds
+from ingestion_platform.warehouse.engine import name, relation, text
+from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.ledger import Conflict, FileRow, Ledger, PartitionRow
+from ingestion_platform.warehouse.process import COPY_OPTIONS, Processor, count_failures
+from ingestion_platform.warehouse.results import TableDay
+from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTable, SqlTables
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Counts up when the same SQL would give another table: every partition is then computed again."""
+
+
+class Deriver:
+    """
+    Computes SQL tables.
+
+    Args:
+        datasets: whose processed tables are read.
+        sql_tables: all of them.
+        ledger: which partitions there are.
+        store: where rows are.
+        engine: computes.
+        zone: the business time zone.
+        publish: folder for finished reports.
+    """
+
+    def __init__(
+        self,
+        datasets: Datasets,
+        sql_tables: SqlTables,
+        ledger: Ledger,
+        store: FileStore,
+        engine: duckdb.DuckDBPyConnection,
+        zone: ZoneInfo,
+        publish: Path,
+    ) -> None:
+        self._datasets = datasets
+        self._sql_tables = sql_tables
+        self._ledger = ledger
+        self._store = store
+        self._engine = engine
+        self._zone = zone
+        self._publish = publish
+
+    # --- what it depends on
+
+    def columns_of(self, table: str) -> list[tuple[str, str]]:
+        """`(name, type)` of a processed or report table."""
+        if table in self._sql_tables:
+            return list(self._sql_tables[table].types.items())
+        return Contract(self._datasets[table.split(".", 1)[1]], self._zone).processed_columns
+
+    def _read_by(self, table: SqlTable, day: date | None) -> dict[str, list[PartitionRow]]:
+        """Name in the query → the partitions it sees, oldest first."""
+        seen: dict[str, list[PartitionRow]] = {}
+        for read in table.reads:
+            source = read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)
+            if source != read:
+                seen[read] = self._current(source, day)
+            elif source in self._sql_tables and not self._sql_tables[source].is_daily:
+                seen[read] = self._ledger.partitions(source, "", "")
+            elif day is None:
+                seen[read] = self._ledger.partitions(source)
+            else:
+                first = day - timedelta(days=table.history_days)
+                seen[read] = self._ledger.partitions(source, first.isoformat(), day.isoformat())
+        return seen
+
+    def _is_dataset(self, table: str) -> bool:
+        return table.split(".", 1)[1] in self._datasets
+
+    def _current(self, source: str, day: date | None) -> list[PartitionRow]:
+        row = self._ledger.partition_as_of(source, day or date.max)
+        return [row] if row else []
+
+    def inputs(self, table: SqlTable, day: date | None) -> str:
+        """Changes whenever the partition would come out otherwise."""
+        seen = {read: [(row.day, row.content) for row in rows] for read, rows in self._read_by(table, day).items()}
+        parts = (VERSION, table.sql, self._zone.key, table.history_days, sorted(seen.items()), [(check.name, check.expression) for check in table.checks])
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def stale_days(self, table: SqlTable) -> list[date | None]:
+        """Partitions whose inputs have changed since they were computed, or that never were though their inputs are there."""
+        computed = {row.day: row.inputs for row in self._ledger.partitions(table.key)}
+        if not table.is_daily:
+            has_input = any(self._ledger.partitions(source) for source in table.depends_on)
+            return [None] if has_input and computed.get("") != self.inputs(table, None) else []
+        days = set(computed)
+        for source in table.depends_on:
+            if not self._is_reference(table, source):
+                days |= {row.day for row in self._ledger.partitions(source) if row.day}
+        stale: list[date | None] = []
+        for iso in sorted(days):
+            day = date.fromisoformat(iso)
+            if computed.get(iso) != self.inputs(table, day):
+                stale.append(day)
+        return stale
+
+    def _is_reference(self, table: SqlTable, source: str) -> bool:
+        """Whether the table reads only the current state of *source*: its new days alone make no new partition."""
+        return source not in table.reads
+
+    # --- computing
+
+    def derive(self, table: SqlTable, day: date | None, *, force: bool, run_id: str) -> TableDay:
+        """
+        Compute a partition, unless nothing that it depends on has changed, and publish reports.
+
+        Raises:
+            WarehouseError: the query fails on the data there is.
+        """
+        began = time.perf_counter()
+        while True:
+            seen = self._read_by(table, day)
+            inputs = self.inputs(table, day)
+            former = self._ledger.partition(table.key, day)
+            if former is not None and former.inputs == inputs and not force:
+                self._publish_if_absent(table, former)
+                return Processor.describe(former, has_changed=False)
+            path = self._store.new_path(table.key, day.isoformat() if day else "all")
+            rows = self._run(table, day, seen, path)
+            file = self._store.describe(path, rows)
+            quoted = f"read_parquet({text(str(self._store.absolute(path).absolute()))})"
+            failed = count_failures(self._engine, table.checks, quoted)
+            if table.primary_key:
+                key = ", ".join(name(column) for column in table.primary_key)
+                distinct = self._engine.execute(f"select count(*) from (select distinct {key} from {quoted})").fetchall()[0][0]
+                failed["primary_key"] = rows - int(distinct)
+            try:
+                row = self._ledger.commit_partition(
+                    table.key,
+                    day,
+                    inputs=inputs,
+                    content=file.sha256,
+                    file=file,
+                    quarantine_file=None,
+                    details={"failed_checks": failed, "bytes": file.size_bytes},
+                    run_id=run_id,
+                    inputs_now=lambda: self.inputs(table, day),
+                )
+            except Conflict:
+                log.info("%s %s: its inputs have changed meanwhile; computing again", table.key, day or "")
+                self._store.discard(path)
+                continue
+            self._publish_row(table, row)
+            return Processor.describe(row, has_changed=True, seconds=time.perf_counter() - began)
+
+    def _run(self, table: SqlTable, day: date | None, seen: Mapping[str, list[PartitionRow]], path: str) -> int:
+        engine = self._engine
+        engine.execute("set TimeZone = 'UTC'")
+        create_views(engine, self._store, self._ledger, {read: (rows, self.columns_of(self._base(read))) for read, rows in seen.items()})
+        values: dict[str, object] = {"time_zone": self._zone.key}
+        if day is not None:
+            start, end = bounds(day, self._zone)
+            values |= {"window_start": start, "window_end": end, "day": day}
+        order = ", ".join(name(column) for column in table.primary_key) or "all"
+        target = text(str(self._store.absolute(path).absolute()))
+        try:
+            copied = engine.execute(
+                f"copy (select * from ({table.sql}) order by {order}) to {target} {COPY_OPTIONS}",
+                {used: values[used] for used in table.used_parameters},
+            ).fetchall()
+        except duckdb.Error as error:
+            raise WarehouseError(f"{table.key} {day or ''}: the query failed: {error}", f"see {table.path.name}") from error
+        return int(copied[0][0])
+
+    def _base(self, read: str) -> str:
+        return read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)
+
+    # --- publishing
+
+    def published(self, table: SqlTable, day: str, ending: str) -> Path:
+        """Where a partition of a report is published."""
+        return self._publish / table.name / f"{day or table.name}.{ending}"
+
+    def _publish_if_absent(self, table: SqlTable, row: PartitionRow) -> None:
+        if table.layer == "reports" and not all(self.published(table, row.day, ending).exists() for ending in ("csv", "parquet")):
+            self._publish_row(table, row)
+
+    def _publish_row(self, table: SqlTable, row: PartitionRow) -> None:
+        """Write a report's partition for readers, each file whole or not at all; the newest stands in the end, whoever writes last."""
+        if table.layer != "reports":
+            return
+        while True:
+            self._write_published(table, row)
+            newest = self._ledger.partition(table.key, date.fromisoformat(row.day) if row.day else None)
+            if newest is None or newest.content == row.content:
+                return
+            row = newest
+
+    def _write_published(self, table: SqlTable, row: PartitionRow) -> None:
+        file: FileRow = self._ledger.partition_files([row])[0]
+        source = f"read_parquet({text(str(self._store.absolute(file.path).absolute()))})"
+        folder = self.published(table, row.day, "csv").parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending, options in (("parquet", COPY_OPTIONS), ("csv", "(format csv, header true)")):
+            target = self.published(table, row.day, ending)
+            half = target.with_name(f".{target.name}.{os.getpid()}.half")
+            try:
+                self._engine.execute(f"copy (select * from {source}) to {text(str(half.absolute()))} {options}").fetchall()
+                half.replace(target)
+            finally:
+                half.unlink(missing_ok=True)
+
+
+def create_views(
+    engine: duckdb.DuckDBPyConnection,
+    store: FileStore,
+    ledger: Ledger,
+    tables: Mapping[str, tuple[list[PartitionRow], list[tuple[str, str]]]],
+    *,
+    verify: bool = True,
+) -> None:
+    """Show partitions as views under the names that queries use: name → partitions and columns."""
+    for table, (rows, columns) in tables.items():
+        layer, table_name = table.split(".", 1)
+        source = relation(store, ledger.partition_files(rows), columns, verify=verify)
+        engine.execute(f"create schema if not exists {name(layer)}")
+        engine.execute(f"create or replace view {name(layer)}.{name(table_name)} as {source}")

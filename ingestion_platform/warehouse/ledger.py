@@ -1,0 +1,707 @@
+"""
+The ledger: which version of which object was loaded, which files make up which table, from what each partition was computed.
+
+Belongs here: every transaction of the warehouse, and nothing long: a few milliseconds each, so that any number of processes get along. Doesn't: rows of
+data (Parquet files, `files.py`), deciding what to load (`load.py`).
+
+It is an SQLite file in WAL mode: any number of readers beside one writer, and safe against a kill at any moment. Nobody ever holds it while fetching,
+parsing or computing. A commit is optimistic: the caller says what it found when it began, and gets `Conflict` when that is no longer so.
+"""
+
+import hashlib
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged
+from ingestion_platform.warehouse.files import REBUILD, StoredFile
+from ingestion_platform.warehouse.results import LedgerEntry
+from ingestion_platform.warehouse.waiting import holder_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SCHEMA = """
+create table if not exists objects (
+    dataset text not null, key text not null, version text not null, day text not null, state text not null, is_current integer not null,
+    sha256 text not null, content text, size_bytes integer not null, landed_at text not null, token text not null, reader text not null,
+    sender text, reason text not null, duplicate_of text,
+    rows_read integer not null, rows_loaded integer not null, rows_quarantined integer not null,
+    unknown_columns text not null, missing_columns text not null,
+    file_id integer, quarantine_file_id integer, home_days text not null,
+    first_seen_at text not null, decided_at text not null, run_id text not null, seal text not null,
+    primary key (dataset, key, version)
+) strict, without rowid;
+create index if not exists objects_by_day on objects (dataset, day) where is_current = 1;
+create index if not exists objects_by_content on objects (dataset, content) where is_current = 1 and content is not null;
+create index if not exists objects_pending on objects (dataset) where state = 'pending';
+create table if not exists files (
+    file_id integer primary key, table_name text not null, day text not null, role text not null, path text not null unique,
+    rows integer not null, size_bytes integer not null, sha256 text not null, committed_at text not null, run_id text not null, dropped_at text,
+    seal text not null
+) strict;
+create index if not exists files_by_table on files (table_name, role, day) where dropped_at is null;
+create index if not exists files_dropped on files (dropped_at) where dropped_at is not null;
+create table if not exists exclusions (file_id integer not null, key text not null, primary key (file_id, key)) strict, without rowid;
+create table if not exists file_days (file_id integer not null, day text not null, primary key (file_id, day)) strict, without rowid;
+create table if not exists raw_days (
+    dataset text not null, day text not null, digest text not null, rows integer not null, rows_unread integer not null, primary key (dataset, day)
+) strict, without rowid;
+create table if not exists partitions (
+    table_name text not null, day text not null, inputs text not null, content text not null, rows integer not null, details text not null,
+    file_id integer not null, quarantine_file_id integer, computed_at text not null, run_id text not null, seal text not null,
+    primary key (table_name, day)
+) strict, without rowid;
+create table if not exists meta (name text primary key, value integer not null) strict, without rowid;
+insert or ignore into meta values ('schema', 1), ('commits', 0);
+"""
+
+OBJECT_COLUMNS = (
+    "dataset", "key", "version", "day", "state", "is_current", "sha256", "content", "size_bytes", "landed_at", "token", "reader", "sender",
+    "reason", "duplicate_of", "rows_read", "rows_loaded", "rows_quarantined", "unknown_columns", "missing_columns", "file_id",
+    "quarantine_file_id", "home_days", "first_seen_at", "decided_at", "run_id",
+)  # fmt: skip
+FILE_COLUMNS = ("file_id", "table_name", "day", "role", "path", "rows", "size_bytes", "sha256", "committed_at", "run_id", "dropped_at")
+PARTITION_COLUMNS = (
+    "table_name", "day", "inputs", "content", "rows", "details", "file_id", "quarantine_file_id", "computed_at", "run_id",
+)  # fmt: skip
+
+NO_DAY = ""
+"""The day of a table that has no days, as it stands in the ledger."""
+
+
+class Conflict(Exception):
+    """Somebody else has changed what this commit was planned on; plan again. Never leaves the warehouse."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """A row of `objects`; see `LedgerEntry` for what a person is shown of it."""
+
+    dataset: str
+    key: str
+    version: str
+    day: str
+    state: str
+    is_current: int
+    sha256: str
+    content: str | None
+    size_bytes: int
+    landed_at: str
+    token: str
+    reader: str
+    sender: str | None
+    reason: str
+    duplicate_of: str | None
+    rows_read: int
+    rows_loaded: int
+    rows_quarantined: int
+    unknown_columns: str
+    missing_columns: str
+    file_id: int | None
+    quarantine_file_id: int | None
+    home_days: str
+    first_seen_at: str
+    decided_at: str
+    run_id: str
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """Among objects of the same content the smallest is loaded: first day, shortest key (a copy's name is longer), then by name."""
+        return (self.day, len(self.key), self.key)
+
+    @property
+    def days(self) -> dict[str, int]:
+        """Processed day → rows of this object that belong there."""
+        days: dict[str, int] = json.loads(self.home_days)
+        return days
+
+    def entry(self) -> LedgerEntry:
+        """What a person is shown."""
+        return LedgerEntry(
+            dataset=self.dataset,
+            key=self.key,
+            day=date.fromisoformat(self.day),
+            state=self.state,  # type: ignore[arg-type]  # the five states are the only ones written
+            sha256=self.sha256,
+            size_bytes=self.size_bytes,
+            landed_at=datetime.fromisoformat(self.landed_at),
+            sender=self.sender,
+            reason=self.reason,
+            duplicate_of=self.duplicate_of,
+            rows_read=self.rows_read,
+            rows_loaded=self.rows_loaded,
+            rows_quarantined=self.rows_quarantined,
+            unknown_columns=tuple(json.loads(self.unknown_columns)),
+            missing_columns=tuple(json.loads(self.missing_columns)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file that is part of a table, and the objects whose rows in it no longer count."""
+
+    file_id: int
+    day: str
+    path: str
+    rows: int
+    size_bytes: int
+    sha256: str
+    excluded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRow:
+    """A computed partition of a processed or report table."""
+
+    table_name: str
+    day: str
+    inputs: str
+    content: str
+    rows: int
+    details: str
+    file_id: int
+    quarantine_file_id: int | None
+    computed_at: str
+    run_id: str
+
+
+def now() -> str:
+    """This moment in UTC, as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def seal(values: Iterable[object]) -> str:
+    """What tells a row that was written from one that a fault has changed; SQLite itself has no checksums."""
+    return hashlib.blake2b(repr(tuple(values)).encode(), digest_size=8).hexdigest()
+
+
+class Ledger:
+    """
+    The ledger file. One connection, shared by this process's threads.
+
+    Args:
+        path: of the SQLite file; made when first asked.
+        patience_seconds: how long a transaction waits for another process before it gives up.
+    """
+
+    def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
+        self.path = path
+        self._patience = patience_seconds
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.RLock()
+
+    # --- reaching it
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever committed here."""
+        return self.path.exists()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=2.0, isolation_level=None, check_same_thread=False)
+            connection.row_factory = sqlite3.Row
+            try:
+                self._patiently(lambda: connection.execute("pragma journal_mode = wal"))
+                connection.execute("pragma synchronous = full")
+                if not self._has_schema(connection):
+                    self._patiently(lambda: connection.executescript(f"begin immediate; {SCHEMA} commit;"))
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                raise self._damaged(error) from error
+            self._connection = connection
+        return self._connection
+
+    @staticmethod
+    def _has_schema(connection: sqlite3.Connection) -> bool:
+        return connection.execute("select 1 from sqlite_master where name = 'meta'").fetchone() is not None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        began = time.monotonic()
+        while True:
+            try:
+                return act()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise
+                waited = time.monotonic() - began
+                holder = holder_of(self.path)
+                if waited > self._patience:
+                    raise WarehouseBusy(
+                        f"the ledger {self.path} has been held by {holder} for {waited:,.0f} s",
+                        "end that process, or its transaction; nothing was lost, run again",
+                    ) from error
+                log.warning("waiting for the ledger %s, held by %s (%.0f s so far)", self.path, holder, waited)
+
+    def _damaged(self, error: sqlite3.DatabaseError) -> Exception:
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in (
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_CANTOPEN,
+        ):
+            return WarehouseBusy(f"the ledger {self.path} can't be written: {error}", "is the disk full, or the folder read-only?")
+        return WarehouseDamaged(f"the ledger {self.path} is damaged: {error}", f"`{REBUILD}` makes the warehouse anew from the landing zone")
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Several queries that see one state."""
+        with self._lock:
+            connection = self._connect()
+            try:
+                if connection.in_transaction:
+                    yield connection
+                    return
+                connection.execute("begin")
+                try:
+                    yield connection
+                finally:
+                    connection.execute("commit")
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it, or nothing."""
+        with self._lock:
+            connection = self._connect()
+            try:
+                self._patiently(lambda: connection.execute("begin immediate"))
+                try:
+                    yield connection
+                    connection.execute("update meta set value = value + 1 where name = 'commits'")
+                    connection.execute("commit")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("rollback")
+                    raise
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
+
+    def commits(self) -> int:
+        """How many transactions this ledger has seen: a number that grows with every change."""
+        with self.reading() as connection:
+            return int(connection.execute("select value from meta where name = 'commits'").fetchone()[0])
+
+    # --- rows, sealed
+
+    def _object(self, row: sqlite3.Row) -> ObjectRow:
+        values = tuple(row[name] for name in OBJECT_COLUMNS)
+        self._check_seal(row, values, f"object {row['key']!r}")
+        return ObjectRow(*values)
+
+    def _check_seal(self, row: sqlite3.Row, values: tuple[object, ...], what: str) -> None:
+        if seal(values) != row["seal"]:
+            raise WarehouseDamaged(
+                f"the ledger {self.path} is damaged: the entry of {what} isn't what was written",
+                f"`{REBUILD}` makes the warehouse anew from the landing zone",
+            )
+
+    def _objects(self, connection: sqlite3.Connection, where: str, *values: object) -> list[ObjectRow]:
+        rows = connection.execute(f"select * from objects where {where}", values)
+        return [self._object(row) for row in rows]
+
+    def _put_object(self, connection: sqlite3.Connection, row: ObjectRow) -> None:
+        values = tuple(getattr(row, name) for name in OBJECT_COLUMNS)
+        marks = ", ".join("?" * (len(values) + 1))
+        connection.execute(
+            f"insert or replace into objects ({', '.join(OBJECT_COLUMNS)}, seal) values ({marks})", (*values, seal(values))
+        )
+
+    def _put_file(self, connection: sqlite3.Connection, table: str, day: str, role: str, file: StoredFile, run_id: str) -> int:
+        cursor = connection.execute("select coalesce(max(file_id), 0) + 1 from files")
+        file_id = int(cursor.fetchone()[0])
+        values = (file_id, table, day, role, file.path, file.rows, file.size_bytes, file.sha256, now(), run_id, None)
+        connection.execute(
+            f"insert into files ({', '.join(FILE_COLUMNS)}, seal) values ({', '.join('?' * 12)})", (*values, seal(values[:10]))
+        )
+        return file_id
+
+    def _files(self, connection: sqlite3.Connection, where: str, *values: object) -> list[FileRow]:
+        found = []
+        for row in connection.execute(f"select * from files where {where} order by day, file_id", values):
+            self._check_seal(row, tuple(row[name] for name in FILE_COLUMNS[:10]), f"file {row['path']!r}")
+            excluded = connection.execute("select key from exclusions where file_id = ? order by key", (row["file_id"],))
+            found.append(
+                FileRow(
+                    row["file_id"], row["day"], row["path"], row["rows"], row["size_bytes"], row["sha256"],
+                    tuple(key for (key,) in excluded),
+                )
+            )  # fmt: skip
+        return found
+
+    def _drop_file(self, connection: sqlite3.Connection, file_id: int | None) -> None:
+        if file_id is not None:
+            connection.execute("update files set dropped_at = ? where file_id = ? and dropped_at is null", (now(), file_id))
+
+    # --- objects
+
+    def current(self, dataset: str, day: date) -> dict[str, ObjectRow]:
+        """The day's objects in their newest version, by key."""
+        with self.reading() as connection:
+            rows = self._objects(connection, "dataset = ? and day = ? and is_current = 1 order by key", dataset, day.isoformat())
+        return {row.key: row for row in rows}
+
+    def loaded_with_content(self, dataset: str, content: str) -> ObjectRow | None:
+        """The object whose rows stand in raw for that content."""
+        with self.reading() as connection:
+            rows = self._objects(
+                connection, "dataset = ? and content = ? and is_current = 1 and state = 'loaded'", dataset, content
+            )
+        return rows[0] if rows else None
+
+    def pending_days(self, dataset: str) -> list[date]:
+        """Days with objects that wait to be loaded because the one they were a duplicate of has changed."""
+        with self.reading() as connection:
+            rows = connection.execute("select distinct day from objects where dataset = ? and state = 'pending' order by day", (dataset,))
+            return [date.fromisoformat(day) for (day,) in rows]
+
+    def commit_load(
+        self,
+        dataset: str,
+        day: date,
+        *,
+        found: Mapping[str, ObjectRow | None],
+        decided: Sequence[ObjectRow],
+        demoted: Mapping[str, str],
+        rows_file: StoredFile | None,
+        quarantine_file: StoredFile | None,
+        run_id: str,
+    ) -> tuple[set[str], set[str]]:
+        """
+        Make a load visible: rows and ledger entries in one transaction.
+
+        Args:
+            dataset: its name.
+            day: of the objects' keys.
+            found: key → its current row when the load was planned, for every decided and demoted object and for each loaded object that a duplicate was
+                decided against.
+            decided: the objects as they are from now on; `file_id` and `quarantine_file_id` are set here.
+            demoted: key of an object that was loaded → key of the one that is loaded in its place.
+            rows_file: their rows; None when there are none.
+            quarantine_file: their records that couldn't be read.
+            run_id: whose run this is.
+
+        Returns:
+            The processed days touched, and the raw days that now have pending objects.
+
+        Raises:
+            Conflict: an object is no longer as it was found.
+        """
+        touched: set[str] = set()
+        pending: set[str] = set()
+        with self.writing() as connection:
+            for key, before in found.items():
+                rows = self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, key)
+                if (rows[0] if rows else None) != before:
+                    raise Conflict(key)
+            for row in decided:
+                if row.content is not None and row.state == "loaded":
+                    for other in self._objects(
+                        connection, "dataset = ? and content = ? and is_current = 1 and state = 'loaded'", dataset, row.content
+                    ):
+                        if other.key not in found:
+                            raise Conflict(other.key)
+            iso = day.isoformat()
+            file_id = self._put_file(connection, f"raw.{dataset}", iso, "rows", rows_file, run_id) if rows_file else None
+            quarantine_id = (
+                self._put_file(connection, f"raw.{dataset}", iso, "quarantine", quarantine_file, run_id) if quarantine_file else None
+            )
+            withdrawn: list[ObjectRow] = []
+            for row in decided:
+                before = found[row.key]
+                if before is not None:
+                    withdrawn.append(before)
+                    if before.version != row.version:
+                        self._put_object(connection, replace(before, state="replaced", is_current=0, decided_at=now()))
+                    touched |= self._withdraw(connection, before)
+                stands = row.state == "loaded"
+                row = replace(
+                    row,
+                    file_id=file_id if stands and row.rows_loaded else None,
+                    quarantine_file_id=quarantine_id if stands and row.rows_quarantined else None,
+                    first_seen_at=before.first_seen_at if before is not None and before.version == row.version else row.first_seen_at,
+                )
+                self._put_object(connection, row)
+                touched |= self._stand(connection, row)
+            for key, winner in demoted.items():
+                before = found[key]
+                assert before is not None, "only a loaded object can be demoted"
+                withdrawn.append(before)
+                touched |= self._withdraw(connection, before)
+                self._put_object(
+                    connection,
+                    replace(
+                        before, state="duplicate", duplicate_of=winner, rows_read=0, rows_loaded=0, rows_quarantined=0, file_id=None,
+                        quarantine_file_id=None, home_days="{}", decided_at=now(), run_id=run_id,
+                    ),
+                )  # fmt: skip
+            for before in withdrawn:
+                pending |= self._release_twins(connection, before, run_id)
+            if file_id is not None:
+                for home in {home for row in decided if row.state == "loaded" for home in row.days}:
+                    connection.execute("insert or ignore into file_days values (?, ?)", (file_id, home))
+            self._drop_files_without_rows(connection, dataset)
+        return touched, pending
+
+    def _withdraw(self, connection: sqlite3.Connection, row: ObjectRow) -> set[str]:
+        """Take an object's rows out of the tables."""
+        if row.state != "loaded":
+            return set()
+        for file_id in (row.file_id, row.quarantine_file_id):
+            if file_id is not None:
+                connection.execute("insert or ignore into exclusions values (?, ?)", (file_id, row.key))
+        return self._weigh(connection, row, -1)
+
+    def _stand(self, connection: sqlite3.Connection, row: ObjectRow) -> set[str]:
+        return self._weigh(connection, row, +1) if row.state == "loaded" else set()
+
+    def _weigh(self, connection: sqlite3.Connection, row: ObjectRow, sign: int) -> set[str]:
+        """
+        Add an object to, or take it from, the digests of the processed days that it has rows in.
+
+        A day's digest is the exclusive or of its objects' hashes: whatever their order, and undone by the same call.
+        """
+        days = row.days
+        days.setdefault(row.day, 0)
+        for home, rows in days.items():
+            unread = row.rows_quarantined if home == row.day else 0
+            identity = hashlib.sha256(repr((row.key, row.sha256, row.reader, row.day, rows, unread)).encode()).hexdigest()
+            before = connection.execute(
+                "select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (row.dataset, home)
+            ).fetchone()
+            digest, total, total_unread = before or ("0", 0, 0)
+            connection.execute(
+                "insert or replace into raw_days values (?, ?, ?, ?, ?)",
+                (row.dataset, home, f"{int(digest, 16) ^ int(identity, 16):064x}", total + sign * rows, total_unread + sign * unread),
+            )
+        return set(days)
+
+    def _release_twins(self, connection: sqlite3.Connection, before: ObjectRow, run_id: str) -> set[str]:
+        """When the object that stood for a content has gone, the next one of that content takes its place."""
+        if before.content is None or before.state != "loaded":
+            return set()
+        holders = self._objects(
+            connection, "dataset = ? and content = ? and is_current = 1", before.dataset, before.content
+        )
+        standing = next((row for row in holders if row.state in ("loaded", "pending")), None)
+        twins = sorted((row for row in holders if row.state == "duplicate"), key=lambda row: row.order)
+        if not twins:
+            return set()
+        days: set[str] = set()
+        if standing is None:
+            standing = replace(twins.pop(0), state="pending", duplicate_of=None, decided_at=now(), run_id=run_id)
+            self._put_object(connection, standing)
+            days.add(standing.day)
+        for twin in twins:
+            if twin.duplicate_of != standing.key:
+                self._put_object(connection, replace(twin, duplicate_of=standing.key, decided_at=now(), run_id=run_id))
+        return days
+
+    def _drop_files_without_rows(self, connection: sqlite3.Connection, dataset: str) -> None:
+        """A file all of whose objects are excluded is no longer part of its table."""
+        connection.execute(
+            """
+            update files set dropped_at = ? where dropped_at is null and table_name = ?
+            and file_id in (select file_id from exclusions)
+            and not exists (select 1 from objects o where o.dataset = ? and o.is_current = 1 and o.day = files.day
+                            and (o.file_id = files.file_id or o.quarantine_file_id = files.file_id))
+            """,
+            (now(), f"raw.{dataset}", dataset),
+        )
+
+    def touch(self, rows: Iterable[tuple[ObjectRow, str, str]]) -> None:
+        """Note new tokens and landing times of objects whose content is what it was."""
+        with self.writing() as connection:
+            for row, token, landed_at in rows:
+                current = self._objects(connection, "dataset = ? and key = ? and is_current = 1", row.dataset, row.key)
+                if current and current[0].version == row.version:
+                    self._put_object(connection, replace(current[0], token=token, landed_at=landed_at))
+
+    # --- files and days
+
+    def files(self, table: str, *, role: str = "rows", first: date | None = None, last: date | None = None) -> list[FileRow]:
+        """The files that make up a table, by day."""
+        where = "table_name = ? and role = ? and dropped_at is null and day >= ? and day <= ?"
+        with self.reading() as connection:
+            return self._files(
+                connection, where, table, role, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31"
+            )
+
+    def raw_input(self, dataset: str, home: date) -> tuple[list[FileRow], list[FileRow], list[ObjectRow], tuple[str, int, int]]:
+        """
+        What a processed day is made of, seen in one state.
+
+        Returns:
+            Files of raw rows; files of records that couldn't be read (of the key's day); the loaded objects of the key's day; digest, rows and unread
+            records of the processed day.
+        """
+        iso = home.isoformat()
+        with self.reading() as connection:
+            rows = self._files(
+                connection,
+                "dropped_at is null and role = 'rows' and table_name = ? and file_id in (select file_id from file_days where day = ?)",
+                f"raw.{dataset}",
+                iso,
+            )
+            unread = self._files(
+                connection, "dropped_at is null and role = 'quarantine' and table_name = ? and day = ?", f"raw.{dataset}", iso
+            )
+            objects = self._objects(
+                connection, "dataset = ? and day = ? and is_current = 1 and state = 'loaded' order by key", dataset, iso
+            )
+            found = connection.execute("select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (dataset, iso))
+            digest, total, total_unread = found.fetchone() or ("0", 0, 0)
+        return rows, unread, objects, (digest, total, total_unread)
+
+    def raw_days(self, dataset: str) -> dict[date, str]:
+        """Processed day → digest of what raw holds for it."""
+        with self.reading() as connection:
+            rows = connection.execute("select day, digest from raw_days where dataset = ? order by day", (dataset,))
+            return {date.fromisoformat(day): digest for day, digest in rows}
+
+    def object_days(self, dataset: str) -> list[date]:
+        """Days of the keys of all objects the ledger knows."""
+        with self.reading() as connection:
+            rows = connection.execute("select distinct day from objects where dataset = ? and is_current = 1 order by day", (dataset,))
+            return [date.fromisoformat(day) for (day,) in rows]
+
+    def rows_by_day(self, dataset: str, first: date, last: date) -> list[int]:
+        """Rows in raw of each day that has objects, oldest first."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select sum(rows_loaded) from objects where dataset = ? and is_current = 1 and day >= ? and day <= ? group by day order by day",
+                (dataset, first.isoformat(), last.isoformat()),
+            )
+            return [int(count) for (count,) in rows]
+
+    # --- partitions
+
+    def partition(self, table: str, day: date | None) -> PartitionRow | None:
+        """A computed partition, or None when it never was."""
+        found = self.partitions(table, day.isoformat() if day else NO_DAY, day.isoformat() if day else NO_DAY)
+        return found[0] if found else None
+
+    def partitions(self, table: str, first: str = "", last: str = "9999-12-31") -> list[PartitionRow]:
+        """The computed partitions of a table, by day."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select * from partitions where table_name = ? and day >= ? and day <= ? order by day", (table, first, last)
+            )
+            found = []
+            for row in rows:
+                values = tuple(row[name] for name in PARTITION_COLUMNS)
+                self._check_seal(row, values, f"{table} {row['day']}")
+                found.append(PartitionRow(*values))
+        return found
+
+    def partition_as_of(self, table: str, day: date) -> PartitionRow | None:
+        """The newest computed partition that isn't later than *day*."""
+        with self.reading() as connection:
+            row = connection.execute(
+                "select max(day) from partitions where table_name = ? and day <= ?", (table, day.isoformat())
+            ).fetchone()
+            return self.partition(table, date.fromisoformat(row[0])) if row[0] else None
+
+    def partition_files(self, rows: Sequence[PartitionRow]) -> list[FileRow]:
+        """The files of these partitions, in their order."""
+        with self.reading() as connection:
+            found: dict[int, FileRow] = {}
+            for row in rows:
+                for file in self._files(connection, "file_id = ?", row.file_id):
+                    found[file.file_id] = file
+        return [found[row.file_id] for row in rows]
+
+    def commit_partition(
+        self,
+        table: str,
+        day: date | None,
+        *,
+        inputs: str,
+        content: str,
+        file: StoredFile,
+        quarantine_file: StoredFile | None,
+        details: Mapping[str, Any],
+        run_id: str,
+        inputs_now: Callable[[], str],
+    ) -> PartitionRow:
+        """
+        Put a computed partition in the place of the former one.
+
+        Args:
+            inputs: digest of what it was computed from.
+            inputs_now: what that digest is now; called inside the transaction.
+
+        Raises:
+            Conflict: the inputs have changed meanwhile; compute again.
+        """
+        iso = day.isoformat() if day else NO_DAY
+        with self.writing() as connection:
+            if inputs_now() != inputs:
+                raise Conflict(f"{table} {iso}")
+            for former in self.partitions(table, iso, iso):
+                self._drop_file(connection, former.file_id)
+                self._drop_file(connection, former.quarantine_file_id)
+            file_id = self._put_file(connection, table, iso, "rows", file, run_id)
+            quarantine_id = self._put_file(connection, table, iso, "quarantine", quarantine_file, run_id) if quarantine_file else None
+            row = PartitionRow(
+                table, iso, inputs, content, file.rows, json.dumps(details, sort_keys=True), file_id, quarantine_id, now(), run_id
+            )
+            values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
+            connection.execute(
+                f"insert or replace into partitions ({', '.join(PARTITION_COLUMNS)}, seal) values ({', '.join('?' * 11)})",
+                (*values, seal(values)),
+            )
+        return row
+
+    # --- housekeeping
+
+    def known_paths(self, paths: Sequence[str]) -> set[str]:
+        """Those of *paths* that the ledger has a file for."""
+        with self.reading() as connection:
+            return {
+                path for path in paths if connection.execute("select 1 from files where path = ?", (path,)).fetchone() is not None
+            }
+
+    def forget_dropped(self, before: datetime) -> list[str]:
+        """Strike out files that left their table before that moment, and say which they were."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select file_id, path from files where dropped_at is not null and dropped_at < ?", (before.isoformat(),)
+            ).fetchall()
+        if not rows:
+            return []
+        with self.writing() as connection:
+            for row in rows:
+                connection.execute("delete from exclusions where file_id = ?", (row["file_id"],))
+                connection.execute("delete from file_days where file_id = ?", (row["file_id"],))
+                connection.execute("delete from files where file_id = ?", (row["file_id"],))
+        return [row["path"] for row in rows]
+
+    def everything(self) -> tuple[list[ObjectRow], list[FileRow], list[PartitionRow]]:
+        """All objects (every version), all files in use, all partitions: each row's seal is checked on the way."""
+        with self.reading() as connection:
+            problems = [row[0] for row in connection.execute("pragma integrity_check(5)")]
+            if problems != ["ok"]:
+                raise self._damaged(sqlite3.DatabaseError("; ".join(problems)))
+            objects = self._objects(connection, "true order by dataset, key, first_seen_at, version")
+            files = self._files(connection, "dropped_at is null")
+            tables = [name for (name,) in connection.execute("select distinct table_name from partitions order by 1")]
+            return objects, files, [row for table in tables for row in self.partitions(table)]

@@ -1,0 +1,477 @@
+"""
+Landing to raw, exactly once.
+
+Belongs here: finding what is new, reading it, deciding what each object is, and committing rows with their ledger entries. Doesn't: reading bytes as rows
+(`formats/`), the transaction (`ledger.py`).
+
+Objects are fetched, hashed and parsed by threads outside any transaction, and written to one Parquet file a load. The work is planned on what the
+ledger says; when somebody else has changed that meanwhile, the commit is refused and the load looks again.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, date
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
+from ingestion_platform.formats import Field, Records, read_records
+from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.warehouse.contract import Contract
+from ingestion_platform.warehouse.engine import text
+from ingestion_platform.warehouse.files import FileStore, StoredFile
+from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now
+from ingestion_platform.warehouse.results import RawDay
+
+log = logging.getLogger(__name__)
+
+ROW_GROUP_ROWS = 122_880
+"""DuckDB's own size of a row group: it reads one in one thread."""
+
+IN_FLIGHT_BYTES = 256 * 1024**2
+"""How many bytes of objects are fetched ahead of the one being written."""
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("_day", pa.date32()),
+        pa.field("_landed_on", pa.date32()),
+        pa.field("_object", pa.string()),
+        pa.field("_row", pa.int64()),
+        pa.field("rules", pa.list_(pa.string())),
+        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("record", pa.string()),
+    ]
+)
+
+UNREADABLE = "record: can't be read"
+"""The rule that a record breaks which didn't even become a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What came of fetching and parsing one object: records, or the reason why not."""
+
+    landed: LandedObject
+    sha256: str
+    size_bytes: int
+    records: Records | None
+    reason: str = ""
+    is_final: bool = True
+
+
+class Loader:
+    """
+    Loads a dataset's objects.
+
+    Args:
+        contract: the dataset's, for the days its rows belong to.
+        landing: where the objects are.
+        ledger: what is known of them.
+        store: where rows are written.
+        engine: counts rows by processed day.
+        threads: that fetch and parse.
+    """
+
+    def __init__(
+        self, contract: Contract, landing: LandingZone, ledger: Ledger, store: FileStore, engine: duckdb.DuckDBPyConnection, threads: int
+    ) -> None:
+        self._contract = contract
+        self._dataset = contract.dataset
+        self._landing = landing
+        self._ledger = ledger
+        self._store = store
+        self._engine = engine
+        self._threads = threads or (os.cpu_count() or 1)
+        self._reader = contract.reader_digest()
+        columns = self._dataset.columns
+        self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
+        self._schema = pa.schema(
+            [
+                *[pa.field(column.name, pa.string()) for column in columns],
+                pa.field("_extra", pa.string()),
+                pa.field("_object", pa.string()),
+                pa.field("_row", pa.int64()),
+                pa.field("_day", pa.date32()),
+            ]
+        )
+
+    # --- what has landed
+
+    def listing(self, day: date) -> list[LandedObject]:
+        """The day's objects in the landing zone, by key."""
+        found: dict[str, LandedObject] = {}
+        for prefix in sorted({template.prefix(day) for template in self._dataset.source.keys}):
+            for landed in self._landing.list(prefix):
+                match = self._dataset.source.match(landed.key)
+                if match is not None and match[0] == day:
+                    found[landed.key] = landed
+        return [found[key] for key in sorted(found)]
+
+    def day(self, day: date) -> RawDay:
+        """The raw partition as it stands."""
+        entries = self._ledger.current(self._dataset.name, day)
+        return RawDay(
+            dataset=self._dataset.name,
+            day=day,
+            entries=tuple(row.entry() for row in entries.values()),
+            new_keys=(),
+            rows=sum(row.rows_loaded for row in entries.values()),
+            rows_quarantined=sum(row.rows_quarantined for row in entries.values()),
+            bytes_read=0,
+            seconds=0.0,
+            touched_days=(),
+        )
+
+    # --- loading
+
+    def load(self, day: date, *, reload: bool, run_id: str) -> RawDay:
+        """
+        Load the day's new and changed objects, and whatever that sets free elsewhere.
+
+        Args:
+            reload: read every object of the day again, known or not.
+            run_id: noted in the ledger.
+        """
+        began = time.perf_counter()
+        keys, touched, bytes_read = self._load_until_settled(day, reload, run_id)
+        others: set[date] = set()
+        # What waits because its double elsewhere has changed, here or in a run that was killed before it came to it.
+        while pending := [other for other in self._ledger.pending_days(self._dataset.name)]:
+            for other in pending:
+                more_keys, more_touched, more_bytes = self._load_until_settled(other, False, run_id)
+                touched |= more_touched
+                bytes_read += more_bytes
+                if other == day:
+                    keys = sorted({*keys, *more_keys})
+                else:
+                    others.add(other)
+        state = self.day(day)
+        return RawDay(
+            dataset=state.dataset,
+            day=day,
+            entries=state.entries,
+            new_keys=tuple(keys),
+            rows=state.rows,
+            rows_quarantined=state.rows_quarantined,
+            bytes_read=bytes_read,
+            seconds=time.perf_counter() - began,
+            touched_days=tuple(sorted(date.fromisoformat(home) for home in touched)),
+            other_days=tuple(sorted(others)),
+        )
+
+    def _load_until_settled(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
+        attempt = 0
+        while True:
+            try:
+                return self._load_once(day, reload, run_id)
+            except Conflict as conflict:
+                attempt += 1
+                log.info("%s %s: another run has loaded %s meanwhile; looking again (%d)", self._dataset.raw, day, conflict, attempt)
+
+    def _load_once(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
+        known = self._ledger.current(self._dataset.name, day)
+        todo = [landed for landed in self.listing(day) if reload or self._is_news(landed, known.get(landed.key))]
+        if not todo:
+            return [], set(), 0
+        # In the order in which objects of the same content claim it.
+        todo.sort(key=lambda landed: (len(landed.key), landed.key))
+        batch = _Batch(self, day, known, {landed.key for landed in todo}, run_id)
+        try:
+            for reading in self._readings(todo, known, reload):
+                batch.add(reading)
+            touched = batch.commit()
+        except BaseException:
+            batch.discard()
+            raise
+        return batch.keys, touched, batch.bytes_read
+
+    def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
+        return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
+
+    def _readings(self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool) -> Iterator[_Reading]:
+        """Fetch and parse by threads, in order, no more than `IN_FLIGHT_BYTES` ahead."""
+        is_far = "://" in self._landing.url
+        with ThreadPoolExecutor(self._threads * (8 if is_far else 1), thread_name_prefix="read") as pool:
+            waiting: list[tuple[Future[_Reading], int]] = []
+            in_flight = 0
+            position = 0
+            try:
+                while position < len(todo) or waiting:
+                    while position < len(todo) and (not waiting or in_flight + todo[position].size_bytes <= IN_FLIGHT_BYTES):
+                        landed = todo[position]
+                        row = None if reload else known.get(landed.key)
+                        waiting.append((pool.submit(self._read, landed, row), landed.size_bytes))
+                        in_flight += landed.size_bytes
+                        position += 1
+                    future, size = waiting.pop(0)
+                    in_flight -= size
+                    yield future.result()
+            finally:
+                for future, _ in waiting:
+                    future.cancel()
+
+    def _read(self, landed: LandedObject, row: ObjectRow | None) -> _Reading:
+        try:
+            content = self._landing.read(landed)
+        except ObjectChanged as error:
+            return _Reading(landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False)
+        except ObjectMissing:
+            return _Reading(landed, "", landed.size_bytes, None, "it was gone when it was to be read", is_final=False)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if row is not None and row.version == sha256 and row.reader == self._reader and row.state != "pending":
+            return _Reading(landed, sha256, len(content), None)
+        try:
+            records = read_records(self._dataset.source.format, content, self._fields, key=landed.key)
+            if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
+                raise ObjectRejected(f"it has columns that aren't declared: {', '.join(records.unknown_columns)}")
+        except ObjectRejected as error:
+            return _Reading(landed, sha256, len(content), None, str(error))
+        return _Reading(landed, sha256, len(content), records)
+
+    # --- pieces that a batch uses
+
+    def content_of(self, reading: _Reading, day: date) -> str | None:
+        """
+        What makes two objects the same: their bytes, and whatever of the key goes into the rows. None when nothing can be doubled.
+        """
+        if reading.records is None or reading.records.rows_read == 0:
+            return None
+        found = self._dataset.source.match(reading.landed.key)
+        captures = found[1] if found else {}
+        of_the_key = [captures[column.capture] for column in self._dataset.columns if column.capture is not None]
+        if self._dataset.kind == "snapshots":
+            of_the_key += [day.isoformat(), self._sender(captures) or ""]
+        return hashlib.sha256(json.dumps([reading.sha256, of_the_key]).encode()).hexdigest()
+
+    def _sender(self, captures: dict[str, str]) -> str | None:
+        return captures.get(self._dataset.senders.key_capture) if self._dataset.senders is not None else None
+
+    def row_of(self, reading: _Reading, day: date, state: str, run_id: str) -> ObjectRow:
+        """The ledger's row of an object that was read."""
+        records = reading.records if state == "loaded" else None
+        found = self._dataset.source.match(reading.landed.key)
+        moment = now()
+        return ObjectRow(
+            dataset=self._dataset.name,
+            key=reading.landed.key,
+            version=reading.sha256 or f"unread:{reading.landed.token}",
+            day=day.isoformat(),
+            state=state,
+            is_current=1,
+            sha256=reading.sha256,
+            content=self.content_of(reading, day),
+            size_bytes=reading.size_bytes,
+            landed_at=_utc(reading.landed),
+            # An object that moved under us is looked at again, whatever its token says then.
+            token=reading.landed.token if reading.is_final else "",
+            reader=self._reader,
+            sender=self._sender(found[1]) if found else None,
+            reason=reading.reason,
+            duplicate_of=None,
+            rows_read=records.rows_read if records else 0,
+            rows_loaded=records.table.num_rows if records else 0,
+            rows_quarantined=len(records.rejected) if records else 0,
+            unknown_columns=json.dumps(reading.records.unknown_columns if reading.records else ()),
+            missing_columns=json.dumps(reading.records.missing_columns if reading.records else ()),
+            file_id=None,
+            quarantine_file_id=None,
+            home_days="{}",
+            first_seen_at=moment,
+            decided_at=moment,
+            run_id=run_id,
+        )
+
+    def table_of(self, records: Records, key: str, day: date) -> pa.Table:
+        """An object's rows as raw has them."""
+        rows = records.table.num_rows
+        found = self._dataset.source.match(key)
+        captures = found[1] if found else {}
+        arrays: list["pa.ChunkedArray[Any] | pa.Array[Any]"] = []
+        for column in self._dataset.columns:
+            if column.capture is not None:
+                arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))
+            else:
+                arrays.append(records.table.column(column.name))
+        extra = records.table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
+        arrays += [
+            extra,
+            pa.repeat(pa.scalar(key, pa.string()), rows),
+            records.table.column("_row"),
+            pa.repeat(pa.scalar(day, pa.date32()), rows),
+        ]
+        return pa.table(arrays, schema=self._schema)
+
+    def count_home_days(self, path: str, day: date) -> dict[str, dict[str, int]]:
+        """Object → processed day → rows, of a file just written."""
+        self._engine.execute(f"set TimeZone = {text(self._contract.time_zone)}")
+        raw = f"select * from read_parquet({text(str(self._store.absolute(path).absolute()))})"
+        counts: dict[str, dict[str, int]] = {}
+        rows = self._engine.execute(
+            f"select _object, ({self._contract.home_day(day)})::varchar, count(*) from ({self._contract.values(raw)}) group by 1, 2"
+        ).fetchall()
+        for key, home, count in rows:
+            counts.setdefault(key, {})[home] = count
+        return counts
+
+
+def _utc(landed: LandedObject) -> str:
+    return landed.landed_at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class _Batch:
+    """One load on its way: rows go to a file as they come, decisions are gathered for the commit."""
+
+    def __init__(self, loader: Loader, day: date, known: dict[str, ObjectRow], todo: set[str], run_id: str) -> None:
+        self._loader = loader
+        self._dataset: Dataset = loader._dataset
+        self._day = day
+        self._known = known
+        self._todo = todo
+        self._run_id = run_id
+        self.keys: list[str] = []
+        self.bytes_read = 0
+        self._found: dict[str, ObjectRow | None] = {}
+        self._decided: list[ObjectRow] = []
+        self._demoted: dict[str, str] = {}
+        self._touched: list[tuple[ObjectRow, str, str]] = []
+        self._claims: dict[str, str] = {}
+        self._gathered: list[pa.Table] = []
+        self._gathered_rows = 0
+        self._path: str | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = 0
+        self._rejected: list[dict[str, object]] = []
+        self._quarantine_path: str | None = None
+
+    def add(self, reading: _Reading) -> None:
+        """Decide what an object is."""
+        key = reading.landed.key
+        before = self._known.get(key)
+        self.bytes_read += reading.size_bytes
+        if reading.records is None and not reading.reason:
+            assert before is not None, "only a known object can be merely touched"
+            self._touched.append((before, reading.landed.token, _utc(reading.landed)))
+            if before.state == "loaded" and before.content is not None:
+                winner = self._claims.setdefault(before.content, key)
+                if winner != key:
+                    self._found[key] = before
+                    self._demoted[key] = winner
+            return
+        self.keys.append(key)
+        self._found[key] = before
+        if reading.records is None:
+            self._decided.append(self._loader.row_of(reading, self._day, "rejected", self._run_id))
+            return
+        row = self._loader.row_of(reading, self._day, "loaded", self._run_id)
+        if row.content is not None:
+            original = self._original(row)
+            if original is not None:
+                duplicate = self._loader.row_of(reading, self._day, "duplicate", self._run_id)
+                self._decided.append(replace(duplicate, duplicate_of=original, reason=f"same content as {original}"))
+                return
+            self._claims[row.content] = key
+        self._decided.append(row)
+        self._gather(self._loader.table_of(reading.records, key, self._day))
+        for record in reading.records.rejected:
+            self._rejected.append(
+                {
+                    "dataset": self._dataset.name, "_day": self._day, "_landed_on": self._day, "_object": key, "_row": record.row,
+                    "rules": [UNREADABLE], "reasons": [f"record: {record.reason}"], "record": record.record,
+                }
+            )  # fmt: skip
+
+    def _original(self, row: ObjectRow) -> str | None:
+        """The key of the object that stands for this content; None when it is this one."""
+        assert row.content is not None
+        if row.content in self._claims:
+            return self._claims[row.content]
+        other = self._loader._ledger.loaded_with_content(self._dataset.name, row.content)
+        if other is None or other.key == row.key or (other.key in self._todo and other.day == row.day):
+            return None
+        self._found[other.key] = other
+        if other.order < row.order:
+            return other.key
+        self._demoted[other.key] = row.key
+        return None
+
+    def _gather(self, table: pa.Table) -> None:
+        if table.num_rows == 0:
+            return
+        self._gathered.append(table)
+        self._gathered_rows += table.num_rows
+        if self._gathered_rows >= ROW_GROUP_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._gathered:
+            return
+        if self._writer is None:
+            self._path = self._loader._store.new_path(self._dataset.raw, self._day.isoformat())
+            self._writer = pq.ParquetWriter(
+                self._loader._store.absolute(self._path), self._loader._schema, compression="zstd", compression_level=1
+            )
+        self._writer.write_table(pa.concat_tables(self._gathered), row_group_size=ROW_GROUP_ROWS)
+        self._rows += self._gathered_rows
+        self._gathered, self._gathered_rows = [], 0
+
+    def commit(self) -> set[str]:
+        """
+        Make everything visible.
+
+        Raises:
+            Conflict: the ledger has changed meanwhile.
+        """
+        loader = self._loader
+        if self._touched:
+            loader._ledger.touch(self._touched)
+        if not self._decided:
+            return set()
+        self._write()
+        rows_file = quarantine_file = None
+        if self._writer is not None and self._path is not None:
+            self._writer.close()
+            self._writer = None
+            rows_file = loader._store.describe(self._path, self._rows)
+            counts = loader.count_home_days(self._path, self._day)
+            self._decided = [replace(row, home_days=json.dumps(counts.get(row.key, {}), sort_keys=True)) for row in self._decided]
+        if self._rejected:
+            quarantine_file = self._write_rejected()
+        touched, _ = loader._ledger.commit_load(
+            self._dataset.name,
+            self._day,
+            found=self._found,
+            decided=self._decided,
+            demoted=self._demoted,
+            rows_file=rows_file,
+            quarantine_file=quarantine_file,
+            run_id=self._run_id,
+        )
+        return touched
+
+    def _write_rejected(self) -> StoredFile:
+        path = self._loader._store.new_path(f"quarantine.{self._dataset.name}", self._day.isoformat())
+        self._quarantine_path = path
+        pq.write_table(
+            pa.Table.from_pylist(self._rejected, QUARANTINE_SCHEMA), self._loader._store.absolute(path), compression="zstd"
+        )
+        return self._loader._store.describe(path, len(self._rejected))
+
+    def discard(self) -> None:
+        """Delete what was written for a commit that didn't come about."""
+        if self._writer is not None:
+            self._writer.close()
+        paths = [path for path in (self._path, self._quarantine_path) if path is not None]
+        # An interrupt may come just after the commit.
+        for path in set(paths) - self._loader._ledger.known_paths(paths):
+            self._loader._store.discard(path)

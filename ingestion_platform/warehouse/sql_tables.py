@@ -1,0 +1,318 @@
+"""
+What we derive: one SQL file a table. The path is the table's key; a TOML comment on top holds its docs; the query itself says what it depends on.
+
+Belongs here: reading and understanding the files of `sql/`. Doesn't: running them (`derive.py`).
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as declared
+
+from ingestion_platform.dataset import Datasets
+from ingestion_platform.errors import DeclarationError
+from ingestion_platform.table import IDENTIFIER, STRICT, Check
+from ingestion_platform.warehouse.contract import Contract
+from ingestion_platform.warehouse.engine import connect, name
+from zoneinfo import ZoneInfo
+
+FOLDER = Path(__file__).parent.parent / "sql"
+"""Where the files are: `sql/<layer>/<table>.sql`."""
+
+PARAMETERS = ("window_start", "window_end", "day", "time_zone")
+"""What a query may use: the UTC bounds of its business day, that day, and the business time zone's name."""
+
+CURRENT = "_current"
+"""`processed.<snapshots>_current` is the newest snapshot as of the day being computed."""
+
+_HEADER = re.compile(r"\s*/\*(?P<toml>.*?)\*/(?P<sql>.*)", re.DOTALL)
+
+
+@declared(frozen=True, config=STRICT, kw_only=True)
+class _Header:
+    description: str
+    columns: dict[str, str]
+    primary_key: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    history_days: int = 0
+    checks: tuple[Check, ...] = ()
+    tags: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class SqlTable:
+    """
+    A table that is derived by SQL.
+
+    Args:
+        layer: `processed` or `reports`.
+        name: the file's name.
+        path: of the file.
+        sql: the query, without the comment and the semicolon.
+        description: what one row is.
+        columns: name → docs, in the query's order.
+        types: name → SQL type.
+        primary_key: column names.
+        owners: `team:name` or an e-mail address.
+        history_days: how many days before its own the query also reads.
+        checks: what every row should satisfy.
+        is_daily: whether it has a partition per business day; it has when it reads `$window_start`, `$window_end` or `$day`.
+        depends_on: keys of the tables it reads; `processed.stores` also when it reads `processed.stores_current`.
+        reads: the names as the query has them.
+        used_parameters: those of `PARAMETERS` that occur in it.
+        schema: tables it reads → column → type, for `origins`.
+        tags: shown in Dagster.
+    """
+
+    layer: str
+    name: str
+    path: Path
+    sql: str
+    description: str
+    columns: Mapping[str, str]
+    types: Mapping[str, str]
+    primary_key: tuple[str, ...]
+    owners: tuple[str, ...]
+    history_days: int
+    checks: tuple[Check, ...]
+    is_daily: bool
+    depends_on: tuple[str, ...]
+    reads: tuple[str, ...]
+    used_parameters: tuple[str, ...]
+    schema: Mapping[str, Mapping[str, str]]
+    first_day: date
+    tags: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """`reports.daily_sales`."""
+        return f"{self.layer}.{self.name}"
+
+    @cached_property
+    def origins(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Column → the columns it is made of, each as `(table, column)`."""
+        # Half a second to import, and only the UI asks.
+        from sqlglot import exp
+        from sqlglot.lineage import lineage
+
+        schema: dict[str, Any] = {}
+        for table, columns in self.schema.items():
+            layer, table_name = table.split(".", 1)
+            schema.setdefault(layer, {})[table_name] = dict(columns)
+        found: dict[str, tuple[tuple[str, str], ...]] = {}
+        for column in self.columns:
+            leaves: set[tuple[str, str]] = set()
+            for node in lineage(column, self.sql, schema=schema, dialect="duckdb").walk():
+                if not node.downstream and isinstance(node.source, exp.Table):
+                    leaves.add((f"{node.source.db}.{node.source.name}", node.name.rsplit(".", 1)[-1].strip('"')))
+            found[column] = tuple(sorted(leaves))
+        return found
+
+
+class SqlTables(Mapping[str, SqlTable]):
+    """All SQL tables by key, each after those it depends on."""
+
+    def __init__(self, tables: Mapping[str, SqlTable]) -> None:
+        self._tables = dict(tables)
+
+    def __getitem__(self, key: str) -> SqlTable:
+        return self._tables[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+
+def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER) -> SqlTables:
+    """
+    Read and bind every SQL file.
+
+    Raises:
+        DeclarationError: a file's comment or query is wrong, or the tables depend on each other in a circle; the message names the file.
+    """
+    known: dict[str, dict[str, str]] = {}
+    for dataset in datasets.values():
+        columns = dict(Contract(dataset, zone).processed_columns)
+        known[dataset.processed] = columns
+        if dataset.kind == "snapshots":
+            known[dataset.processed + CURRENT] = columns
+    engine = connect(threads=1)
+    try:
+        waiting = {f"{path.parent.name}.{path.stem}": path for path in sorted(folder.glob("*/*.sql"))}
+        parsed = {key: _parse(engine, path) for key, path in waiting.items()}
+        for key, path in waiting.items():
+            if key in known:
+                raise DeclarationError(f"{_shown(path)}: a dataset is called {path.stem!r} already", "rename the file")
+        for table_name, columns in known.items():
+            _create_empty(engine, table_name, columns)
+        done: dict[str, SqlTable] = {}
+        while waiting:
+            ready = [key for key in waiting if not (set(parsed[key][2]) & set(waiting))]
+            if not ready:
+                raise DeclarationError(f"SQL tables depend on each other in a circle: {', '.join(sorted(waiting))}", "break the circle")
+            for key in ready:
+                table = _bind(engine, waiting.pop(key), *parsed[key], datasets, known, done)
+                done[key] = table
+                known[key] = dict(table.types)
+                _create_empty(engine, key, known[key])
+    finally:
+        engine.close()
+    return SqlTables(done)
+
+
+def _shown(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _create_empty(engine: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> None:
+    layer, table_name = table.split(".", 1)
+    engine.execute(f"create schema if not exists {name(layer)}")
+    kinds = ", ".join(f"{name(column)} {kind}" for column, kind in columns.items())
+    engine.execute(f"create table {name(layer)}.{name(table_name)} ({kinds})")
+
+
+def _parse(engine: duckdb.DuckDBPyConnection, path: Path) -> tuple[_Header, str, tuple[str, ...], tuple[str, ...]]:
+    """Header, query, tables it reads, parameters it uses."""
+    place = _shown(path)
+    if path.parent.name not in ("processed", "reports"):
+        raise DeclarationError(f"{place}: SQL tables are of layer processed or reports", "move the file to one of these folders")
+    if not IDENTIFIER.fullmatch(path.stem):
+        raise DeclarationError(f"{place}: a table's name is snake_case and starts with a letter", "rename the file")
+    found = _HEADER.fullmatch(path.read_text(encoding="utf-8"))
+    if found is None:
+        raise DeclarationError(f"{place}: it doesn't start with a /* TOML comment */", "see 'Add a report' in the README")
+    try:
+        header = TypeAdapter(_Header).validate_python(tomllib.loads(found["toml"]))
+    except tomllib.TOMLDecodeError as error:
+        raise DeclarationError(f"{place}: its comment is no TOML: {error}", "see 'Add a report' in the README") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DeclarationError(f"{place}: comment, {where}: {first['msg']}", "see 'Add a report' in the README") from error
+    sql = found["sql"].strip().removesuffix(";").strip()
+    row = engine.execute("select json_serialize_sql($sql)", {"sql": sql}).fetchall()[0]
+    tree = json.loads(row[0])
+    if tree.get("error"):
+        raise DeclarationError(f"{place}: {tree.get('error_message', 'the query cannot be parsed')}", "one select statement, after the comment")
+    if len(tree["statements"]) != 1:
+        raise DeclarationError(f"{place}: it holds {len(tree['statements'])} statements", "one select statement, after the comment")
+    tables: set[str] = set()
+    used: set[str] = set()
+    locals_: set[str] = set()
+    _walk(tree["statements"][0], tables, used, locals_)
+    reads = tuple(sorted(table for table in tables if table not in locals_))
+    for table in reads:
+        if "." not in table:
+            raise DeclarationError(f"{place}: it reads {table!r} without a layer", "write processed.… or reports.…")
+    unknown = sorted(used - set(PARAMETERS))
+    if unknown:
+        raise DeclarationError(f"{place}: parameter ${unknown[0]} is not known", f"known: {', '.join('$' + each for each in PARAMETERS)}")
+    return header, sql, reads, tuple(sorted(used))
+
+
+def _walk(node: Any, tables: set[str], used: set[str], locals_: set[str]) -> None:
+    if isinstance(node, dict):
+        if node.get("type") == "BASE_TABLE":
+            schema = node.get("schema_name", "")
+            tables.add(f"{schema}.{node['table_name']}" if schema else node["table_name"])
+        if node.get("type") == "VALUE_PARAMETER":
+            used.add(str(node.get("identifier", "")))
+        for entry in (node.get("cte_map") or {}).get("map", []) if isinstance(node.get("cte_map"), dict) else []:
+            locals_.add(entry["key"])
+        for value in node.values():
+            _walk(value, tables, used, locals_)
+    elif isinstance(node, list):
+        for value in node:
+            _walk(value, tables, used, locals_)
+
+
+def _bind(
+    engine: duckdb.DuckDBPyConnection,
+    path: Path,
+    header: _Header,
+    sql: str,
+    reads: tuple[str, ...],
+    used: tuple[str, ...],
+    datasets: Datasets,
+    known: Mapping[str, Mapping[str, str]],
+    done: Mapping[str, SqlTable],
+) -> SqlTable:
+    place = _shown(path)
+    for table in reads:
+        if table not in known:
+            near = difflib.get_close_matches(table, known, 1)
+            raise DeclarationError(
+                f"{place}: it reads {table}, which there isn't", f"did you mean {near[0]}?" if near else f"tables: {', '.join(known)}"
+            )
+    values: dict[str, object] = {
+        "window_start": datetime(2000, 1, 1), "window_end": datetime(2000, 1, 2), "day": date(2000, 1, 1), "time_zone": "UTC"
+    }  # fmt: skip
+    try:
+        described = engine.execute(f"describe {sql}", {each: values[each] for each in used}).fetchall()
+    except duckdb.Error as error:
+        raise DeclarationError(f"{place}: the query doesn't bind: {error}", "columns and tables are those of the declarations") from error
+    types = {row[0]: row[1] for row in described}
+    if list(types) != list(header.columns):
+        raise DeclarationError(
+            f"{place}: the query gives {list(types)}, its comment describes {list(header.columns)}",
+            "describe each column of the query, in its order, under [columns]",
+        )
+    for column in header.primary_key:
+        if column not in types:
+            raise DeclarationError(f"{place}: primary_key {column!r} is not among its columns {list(types)}", "fix the name")
+    for check in header.checks:
+        try:
+            _create_check(engine, sql, used, values, check)
+        except duckdb.Error as error:
+            raise DeclarationError(f"{place}: check {check.name!r} doesn't bind: {error}", "a condition over this table's columns") from error
+    depends_on = tuple(sorted({_table_of(table, datasets) for table in reads}))
+    first_days = [
+        datasets[table.split(".", 1)[1]].daily.from_ if table.split(".", 1)[1] in datasets and table.startswith("processed.") else done[table].first_day
+        for table in depends_on
+    ]
+    return SqlTable(
+        layer=path.parent.name,
+        name=path.stem,
+        path=path,
+        sql=sql,
+        description=header.description,
+        columns=header.columns,
+        types=types,
+        primary_key=header.primary_key,
+        owners=header.owners,
+        history_days=header.history_days,
+        checks=header.checks,
+        is_daily=bool({"window_start", "window_end", "day"} & set(used)),
+        depends_on=depends_on,
+        reads=reads,
+        used_parameters=used,
+        schema={table: dict(known[table]) for table in reads},
+        first_day=max(first_days) if first_days else date(2000, 1, 1),
+        tags=header.tags or {},
+    )
+
+
+def _create_check(engine: duckdb.DuckDBPyConnection, sql: str, used: tuple[str, ...], values: Mapping[str, object], check: Check) -> None:
+    engine.execute(f"describe select ({check.expression}) from ({sql})", {each: values[each] for each in used}).fetchall()
+
+
+def _table_of(table: str, datasets: Datasets) -> str:
+    """The table that `processed.stores_current` is a view of; any other is itself."""
+    layer, table_name = table.split(".", 1)
+    if layer == "processed" and table_name.endswith(CURRENT):
+        base = table_name.removesuffix(CURRENT)
+        if base in datasets and datasets[base].kind == "snapshots" and table_name not in datasets:
+            return f"processed.{base}"
+    return table

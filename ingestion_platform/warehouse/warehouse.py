@@ -1,0 +1,323 @@
+"""
+The warehouse as the rest of the platform sees it: load, process, derive, and questions.
+
+Belongs here: putting the parts together, and answering. Doesn't: any of the work itself.
+
+No call holds anything that another process could wait for longer than a few milliseconds; see `docs/decisions/`.
+"""
+
+import logging
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+
+from ingestion_platform.dataset import Dataset, Datasets
+from ingestion_platform.errors import NotMaterialized
+from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.settings import Settings
+from ingestion_platform.warehouse.catalog import Catalog
+from ingestion_platform.warehouse.contract import Contract
+from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.engine import connect, name, relation, text
+from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.ledger import Ledger
+from ingestion_platform.warehouse.load import Loader
+from ingestion_platform.warehouse.process import Processor
+from ingestion_platform.warehouse.results import RawDay, SenderReport, TableDay
+from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
+
+log = logging.getLogger(__name__)
+
+KEEP_DROPPED = timedelta(hours=24)
+"""How long a file that left its table stays on disk, for whoever still reads the state it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnDoc:
+    """A column as docs and the UI show it."""
+
+    name: str
+    type: str
+    description: str
+
+
+PLATFORM_DOCS = {
+    "_extra": "What the record has beyond the declared columns, as JSON.",
+    "_object": "Key of the landed object that the row came in.",
+    "_row": "The record's number in its object, from 1.",
+    "_landed_on": "Day of the object's key.",
+}
+
+
+class Warehouse:
+    """
+    One warehouse, in one process. Making it touches nothing; the first call does.
+
+    Args:
+        settings: where it is, and what it may use.
+        landing: where objects come from.
+        datasets: all of them.
+        sql_tables: all of them.
+    """
+
+    def __init__(self, settings: Settings, landing: LandingZone, datasets: Datasets, sql_tables: SqlTables) -> None:
+        self.settings = settings
+        self.landing = landing
+        self.datasets = datasets
+        self.sql_tables = sql_tables
+        self.folder = settings.warehouse.with_suffix("") if settings.warehouse.suffix else Path(f"{settings.warehouse}.tables")
+        self.ledger = Ledger(self.folder / "ledger.sqlite")
+        self.store = FileStore(self.folder)
+        self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
+        self._engine: duckdb.DuckDBPyConnection | None = None
+        self._has_swept = False
+        self._commits = -1
+
+    # --- parts
+
+    @property
+    def engine(self) -> duckdb.DuckDBPyConnection:
+        """This warehouse's own engine."""
+        if self._engine is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._engine = connect(threads=self.settings.threads, memory_limit=self.settings.memory_limit, spill=self.folder / "spill")
+        return self._engine
+
+    def _loader(self, dataset: Dataset) -> Loader:
+        return Loader(self._contracts[dataset.name], self.landing, self.ledger, self.store, self.engine, self.settings.threads)
+
+    def _processor(self, dataset: Dataset) -> Processor:
+        salt = self.settings.pii_salt.get_secret_value() if self.settings.pii_salt else None
+        return Processor(self._contracts[dataset.name], self.datasets, self.ledger, self.store, self.engine, salt)
+
+    @property
+    def _deriver(self) -> Deriver:
+        return Deriver(self.datasets, self.sql_tables, self.ledger, self.store, self.engine, self.settings.zone, self.settings.publish)
+
+    @property
+    def _catalog(self) -> Catalog:
+        return Catalog(self.settings.warehouse, self.datasets, self.sql_tables, self.ledger, self.store, self._deriver, self._contracts)
+
+    # --- work
+
+    def load(self, dataset: Dataset, day: date, *, reload: bool = False, run_id: str = "") -> RawDay:
+        """
+        Load a day's new and changed objects into raw, exactly once.
+
+        Args:
+            reload: read every object of the day again, known or not.
+            run_id: noted in the ledger.
+
+        Raises:
+            LandingUnavailable: the landing zone gave no answer; nothing was loaded, and the next load goes on.
+            WarehouseDamaged: the ledger isn't what was written.
+        """
+        self._sweep()
+        return self._loader(dataset).load(day, reload=reload, run_id=run_id)
+
+    def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
+        """
+        Compute a processed day, unless nothing that it depends on has changed.
+
+        Args:
+            force: compute in any case.
+            run_id: noted in the ledger.
+
+        Raises:
+            SettingsError: a column is to be hashed and there is no salt.
+            WarehouseDamaged: a file isn't what was written.
+        """
+        self._sweep()
+        return self._processor(dataset).process(day, force=force, run_id=run_id)
+
+    def derive(self, table: SqlTable, day: date | None, *, force: bool = False, run_id: str = "") -> TableDay:
+        """
+        Compute a SQL table's partition, unless nothing that it depends on has changed; publish it when it is a report.
+
+        Args:
+            day: None for a table without days.
+            force: compute in any case.
+            run_id: noted in the ledger.
+
+        Raises:
+            WarehouseError: the query fails on the data there is.
+        """
+        self._sweep()
+        return self._deriver.derive(table, day, force=force, run_id=run_id)
+
+    def publish(self) -> None:
+        """Bring the file that people open up to date."""
+        if self.ledger.exists:
+            self._catalog.publish()
+
+    def close(self) -> None:
+        """Bring the file that people open up to date, now or when this process ends, and let go of everything."""
+        if self.ledger.exists and self.ledger.commits() != self._commits:
+            self._commits = self.ledger.commits()
+            self._catalog.publish_soon()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        self.store.close()
+        self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _sweep(self) -> None:
+        """Once per process: delete what killed runs and replaced tables left."""
+        if self._has_swept:
+            return
+        self._has_swept = True
+        swept = self.store.sweep(self.ledger.known_paths)
+        if swept:
+            log.info("swept up %d files that a killed run had begun", len(swept))
+        for path in self.ledger.forget_dropped(datetime.now(UTC) - KEEP_DROPPED):
+            self.store.discard(path)
+
+    # --- questions
+
+    def listing(self, dataset: Dataset, day: date) -> list[LandedObject]:
+        """What has landed for a day."""
+        return self._loader(dataset).listing(day)
+
+    def raw_day(self, dataset: Dataset, day: date) -> RawDay:
+        """A raw partition as it stands."""
+        return self._loader(dataset).day(day)
+
+    def table_day(self, table: str, day: date | None) -> TableDay | None:
+        """A processed or report partition as it stands; None when it was never computed."""
+        row = self.ledger.partition(table, day)
+        return Processor.describe(row, has_changed=False) if row else None
+
+    def days(self, table: str) -> list[date]:
+        """The days that a table has."""
+        layer, table_name = table.split(".", 1)
+        if layer == "raw":
+            return self.ledger.object_days(table_name)
+        return [date.fromisoformat(row.day) for row in self.ledger.partitions(table) if row.day]
+
+    def stale_days(self, table: str) -> list[date | None]:
+        """
+        Partitions of a processed or report table whose inputs have changed since they were computed, or that never were though inputs are there.
+
+        A pure function of the ledger, the declarations and the SQL: asking changes nothing.
+        """
+        if table in self.sql_tables:
+            return self._deriver.stale_days(self.sql_tables[table])
+        return list(self._processor(self.datasets[table.split(".", 1)[1]]).stale_days())
+
+    def inputs(self, table: str, day: date | None) -> str:
+        """A digest of what a processed or report partition would be computed from now; the same until something changes."""
+        if table in self.sql_tables:
+            return self._deriver.inputs(self.sql_tables[table], day)
+        assert day is not None, "processed datasets have days"
+        dataset = self.datasets[table.split(".", 1)[1]]
+        return self._processor(dataset).inputs(day, self.ledger.raw_days(dataset.name).get(day, "0"))
+
+    def senders(self, dataset: Dataset, day: date) -> SenderReport:
+        """Who was expected to send on a day, by the roster as of that day, and who did."""
+        if dataset.senders is None:
+            return SenderReport((), ())
+        entries = self.ledger.current(dataset.name, day).values()
+        came = {row.sender for row in entries if row.sender and row.state in ("loaded", "duplicate", "pending")}
+        rejected = {row.sender for row in entries if row.sender and row.state == "rejected"} - came
+        roster = self.ledger.partition_as_of(f"processed.{dataset.senders.dataset}", day)
+        expected: list[str] = []
+        if roster is not None:
+            wanted = [(dataset.senders.column, "VARCHAR")]
+            condition = ""
+            if dataset.senders.active_from is not None:
+                wanted.append((dataset.senders.active_from, "DATE"))
+                condition = f" where {name(dataset.senders.active_from)} <= date {text(day.isoformat())}"
+            source = relation(self.store, self.ledger.partition_files([roster]), wanted)
+            rows = self.engine.execute(f"select distinct {name(wanted[0][0])}::varchar from ({source}){condition} order by 1").fetchall()
+            expected = [row[0] for row in rows]
+        return SenderReport(tuple(expected), tuple(sorted(came)), tuple(sorted(rejected)))
+
+    def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
+        """Rows of the trailing days that exist, oldest first, *day* left out."""
+        first, last = day - timedelta(days=trailing), day - timedelta(days=1)
+        layer, table_name = table.split(".", 1)
+        if layer == "raw":
+            return self.ledger.rows_by_day(table_name, first, last)
+        return [row.rows for row in self.ledger.partitions(table, first.isoformat(), last.isoformat())]
+
+    def usual_volume(self, table: str, day: date, trailing: int = 14) -> float | None:
+        """Median rows of the trailing days; None with fewer than three of them."""
+        rows = self.volume(table, day, trailing)
+        return statistics.median(rows) if len(rows) >= 3 else None
+
+    def columns(self, table: str) -> tuple[ColumnDoc, ...]:
+        """A table's columns with their docs."""
+        layer, table_name = table.split(".", 1)
+        if table in self.sql_tables:
+            sql_table = self.sql_tables[table]
+            return tuple(ColumnDoc(column, kind, sql_table.columns[column]) for column, kind in sql_table.types.items())
+        dataset = self.datasets[table_name]
+        contract = self._contracts[table_name]
+        kinds = contract.raw_columns if layer == "raw" else contract.processed_columns
+        docs = {column.name: column.description for column in dataset.columns} | PLATFORM_DOCS
+        docs["_day"] = "Day of the object's key." if layer == "raw" else "Business day of the row; the partition."
+        return tuple(ColumnDoc(column, kind, docs[column]) for column, kind in kinds)
+
+    def read(self, table: str, *, first: date | None = None, last: date | None = None) -> pa.Table:
+        """
+        Read a table, or some days of it. Sees one committed state, and is in nobody's way.
+
+        Raises:
+            NotMaterialized: there is no such table, or nothing of it in these days.
+        """
+        source = self._source(table, first, last)
+        return _table(self.engine.execute(source))
+
+    def query(self, sql: str) -> pa.Table:
+        """Run a query over all tables, on one committed state."""
+        self._catalog.show(self.engine, verify=True)
+        return _table(self.engine.execute(sql))
+
+    def _source(self, table: str, first: date | None, last: date | None) -> str:
+        layer, _, table_name = table.partition(".")
+        if table_name in self.datasets and layer == "raw":
+            files = self.ledger.files(table, first=first, last=last)
+            columns: Sequence[tuple[str, str]] = self._contracts[table_name].raw_columns
+        elif (table_name in self.datasets and layer == "processed") or table in self.sql_tables:
+            rows = self.ledger.partitions(table, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31")
+            files = self.ledger.partition_files(rows)
+            columns = self._deriver.columns_of(table)
+        else:
+            known = [dataset.raw for dataset in self.datasets.values()] + [dataset.processed for dataset in self.datasets.values()]
+            raise NotMaterialized(f"there is no table {table!r}", f"tables: {', '.join([*known, *self.sql_tables])}")
+        if not files:
+            days = f" from {first or '…'} to {last or '…'}" if first or last else ""
+            raise NotMaterialized(
+                f"{table} has nothing yet{days}", f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}"
+            )
+        return relation(self.store, files, columns)
+
+    def preview(self, table: str, day: date | None, limit: int = 10) -> pa.Table:
+        """The first rows of a partition, for showing: nothing personal, no values of undeclared columns."""
+        layer, _, table_name = table.partition(".")
+        source = self._source(table, day, day)
+        shown = "*"
+        if layer == "raw":
+            hidden = [f"'(personal)' as {name(column.name)}" for column in self.datasets[table_name].columns if column.pii is not None]
+            shown = f"* replace ({', '.join([*hidden, 'json_keys(_extra)::varchar as _extra'])})"
+        order = "order by _object, _row" if layer in ("raw", "processed") and table not in self.sql_tables else ""
+        return _table(self.engine.execute(f"select {shown} from ({source}) {order} limit {int(limit)}"))
+
+
+def _table(result: duckdb.DuckDBPyConnection) -> pa.Table:
+    found = result.to_arrow_table()
+    assert found is not None, "a select gives a table"
+    return found
