@@ -72,7 +72,8 @@ class Xml:
     XML whose records are elements under a path. DTDs and entities are refused.
 
     A column's source is read from the record's element: `quantity` (child's text), `@id` (own attribute), `price/@currency`
-    (a child's attribute), `../delivered_at` or `../@number` (the parent's), `../../@version` (further up). Names are matched without their namespace.
+    (a child's attribute), `../delivered_at` or `../@number` (the parent's), `../../@version` (further up). Names are matched without
+    their namespace.
 
     Args:
         record: path of the record elements from the root, root included: `manifest/line`.
@@ -147,9 +148,7 @@ class Daily:
 
     def __post_init__(self) -> None:
         if not 0 <= self.allowed_lateness_days <= 366:
-            raise DeclarationError(
-                f"Daily: allowed_lateness_days is 0 to 366, not {self.allowed_lateness_days}"
-            )
+            raise DeclarationError(f"Daily: allowed_lateness_days is 0 to 366, not {self.allowed_lateness_days}")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -175,9 +174,7 @@ class Senders:
         return self.capture or self.column
 
 
-def senders_from(
-    dataset: str, column: str, *, capture: str | None = None, active_from: str | None = None
-) -> Senders:
+def senders_from(dataset: str, column: str, *, capture: str | None = None, active_from: str | None = None) -> Senders:
     """Expect one object a day from each sender that *dataset* lists in *column*."""
     return Senders(dataset, column, capture, active_from)
 
@@ -312,9 +309,12 @@ class Dataset:
     @property
     def references(self) -> tuple[tuple[Column, str, str], ...]:
         """`(column, dataset, column there)` for each column that must be found elsewhere."""
-        return tuple(
-            (column, *column.references.split(".", 1)) for column in self.columns if column.references is not None
-        )
+        found: list[tuple[Column, str, str]] = []
+        for column in self.columns:
+            if column.references is not None:
+                other, name = column.references.split(".", 1)
+                found.append((column, other, name))
+        return tuple(found)
 
 
 class Datasets(Mapping[str, Dataset]):

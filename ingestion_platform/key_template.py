@@ -11,14 +11,16 @@ from functools import cached_property
 from ingestion_platform.errors import DeclarationError
 
 _TOKEN = re.compile(r"%(?P<strftime>.)|\{(?P<capture>[^{}]*)\}")
-_DIRECTIVES = {"Y": r"\d{4}", "m": r"\d{2}", "d": r"\d{2}"}
+_DIRECTIVES = {"Y": "[0-9]{4}", "m": "[0-9]{2}", "d": "[0-9]{2}"}
+"""Not `\\d`, which takes the digits of every script: a listing by prefix wouldn't find those."""
 
 
 class KeyTemplate:
     """
     A compiled template such as `sales/%Y/%m/%d/{store_id}.csv` or `sales/year=%Y/month=%m/day=%d/{store_id}.csv.gz`.
 
-    `%Y %m %d` must each stand in it once or more (all of one kind must agree in a key); `{name}` captures one or more characters other than `/`.
+    `%Y %m %d` must each stand in it once or more (all of one kind must agree in a key); `{name}` captures one or more characters
+    other than `/`.
     """
 
     def __init__(self, text: str) -> None:
@@ -84,10 +86,9 @@ class KeyTemplate:
     def key(self, day: date, **captures: str) -> str:
         """The key of an object of *day* with these captures."""
         parts = re.split(r"\{([^{}]*)\}", self.text)
-        return "".join(
-            captures[part] if index % 2 else _with_day(part, day) for index, part in enumerate(parts)
-        )
+        return "".join(captures[part] if index % 2 else _with_day(part, day) for index, part in enumerate(parts))
 
 
 def _with_day(text: str, day: date) -> str:
-    return text.replace("%Y", f"{day:%Y}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}")
+    # %Y of a year before 1000 has fewer than four digits on some systems.
+    return text.replace("%Y", f"{day.year:04}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}")

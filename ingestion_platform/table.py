@@ -133,9 +133,7 @@ class Column:
                     f"column {self.name!r}: pattern {self.pattern!r} is no regular expression: {error}"
                 ) from error
         if self.references is not None and self.references.count(".") != 1:
-            raise DeclarationError(
-                f"column {self.name!r}: references is 'dataset.column', not {self.references!r}"
-            )
+            raise DeclarationError(f"column {self.name!r}: references is 'dataset.column', not {self.references!r}")
 
     @property
     def field(self) -> str:

@@ -13,6 +13,7 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `sql_tables` | the files of `sql/`, understood |
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
+| `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |
 """
 

@@ -137,7 +137,9 @@ class Catalog:
 
     def _show_ledger(self, engine: duckdb.DuckDBPyConnection) -> None:
         with self._ledger.reading() as connection:
-            rows = connection.execute(f"select {', '.join(LEDGER_COLUMNS)} from objects order by dataset, key, first_seen_at").fetchall()
+            rows = connection.execute(
+                f"select {', '.join(LEDGER_COLUMNS)} from objects order by dataset, key, first_seen_at"
+            ).fetchall()
             parts = connection.execute(
                 "select table_name, nullif(day, ''), rows, content, computed_at, run_id, details from partitions order by 1, 2"
             ).fetchall()
@@ -149,14 +151,18 @@ class Catalog:
         _create(engine, "partitions", columns, [tuple(row) for row in parts])
 
 
-def _create(engine: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], rows: list[tuple[Any, ...]]) -> None:
+def _create(
+    engine: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], rows: list[tuple[Any, ...]]
+) -> None:
     values = {column: [row[index] for row in rows] for index, column in enumerate(columns)}
     kinds = [(column, pa.int64() if kind == "BIGINT" else pa.string()) for column, kind in columns.items()]
     arrow = pa.table(values, schema=pa.schema(kinds))
     engine.register("arriving", arrow)
     # Moments are written with their offset, and mean UTC.
     selected = ", ".join(
-        f"timezone('UTC', {name(column)}::timestamptz) as {name(column)}" if kind == "TIMESTAMP" else f"{name(column)}::{kind} as {name(column)}"
+        f"timezone('UTC', {name(column)}::timestamptz) as {name(column)}"
+        if kind == "TIMESTAMP"
+        else f"{name(column)}::{kind} as {name(column)}"
         for column, kind in columns.items()
     )
     engine.execute(f"create or replace table platform.{name(table)} as select {selected} from arriving")

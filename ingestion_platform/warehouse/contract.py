@@ -78,7 +78,9 @@ class Contract:
     @property
     def processed_columns(self) -> list[tuple[str, str]]:
         """`(name, type)` of the processed table."""
-        return [(column.name, self._shown_type(column)) for column in self.dataset.columns] + list(PROCESSED_PLATFORM_COLUMNS)
+        return [(column.name, self._shown_type(column)) for column in self.dataset.columns] + list(
+            PROCESSED_PLATFORM_COLUMNS
+        )
 
     @staticmethod
     def _shown_type(column: Column) -> str:
@@ -108,7 +110,9 @@ class Contract:
     def values(self, raw: str) -> str:
         """The relation *raw* (SQL) with `text:` and `value:` columns beside the raw ones."""
         texts = ", ".join(f"{self._text(column)} as {name('text:' + column.name)}" for column in self.dataset.columns)
-        values = ", ".join(f"{self._value(column)} as {name('value:' + column.name)}" for column in self.dataset.columns)
+        values = ", ".join(
+            f"{self._value(column)} as {name('value:' + column.name)}" for column in self.dataset.columns
+        )
         return f"select *, {values} from (select *, {texts} from ({raw}))"
 
     @staticmethod
@@ -130,7 +134,9 @@ class Contract:
             return self._exactly(cast, source, "[+-]?[0-9]+")
         if column.type.is_decimal:
             scale = column.type.scale
-            return self._exactly(cast, source, rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)")
+            return self._exactly(
+                cast, source, rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)"
+            )
         if kind == "DOUBLE":
             return f"case when regexp_full_match({source}, '{_NUMBER}') and isfinite({cast}) then {cast} end"
         if kind == "BOOLEAN":
@@ -240,12 +246,24 @@ class Contract:
                 f"{shown} || {text(f' is not exactly a {column.type}')}",
             )
         if column.minimum is not None:
-            rule("below minimum", f"{value} < {self._literal(column, column.minimum)}", f"{shown} || {text(f' is below {column.minimum}')}")
+            rule(
+                "below minimum",
+                f"{value} < {self._literal(column, column.minimum)}",
+                f"{shown} || {text(f' is below {column.minimum}')}",
+            )
         if column.maximum is not None:
-            rule("above maximum", f"{value} > {self._literal(column, column.maximum)}", f"{shown} || {text(f' is above {column.maximum}')}")
+            rule(
+                "above maximum",
+                f"{value} > {self._literal(column, column.maximum)}",
+                f"{shown} || {text(f' is above {column.maximum}')}",
+            )
         if column.one_of:
             allowed = ", ".join(self._literal(column, one) for one in column.one_of)
-            rule("not an allowed value", f"{value} not in ({allowed})", f"{shown} || {text(' is not one of ' + ', '.join(column.one_of))}")
+            rule(
+                "not an allowed value",
+                f"{value} not in ({allowed})",
+                f"{shown} || {text(' is not one of ' + ', '.join(column.one_of))}",
+            )
         if column.pattern is not None:
             rule(
                 "not of the pattern",

@@ -100,7 +100,14 @@ class Deriver:
     def inputs(self, table: SqlTable, day: date | None) -> str:
         """Changes whenever the partition would come out otherwise."""
         seen = {read: [(row.day, row.content) for row in rows] for read, rows in self._read_by(table, day).items()}
-        parts = (VERSION, table.sql, self._zone.key, table.history_days, sorted(seen.items()), [(check.name, check.expression) for check in table.checks])
+        parts = (
+            VERSION,
+            table.sql,
+            self._zone.key,
+            table.history_days,
+            sorted(seen.items()),
+            [(check.name, check.expression) for check in table.checks],
+        )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def stale_days(self, table: SqlTable) -> list[date | None]:
@@ -148,7 +155,9 @@ class Deriver:
             failed = count_failures(self._engine, table.checks, quoted)
             if table.primary_key:
                 key = ", ".join(name(column) for column in table.primary_key)
-                distinct = self._engine.execute(f"select count(*) from (select distinct {key} from {quoted})").fetchall()[0][0]
+                distinct = self._engine.execute(
+                    f"select count(*) from (select distinct {key} from {quoted})"
+                ).fetchall()[0][0]
                 failed["primary_key"] = rows - int(distinct)
             try:
                 row = self._ledger.commit_partition(
@@ -172,7 +181,12 @@ class Deriver:
     def _run(self, table: SqlTable, day: date | None, seen: Mapping[str, list[PartitionRow]], path: str) -> int:
         engine = self._engine
         engine.execute("set TimeZone = 'UTC'")
-        create_views(engine, self._store, self._ledger, {read: (rows, self.columns_of(self._base(read))) for read, rows in seen.items()})
+        create_views(
+            engine,
+            self._store,
+            self._ledger,
+            {read: (rows, self.columns_of(self._base(read))) for read, rows in seen.items()},
+        )
         values: dict[str, object] = {"time_zone": self._zone.key}
         if day is not None:
             start, end = bounds(day, self._zone)
@@ -185,7 +199,9 @@ class Deriver:
                 {used: values[used] for used in table.used_parameters},
             ).fetchall()
         except duckdb.Error as error:
-            raise WarehouseError(f"{table.key} {day or ''}: the query failed: {error}", f"see {table.path.name}") from error
+            raise WarehouseError(
+                f"{table.key} {day or ''}: the query failed: {error}", f"see {table.path.name}"
+            ) from error
         return int(copied[0][0])
 
     def _base(self, read: str) -> str:
@@ -198,7 +214,9 @@ class Deriver:
         return self._publish / table.name / f"{day or table.name}.{ending}"
 
     def _publish_if_absent(self, table: SqlTable, row: PartitionRow) -> None:
-        if table.layer == "reports" and not all(self.published(table, row.day, ending).exists() for ending in ("csv", "parquet")):
+        if table.layer == "reports" and not all(
+            self.published(table, row.day, ending).exists() for ending in ("csv", "parquet")
+        ):
             self._publish_row(table, row)
 
     def _publish_row(self, table: SqlTable, row: PartitionRow) -> None:
@@ -221,7 +239,9 @@ class Deriver:
             target = self.published(table, row.day, ending)
             half = target.with_name(f".{target.name}.{os.getpid()}.half")
             try:
-                self._engine.execute(f"copy (select * from {source}) to {text(str(half.absolute()))} {options}").fetchall()
+                self._engine.execute(
+                    f"copy (select * from {source}) to {text(str(half.absolute()))} {options}"
+                ).fetchall()
                 half.replace(target)
             finally:
                 half.unlink(missing_ok=True)

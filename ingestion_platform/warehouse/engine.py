@@ -50,7 +50,12 @@ def text(value: str) -> str:
 
 
 def relation(
-    store: FileStore, files: Sequence[FileRow], columns: Iterable[tuple[str, str]], *, object_column: str = "_object", verify: bool = True
+    store: FileStore,
+    files: Sequence[FileRow],
+    columns: Iterable[tuple[str, str]],
+    *,
+    object_column: str = "_object",
+    verify: bool = True,
 ) -> str:
     """
     The SQL of a relation over Parquet files, rows of excluded objects left out.
@@ -78,7 +83,9 @@ def relation(
     for file in files:
         if file.excluded:
             keys = ", ".join(text(key) for key in file.excluded)
-            parts.append(f"select * from read_parquet({_paths(store, [file])}) where {name(object_column)} not in ({keys})")
+            parts.append(
+                f"select * from read_parquet({_paths(store, [file])}) where {name(object_column)} not in ({keys})"
+            )
     if not parts:
         return empty
     union = " union all by name ".join([empty, *parts])

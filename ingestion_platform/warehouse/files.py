@@ -104,7 +104,9 @@ class FileStore:
         with absolute.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
-            raise WarehouseDamaged(f"{absolute} isn't what was written: SHA-256 {found[:12]}…, not {sha256[:12]}…", _hint())
+            raise WarehouseDamaged(
+                f"{absolute} isn't what was written: SHA-256 {found[:12]}…, not {sha256[:12]}…", _hint()
+            )
         self._verified.add(state)
 
     def sweep(self, is_known: Callable[[list[str]], Iterable[str]]) -> list[str]:

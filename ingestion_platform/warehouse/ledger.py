@@ -70,7 +70,19 @@ OBJECT_COLUMNS = (
     "reason", "duplicate_of", "rows_read", "rows_loaded", "rows_quarantined", "unknown_columns", "missing_columns", "file_id",
     "quarantine_file_id", "home_days", "first_seen_at", "decided_at", "run_id",
 )  # fmt: skip
-FILE_COLUMNS = ("file_id", "table_name", "day", "role", "path", "rows", "size_bytes", "sha256", "committed_at", "run_id", "dropped_at")
+FILE_COLUMNS = (
+    "file_id",
+    "table_name",
+    "day",
+    "role",
+    "path",
+    "rows",
+    "size_bytes",
+    "sha256",
+    "committed_at",
+    "run_id",
+    "dropped_at",
+)
 PARTITION_COLUMNS = (
     "table_name", "day", "inputs", "content", "rows", "details", "file_id", "quarantine_file_id", "computed_at", "run_id",
 )  # fmt: skip
@@ -257,8 +269,12 @@ class Ledger:
             sqlite3.SQLITE_READONLY,
             sqlite3.SQLITE_CANTOPEN,
         ):
-            return WarehouseBusy(f"the ledger {self.path} can't be written: {error}", "is the disk full, or the folder read-only?")
-        return WarehouseDamaged(f"the ledger {self.path} is damaged: {error}", f"`{REBUILD}` makes the warehouse anew from the landing zone")
+            return WarehouseBusy(
+                f"the ledger {self.path} can't be written: {error}", "is the disk full, or the folder read-only?"
+            )
+        return WarehouseDamaged(
+            f"the ledger {self.path} is damaged: {error}", f"`{REBUILD}` makes the warehouse anew from the landing zone"
+        )
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -322,15 +338,19 @@ class Ledger:
         values = tuple(getattr(row, name) for name in OBJECT_COLUMNS)
         marks = ", ".join("?" * (len(values) + 1))
         connection.execute(
-            f"insert or replace into objects ({', '.join(OBJECT_COLUMNS)}, seal) values ({marks})", (*values, seal(values))
+            f"insert or replace into objects ({', '.join(OBJECT_COLUMNS)}, seal) values ({marks})",
+            (*values, seal(values)),
         )
 
-    def _put_file(self, connection: sqlite3.Connection, table: str, day: str, role: str, file: StoredFile, run_id: str) -> int:
+    def _put_file(
+        self, connection: sqlite3.Connection, table: str, day: str, role: str, file: StoredFile, run_id: str
+    ) -> int:
         cursor = connection.execute("select coalesce(max(file_id), 0) + 1 from files")
         file_id = int(cursor.fetchone()[0])
         values = (file_id, table, day, role, file.path, file.rows, file.size_bytes, file.sha256, now(), run_id, None)
         connection.execute(
-            f"insert into files ({', '.join(FILE_COLUMNS)}, seal) values ({', '.join('?' * 12)})", (*values, seal(values[:10]))
+            f"insert into files ({', '.join(FILE_COLUMNS)}, seal) values ({', '.join('?' * 12)})",
+            (*values, seal(values[:10])),
         )
         return file_id
 
@@ -338,7 +358,9 @@ class Ledger:
         found = []
         for row in connection.execute(f"select * from files where {where} order by day, file_id", values):
             self._check_seal(row, tuple(row[name] for name in FILE_COLUMNS[:10]), f"file {row['path']!r}")
-            excluded = connection.execute("select key from exclusions where file_id = ? order by key", (row["file_id"],))
+            excluded = connection.execute(
+                "select key from exclusions where file_id = ? order by key", (row["file_id"],)
+            )
             found.append(
                 FileRow(
                     row["file_id"], row["day"], row["path"], row["rows"], row["size_bytes"], row["sha256"],
@@ -349,14 +371,18 @@ class Ledger:
 
     def _drop_file(self, connection: sqlite3.Connection, file_id: int | None) -> None:
         if file_id is not None:
-            connection.execute("update files set dropped_at = ? where file_id = ? and dropped_at is null", (now(), file_id))
+            connection.execute(
+                "update files set dropped_at = ? where file_id = ? and dropped_at is null", (now(), file_id)
+            )
 
     # --- objects
 
     def current(self, dataset: str, day: date) -> dict[str, ObjectRow]:
         """The day's objects in their newest version, by key."""
         with self.reading() as connection:
-            rows = self._objects(connection, "dataset = ? and day = ? and is_current = 1 order by key", dataset, day.isoformat())
+            rows = self._objects(
+                connection, "dataset = ? and day = ? and is_current = 1 order by key", dataset, day.isoformat()
+            )
         return {row.key: row for row in rows}
 
     def loaded_with_content(self, dataset: str, content: str) -> ObjectRow | None:
@@ -370,7 +396,9 @@ class Ledger:
     def pending_days(self, dataset: str) -> list[date]:
         """Days with objects that wait to be loaded because the one they were a duplicate of has changed."""
         with self.reading() as connection:
-            rows = connection.execute("select distinct day from objects where dataset = ? and state = 'pending' order by day", (dataset,))
+            rows = connection.execute(
+                "select distinct day from objects where dataset = ? and state = 'pending' order by day", (dataset,)
+            )
             return [date.fromisoformat(day) for (day,) in rows]
 
     def commit_load(
@@ -415,14 +443,21 @@ class Ledger:
             for row in decided:
                 if row.content is not None and row.state == "loaded":
                     for other in self._objects(
-                        connection, "dataset = ? and content = ? and is_current = 1 and state = 'loaded'", dataset, row.content
+                        connection,
+                        "dataset = ? and content = ? and is_current = 1 and state = 'loaded'",
+                        dataset,
+                        row.content,
                     ):
                         if other.key not in found:
                             raise Conflict(other.key)
             iso = day.isoformat()
-            file_id = self._put_file(connection, f"raw.{dataset}", iso, "rows", rows_file, run_id) if rows_file else None
+            file_id = (
+                self._put_file(connection, f"raw.{dataset}", iso, "rows", rows_file, run_id) if rows_file else None
+            )
             quarantine_id = (
-                self._put_file(connection, f"raw.{dataset}", iso, "quarantine", quarantine_file, run_id) if quarantine_file else None
+                self._put_file(connection, f"raw.{dataset}", iso, "quarantine", quarantine_file, run_id)
+                if quarantine_file
+                else None
             )
             withdrawn: list[ObjectRow] = []
             for row in decided:
@@ -437,7 +472,9 @@ class Ledger:
                     row,
                     file_id=file_id if stands and row.rows_loaded else None,
                     quarantine_file_id=quarantine_id if stands and row.rows_quarantined else None,
-                    first_seen_at=before.first_seen_at if before is not None and before.version == row.version else row.first_seen_at,
+                    first_seen_at=before.first_seen_at
+                    if before is not None and before.version == row.version
+                    else row.first_seen_at,
                 )
                 self._put_object(connection, row)
                 touched |= self._stand(connection, row)
@@ -483,14 +520,22 @@ class Ledger:
         days.setdefault(row.day, 0)
         for home, rows in days.items():
             unread = row.rows_quarantined if home == row.day else 0
-            identity = hashlib.sha256(repr((row.key, row.sha256, row.reader, row.day, rows, unread)).encode()).hexdigest()
+            identity = hashlib.sha256(
+                repr((row.key, row.sha256, row.reader, row.day, rows, unread)).encode()
+            ).hexdigest()
             before = connection.execute(
                 "select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (row.dataset, home)
             ).fetchone()
             digest, total, total_unread = before or ("0", 0, 0)
             connection.execute(
                 "insert or replace into raw_days values (?, ?, ?, ?, ?)",
-                (row.dataset, home, f"{int(digest, 16) ^ int(identity, 16):064x}", total + sign * rows, total_unread + sign * unread),
+                (
+                    row.dataset,
+                    home,
+                    f"{int(digest, 16) ^ int(identity, 16):064x}",
+                    total + sign * rows,
+                    total_unread + sign * unread,
+                ),
             )
         return set(days)
 
@@ -537,15 +582,24 @@ class Ledger:
 
     # --- files and days
 
-    def files(self, table: str, *, role: str = "rows", first: date | None = None, last: date | None = None) -> list[FileRow]:
+    def files(
+        self, table: str, *, role: str = "rows", first: date | None = None, last: date | None = None
+    ) -> list[FileRow]:
         """The files that make up a table, by day."""
         where = "table_name = ? and role = ? and dropped_at is null and day >= ? and day <= ?"
         with self.reading() as connection:
             return self._files(
-                connection, where, table, role, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31"
+                connection,
+                where,
+                table,
+                role,
+                first.isoformat() if first else "",
+                last.isoformat() if last else "9999-12-31",
             )
 
-    def raw_input(self, dataset: str, home: date) -> tuple[list[FileRow], list[FileRow], list[ObjectRow], tuple[str, int, int]]:
+    def raw_input(
+        self, dataset: str, home: date
+    ) -> tuple[list[FileRow], list[FileRow], list[ObjectRow], tuple[str, int, int]]:
         """
         What a processed day is made of, seen in one state.
 
@@ -562,12 +616,17 @@ class Ledger:
                 iso,
             )
             unread = self._files(
-                connection, "dropped_at is null and role = 'quarantine' and table_name = ? and day = ?", f"raw.{dataset}", iso
+                connection,
+                "dropped_at is null and role = 'quarantine' and table_name = ? and day = ?",
+                f"raw.{dataset}",
+                iso,
             )
             objects = self._objects(
                 connection, "dataset = ? and day = ? and is_current = 1 and state = 'loaded' order by key", dataset, iso
             )
-            found = connection.execute("select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (dataset, iso))
+            found = connection.execute(
+                "select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (dataset, iso)
+            )
             digest, total, total_unread = found.fetchone() or ("0", 0, 0)
         return rows, unread, objects, (digest, total, total_unread)
 
@@ -580,7 +639,9 @@ class Ledger:
     def object_days(self, dataset: str) -> list[date]:
         """Days of the keys of all objects the ledger knows."""
         with self.reading() as connection:
-            rows = connection.execute("select distinct day from objects where dataset = ? and is_current = 1 order by day", (dataset,))
+            rows = connection.execute(
+                "select distinct day from objects where dataset = ? and is_current = 1 order by day", (dataset,)
+            )
             return [date.fromisoformat(day) for (day,) in rows]
 
     def rows_by_day(self, dataset: str, first: date, last: date) -> list[int]:
@@ -603,7 +664,8 @@ class Ledger:
         """The computed partitions of a table, by day."""
         with self.reading() as connection:
             rows = connection.execute(
-                "select * from partitions where table_name = ? and day >= ? and day <= ? order by day", (table, first, last)
+                "select * from partitions where table_name = ? and day >= ? and day <= ? order by day",
+                (table, first, last),
             )
             found = []
             for row in rows:
@@ -660,9 +722,22 @@ class Ledger:
                 self._drop_file(connection, former.file_id)
                 self._drop_file(connection, former.quarantine_file_id)
             file_id = self._put_file(connection, table, iso, "rows", file, run_id)
-            quarantine_id = self._put_file(connection, table, iso, "quarantine", quarantine_file, run_id) if quarantine_file else None
+            quarantine_id = (
+                self._put_file(connection, table, iso, "quarantine", quarantine_file, run_id)
+                if quarantine_file
+                else None
+            )
             row = PartitionRow(
-                table, iso, inputs, content, file.rows, json.dumps(details, sort_keys=True), file_id, quarantine_id, now(), run_id
+                table,
+                iso,
+                inputs,
+                content,
+                file.rows,
+                json.dumps(details, sort_keys=True),
+                file_id,
+                quarantine_id,
+                now(),
+                run_id,
             )
             values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
             connection.execute(
@@ -677,7 +752,9 @@ class Ledger:
         """Those of *paths* that the ledger has a file for."""
         with self.reading() as connection:
             return {
-                path for path in paths if connection.execute("select 1 from files where path = ?", (path,)).fetchone() is not None
+                path
+                for path in paths
+                if connection.execute("select 1 from files where path = ?", (path,)).fetchone() is not None
             }
 
     def forget_dropped(self, before: datetime) -> list[str]:

@@ -41,18 +41,17 @@ ROW_GROUP_ROWS = 122_880
 IN_FLIGHT_BYTES = 256 * 1024**2
 """How many bytes of objects are fetched ahead of the one being written."""
 
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("dataset", pa.string()),
-        pa.field("_day", pa.date32()),
-        pa.field("_landed_on", pa.date32()),
-        pa.field("_object", pa.string()),
-        pa.field("_row", pa.int64()),
-        pa.field("rules", pa.list_(pa.string())),
-        pa.field("reasons", pa.list_(pa.string())),
-        pa.field("record", pa.string()),
-    ]
-)
+_QUARANTINE_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("dataset", pa.string()),
+    pa.field("_day", pa.date32()),
+    pa.field("_landed_on", pa.date32()),
+    pa.field("_object", pa.string()),
+    pa.field("_row", pa.int64()),
+    pa.field("rules", pa.list_(pa.string())),
+    pa.field("reasons", pa.list_(pa.string())),
+    pa.field("record", pa.string()),
+]
+QUARANTINE_SCHEMA = pa.schema(_QUARANTINE_FIELDS)
 
 UNREADABLE = "record: can't be read"
 """The rule that a record breaks which didn't even become a row."""
@@ -84,7 +83,13 @@ class Loader:
     """
 
     def __init__(
-        self, contract: Contract, landing: LandingZone, ledger: Ledger, store: FileStore, engine: duckdb.DuckDBPyConnection, threads: int
+        self,
+        contract: Contract,
+        landing: LandingZone,
+        ledger: Ledger,
+        store: FileStore,
+        engine: duckdb.DuckDBPyConnection,
+        threads: int,
     ) -> None:
         self._contract = contract
         self._dataset = contract.dataset
@@ -96,15 +101,14 @@ class Loader:
         self._reader = contract.reader_digest()
         columns = self._dataset.columns
         self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
-        self._schema = pa.schema(
-            [
-                *[pa.field(column.name, pa.string()) for column in columns],
-                pa.field("_extra", pa.string()),
-                pa.field("_object", pa.string()),
-                pa.field("_row", pa.int64()),
-                pa.field("_day", pa.date32()),
-            ]
-        )
+        fields: list[pa.Field[Any]] = [
+            *[pa.field(column.name, pa.string()) for column in columns],
+            pa.field("_extra", pa.string()),
+            pa.field("_object", pa.string()),
+            pa.field("_row", pa.int64()),
+            pa.field("_day", pa.date32()),
+        ]
+        self._schema = pa.schema(fields)
 
     # --- what has landed
 
@@ -177,7 +181,13 @@ class Loader:
                 return self._load_once(day, reload, run_id)
             except Conflict as conflict:
                 attempt += 1
-                log.info("%s %s: another run has loaded %s meanwhile; looking again (%d)", self._dataset.raw, day, conflict, attempt)
+                log.info(
+                    "%s %s: another run has loaded %s meanwhile; looking again (%d)",
+                    self._dataset.raw,
+                    day,
+                    conflict,
+                    attempt,
+                )
 
     def _load_once(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
         known = self._ledger.current(self._dataset.name, day)
@@ -208,7 +218,9 @@ class Loader:
             position = 0
             try:
                 while position < len(todo) or waiting:
-                    while position < len(todo) and (not waiting or in_flight + todo[position].size_bytes <= IN_FLIGHT_BYTES):
+                    while position < len(todo) and (
+                        not waiting or in_flight + todo[position].size_bytes <= IN_FLIGHT_BYTES
+                    ):
                         landed = todo[position]
                         row = None if reload else known.get(landed.key)
                         waiting.append((pool.submit(self._read, landed, row), landed.size_bytes))
@@ -225,7 +237,9 @@ class Loader:
         try:
             content = self._landing.read(landed)
         except ObjectChanged as error:
-            return _Reading(landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False)
+            return _Reading(
+                landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False
+            )
         except ObjectMissing:
             return _Reading(landed, "", landed.size_bytes, None, "it was gone when it was to be read", is_final=False)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -303,7 +317,9 @@ class Loader:
                 arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))
             else:
                 arrays.append(records.table.column(column.name))
-        extra = records.table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
+        extra = (
+            records.table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
+        )
         arrays += [
             extra,
             pa.repeat(pa.scalar(key, pa.string()), rows),
@@ -444,7 +460,9 @@ class _Batch:
             self._writer = None
             rows_file = loader._store.describe(self._path, self._rows)
             counts = loader.count_home_days(self._path, self._day)
-            self._decided = [replace(row, home_days=json.dumps(counts.get(row.key, {}), sort_keys=True)) for row in self._decided]
+            self._decided = [
+                replace(row, home_days=json.dumps(counts.get(row.key, {}), sort_keys=True)) for row in self._decided
+            ]
         if self._rejected:
             quarantine_file = self._write_rejected()
         touched, _ = loader._ledger.commit_load(
@@ -463,7 +481,9 @@ class _Batch:
         path = self._loader._store.new_path(f"quarantine.{self._dataset.name}", self._day.isoformat())
         self._quarantine_path = path
         pq.write_table(
-            pa.Table.from_pylist(self._rejected, QUARANTINE_SCHEMA), self._loader._store.absolute(path), compression="zstd"
+            pa.Table.from_pylist(self._rejected, QUARANTINE_SCHEMA),
+            self._loader._store.absolute(path),
+            compression="zstd",
         )
         return self._loader._store.describe(path, len(self._rejected))
 

@@ -119,7 +119,8 @@ class Processor:
             details = {
                 "rows_raw": rows_raw + rows_unread,
                 "rows_superseded": computed.superseded,
-                "rows_quarantined": (computed.quarantine.rows if computed.quarantine else 0) + self._count_unread(unread),
+                "rows_quarantined": (computed.quarantine.rows if computed.quarantine else 0)
+                + self._count_unread(unread),
                 "reasons": computed.reasons,
                 "failed_checks": computed.failed_checks,
                 "bytes": computed.rows.size_bytes,
@@ -191,7 +192,9 @@ class Processor:
             row = self._ledger.partition_as_of(self._datasets[other].processed, day)
             files = self._ledger.partition_files([row]) if row else []
             source = relation(self._store, files, [(there, "VARCHAR")])
-            relations[column.name] = f"select distinct {name(there)}::varchar as value from ({source}) where {name(there)} is not null"
+            relations[column.name] = (
+                f"select distinct {name(there)}::varchar as value from ({source}) where {name(there)} is not null"
+            )
         return relations
 
     def _compute(self, day: date, files: list[FileRow], objects: list[ObjectRow], rows_raw: int) -> _Computed:
@@ -211,7 +214,9 @@ class Processor:
             for column, (_, kind) in zip(self._dataset.columns, contract.processed_columns, strict=False)
         )
         own_day = f"date '{day.isoformat()}'"
-        good = f"select {shown}, {own_day} as _day, _day as _landed_on, _object, _row from ({judged}) where not _is_broken"
+        good = (
+            f"select {shown}, {own_day} as _day, _day as _landed_on, _object, _row from ({judged}) where not _is_broken"
+        )
         path = self._store.new_path(self._dataset.processed, day.isoformat())
         rows = self._copy(good, path)
         quarantine_parts = []
@@ -285,7 +290,8 @@ class Processor:
         lost = self._copy(losers, losers_path)
         kept_path = self._store.new_path(self._dataset.processed, day.isoformat())
         kept = self._copy(
-            f"select * from {good} anti join read_parquet({self._quoted(losers_path)}) using (_object, _row)", kept_path
+            f"select * from {good} as good anti join read_parquet({self._quoted(losers_path)}) as losers using (_object, _row)",
+            kept_path,
         )
         self._store.discard(path)
         return kept_path, kept, (losers_path, lost)
@@ -312,12 +318,11 @@ def count_failures(engine: duckdb.DuckDBPyConnection, checks: Sequence[Check], s
     if not checks:
         return {}
     counts = ", ".join(f"count(*) filter (where not ({check.expression}))" for check in checks)
-    found = engine.execute(f"select {counts} from {source}").fetchone()
-    assert found is not None, "an aggregate gives one row"
+    # fetchall, since after fetchone DuckDB 2.0 holds the result open and refuses other work on the connection.
+    (found,) = engine.execute(f"select {counts} from {source}").fetchall()
     return {check.name: int(count) for check, count in zip(checks, found, strict=True)}
 
 
 def _one(engine: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = engine.execute(query).fetchone()
-    assert row is not None, "an aggregate or a copy gives one row"
+    (row,) = engine.execute(query).fetchall()
     return int(row[0])

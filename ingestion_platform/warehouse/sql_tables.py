@@ -161,7 +161,9 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
         while waiting:
             ready = [key for key in waiting if not (set(parsed[key][2]) & set(waiting))]
             if not ready:
-                raise DeclarationError(f"SQL tables depend on each other in a circle: {', '.join(sorted(waiting))}", "break the circle")
+                raise DeclarationError(
+                    f"SQL tables depend on each other in a circle: {', '.join(sorted(waiting))}", "break the circle"
+                )
             for key in ready:
                 table = _bind(engine, waiting.pop(key), *parsed[key], datasets, known, done)
                 done[key] = table
@@ -187,27 +189,40 @@ def _parse(engine: duckdb.DuckDBPyConnection, path: Path) -> tuple[_Header, str,
     """Header, query, tables it reads, parameters it uses."""
     place = _shown(path)
     if path.parent.name not in ("processed", "reports"):
-        raise DeclarationError(f"{place}: SQL tables are of layer processed or reports", "move the file to one of these folders")
+        raise DeclarationError(
+            f"{place}: SQL tables are of layer processed or reports", "move the file to one of these folders"
+        )
     if not IDENTIFIER.fullmatch(path.stem):
         raise DeclarationError(f"{place}: a table's name is snake_case and starts with a letter", "rename the file")
     found = _HEADER.fullmatch(path.read_text(encoding="utf-8"))
     if found is None:
-        raise DeclarationError(f"{place}: it doesn't start with a /* TOML comment */", "see 'Add a report' in the README")
+        raise DeclarationError(
+            f"{place}: it doesn't start with a /* TOML comment */", "see 'Add a report' in the README"
+        )
     try:
         header = TypeAdapter(_Header).validate_python(tomllib.loads(found["toml"]))
     except tomllib.TOMLDecodeError as error:
-        raise DeclarationError(f"{place}: its comment is no TOML: {error}", "see 'Add a report' in the README") from error
+        raise DeclarationError(
+            f"{place}: its comment is no TOML: {error}", "see 'Add a report' in the README"
+        ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DeclarationError(f"{place}: comment, {where}: {first['msg']}", "see 'Add a report' in the README") from error
+        raise DeclarationError(
+            f"{place}: comment, {where}: {first['msg']}", "see 'Add a report' in the README"
+        ) from error
     sql = found["sql"].strip().removesuffix(";").strip()
     row = engine.execute("select json_serialize_sql($sql)", {"sql": sql}).fetchall()[0]
     tree = json.loads(row[0])
     if tree.get("error"):
-        raise DeclarationError(f"{place}: {tree.get('error_message', 'the query cannot be parsed')}", "one select statement, after the comment")
+        raise DeclarationError(
+            f"{place}: {tree.get('error_message', 'the query cannot be parsed')}",
+            "one select statement, after the comment",
+        )
     if len(tree["statements"]) != 1:
-        raise DeclarationError(f"{place}: it holds {len(tree['statements'])} statements", "one select statement, after the comment")
+        raise DeclarationError(
+            f"{place}: it holds {len(tree['statements'])} statements", "one select statement, after the comment"
+        )
     tables: set[str] = set()
     used: set[str] = set()
     locals_: set[str] = set()
@@ -218,7 +233,9 @@ def _parse(engine: duckdb.DuckDBPyConnection, path: Path) -> tuple[_Header, str,
             raise DeclarationError(f"{place}: it reads {table!r} without a layer", "write processed.… or reports.…")
     unknown = sorted(used - set(PARAMETERS))
     if unknown:
-        raise DeclarationError(f"{place}: parameter ${unknown[0]} is not known", f"known: {', '.join('$' + each for each in PARAMETERS)}")
+        raise DeclarationError(
+            f"{place}: parameter ${unknown[0]} is not known", f"known: {', '.join('$' + each for each in PARAMETERS)}"
+        )
     return header, sql, reads, tuple(sorted(used))
 
 
@@ -254,7 +271,8 @@ def _bind(
         if table not in known:
             near = difflib.get_close_matches(table, known, 1)
             raise DeclarationError(
-                f"{place}: it reads {table}, which there isn't", f"did you mean {near[0]}?" if near else f"tables: {', '.join(known)}"
+                f"{place}: it reads {table}, which there isn't",
+                f"did you mean {near[0]}?" if near else f"tables: {', '.join(known)}",
             )
     values: dict[str, object] = {
         "window_start": datetime(2000, 1, 1), "window_end": datetime(2000, 1, 2), "day": date(2000, 1, 1), "time_zone": "UTC"
@@ -262,7 +280,9 @@ def _bind(
     try:
         described = engine.execute(f"describe {sql}", {each: values[each] for each in used}).fetchall()
     except duckdb.Error as error:
-        raise DeclarationError(f"{place}: the query doesn't bind: {error}", "columns and tables are those of the declarations") from error
+        raise DeclarationError(
+            f"{place}: the query doesn't bind: {error}", "columns and tables are those of the declarations"
+        ) from error
     types = {row[0]: row[1] for row in described}
     if list(types) != list(header.columns):
         raise DeclarationError(
@@ -271,15 +291,21 @@ def _bind(
         )
     for column in header.primary_key:
         if column not in types:
-            raise DeclarationError(f"{place}: primary_key {column!r} is not among its columns {list(types)}", "fix the name")
+            raise DeclarationError(
+                f"{place}: primary_key {column!r} is not among its columns {list(types)}", "fix the name"
+            )
     for check in header.checks:
         try:
             _create_check(engine, sql, used, values, check)
         except duckdb.Error as error:
-            raise DeclarationError(f"{place}: check {check.name!r} doesn't bind: {error}", "a condition over this table's columns") from error
+            raise DeclarationError(
+                f"{place}: check {check.name!r} doesn't bind: {error}", "a condition over this table's columns"
+            ) from error
     depends_on = tuple(sorted({_table_of(table, datasets) for table in reads}))
     first_days = [
-        datasets[table.split(".", 1)[1]].daily.from_ if table.split(".", 1)[1] in datasets and table.startswith("processed.") else done[table].first_day
+        datasets[table.split(".", 1)[1]].daily.from_
+        if table.split(".", 1)[1] in datasets and table.startswith("processed.")
+        else done[table].first_day
         for table in depends_on
     ]
     return SqlTable(
@@ -304,8 +330,12 @@ def _bind(
     )
 
 
-def _create_check(engine: duckdb.DuckDBPyConnection, sql: str, used: tuple[str, ...], values: Mapping[str, object], check: Check) -> None:
-    engine.execute(f"describe select ({check.expression}) from ({sql})", {each: values[each] for each in used}).fetchall()
+def _create_check(
+    engine: duckdb.DuckDBPyConnection, sql: str, used: tuple[str, ...], values: Mapping[str, object], check: Check
+) -> None:
+    engine.execute(
+        f"describe select ({check.expression}) from ({sql})", {each: values[each] for each in used}
+    ).fetchall()
 
 
 def _table_of(table: str, datasets: Datasets) -> str:

@@ -72,7 +72,9 @@ class Warehouse:
         self.landing = landing
         self.datasets = datasets
         self.sql_tables = sql_tables
-        self.folder = settings.warehouse.with_suffix("") if settings.warehouse.suffix else Path(f"{settings.warehouse}.tables")
+        self.folder = (
+            settings.warehouse.with_suffix("") if settings.warehouse.suffix else Path(f"{settings.warehouse}.tables")
+        )
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.store = FileStore(self.folder)
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
@@ -87,11 +89,15 @@ class Warehouse:
         """This warehouse's own engine."""
         if self._engine is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._engine = connect(threads=self.settings.threads, memory_limit=self.settings.memory_limit, spill=self.folder / "spill")
+            self._engine = connect(
+                threads=self.settings.threads, memory_limit=self.settings.memory_limit, spill=self.folder / "spill"
+            )
         return self._engine
 
     def _loader(self, dataset: Dataset) -> Loader:
-        return Loader(self._contracts[dataset.name], self.landing, self.ledger, self.store, self.engine, self.settings.threads)
+        return Loader(
+            self._contracts[dataset.name], self.landing, self.ledger, self.store, self.engine, self.settings.threads
+        )
 
     def _processor(self, dataset: Dataset) -> Processor:
         salt = self.settings.pii_salt.get_secret_value() if self.settings.pii_salt else None
@@ -99,11 +105,27 @@ class Warehouse:
 
     @property
     def _deriver(self) -> Deriver:
-        return Deriver(self.datasets, self.sql_tables, self.ledger, self.store, self.engine, self.settings.zone, self.settings.publish)
+        return Deriver(
+            self.datasets,
+            self.sql_tables,
+            self.ledger,
+            self.store,
+            self.engine,
+            self.settings.zone,
+            self.settings.publish,
+        )
 
     @property
     def _catalog(self) -> Catalog:
-        return Catalog(self.settings.warehouse, self.datasets, self.sql_tables, self.ledger, self.store, self._deriver, self._contracts)
+        return Catalog(
+            self.settings.warehouse,
+            self.datasets,
+            self.sql_tables,
+            self.ledger,
+            self.store,
+            self._deriver,
+            self._contracts,
+        )
 
     # --- work
 
@@ -171,7 +193,9 @@ class Warehouse:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _sweep(self) -> None:
@@ -241,7 +265,9 @@ class Warehouse:
                 wanted.append((dataset.senders.active_from, "DATE"))
                 condition = f" where {name(dataset.senders.active_from)} <= date {text(day.isoformat())}"
             source = relation(self.store, self.ledger.partition_files([roster]), wanted)
-            rows = self.engine.execute(f"select distinct {name(wanted[0][0])}::varchar from ({source}){condition} order by 1").fetchall()
+            rows = self.engine.execute(
+                f"select distinct {name(wanted[0][0])}::varchar from ({source}){condition} order by 1"
+            ).fetchall()
             expected = [row[0] for row in rows]
         return SenderReport(tuple(expected), tuple(sorted(came)), tuple(sorted(rejected)))
 
@@ -279,12 +305,12 @@ class Warehouse:
             NotMaterialized: there is no such table, or nothing of it in these days.
         """
         source = self._source(table, first, last)
-        return _table(self.engine.execute(source))
+        return self.engine.sql(source).to_arrow_table()
 
     def query(self, sql: str) -> pa.Table:
         """Run a query over all tables, on one committed state."""
         self._catalog.show(self.engine, verify=True)
-        return _table(self.engine.execute(sql))
+        return self.engine.sql(sql).to_arrow_table()
 
     def _source(self, table: str, first: date | None, last: date | None) -> str:
         layer, _, table_name = table.partition(".")
@@ -292,16 +318,21 @@ class Warehouse:
             files = self.ledger.files(table, first=first, last=last)
             columns: Sequence[tuple[str, str]] = self._contracts[table_name].raw_columns
         elif (table_name in self.datasets and layer == "processed") or table in self.sql_tables:
-            rows = self.ledger.partitions(table, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31")
+            rows = self.ledger.partitions(
+                table, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31"
+            )
             files = self.ledger.partition_files(rows)
             columns = self._deriver.columns_of(table)
         else:
-            known = [dataset.raw for dataset in self.datasets.values()] + [dataset.processed for dataset in self.datasets.values()]
+            known = [dataset.raw for dataset in self.datasets.values()] + [
+                dataset.processed for dataset in self.datasets.values()
+            ]
             raise NotMaterialized(f"there is no table {table!r}", f"tables: {', '.join([*known, *self.sql_tables])}")
         if not files:
             days = f" from {first or '…'} to {last or '…'}" if first or last else ""
             raise NotMaterialized(
-                f"{table} has nothing yet{days}", f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}"
+                f"{table} has nothing yet{days}",
+                f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}",
             )
         return relation(self.store, files, columns)
 
@@ -311,13 +342,11 @@ class Warehouse:
         source = self._source(table, day, day)
         shown = "*"
         if layer == "raw":
-            hidden = [f"'(personal)' as {name(column.name)}" for column in self.datasets[table_name].columns if column.pii is not None]
+            hidden = [
+                f"'(personal)' as {name(column.name)}"
+                for column in self.datasets[table_name].columns
+                if column.pii is not None
+            ]
             shown = f"* replace ({', '.join([*hidden, 'json_keys(_extra)::varchar as _extra'])})"
         order = "order by _object, _row" if layer in ("raw", "processed") and table not in self.sql_tables else ""
-        return _table(self.engine.execute(f"select {shown} from ({source}) {order} limit {int(limit)}"))
-
-
-def _table(result: duckdb.DuckDBPyConnection) -> pa.Table:
-    found = result.to_arrow_table()
-    assert found is not None, "a select gives a table"
-    return found
+        return self.engine.sql(f"select {shown} from ({source}) {order} limit {int(limit)}").to_arrow_table()

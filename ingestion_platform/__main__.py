@@ -1,0 +1,106 @@
+"""
+The platform's own commands: `python -m ingestion_platform …`. What runs every night is Dagster's; these are for a person at the keyboard.
+
+Belongs here: reading the command line, and telling what happened. Doesn't: the work.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import date
+
+from ingestion_platform.assembly import open_warehouse
+from ingestion_platform.errors import IngestionError
+from ingestion_platform.warehouse import Warehouse, upkeep
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ingestion_platform", description=(__doc__ or "").strip().splitlines()[0]
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("status", help="what is loaded, rejected, quarantined and stale, table by table")
+    commands.add_parser("catch-up", help="load and compute whatever is new, without Dagster")
+    commands.add_parser("verify", help="hold the ledger and every file against what was written")
+    commands.add_parser("repair", help="make damaged files anew from the landing zone")
+    commands.add_parser("rebuild", help="set the warehouse aside and make it anew from the landing zone")
+    commands.add_parser("publish", help="make the DuckDB file that people open anew")
+    read = commands.add_parser("read", help="print a table or report as CSV")
+    read.add_argument("table", help="as in reports.daily_sales")
+    read.add_argument("--first", type=date.fromisoformat, help="first business day")
+    read.add_argument("--last", type=date.fromisoformat, help="last business day")
+    query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
+    query.add_argument("sql")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the answer is the exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return _run(chosen)
+    except IngestionError as error:
+        print(f"{type(error).__name__}: {error.what}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    if chosen.command == "rebuild":
+        aside = upkeep.rebuild(open_warehouse, tell=print)
+        if aside is not None:
+            print(f"done; once you trust the new one, delete {aside}")
+        return 0
+    with open_warehouse() as warehouse:
+        if chosen.command == "status":
+            _tell_status(warehouse)
+        elif chosen.command == "catch-up":
+            upkeep.catch_up(warehouse, tell=print)
+        elif chosen.command == "publish":
+            warehouse.publish()
+            print(f"{warehouse.settings.warehouse} shows the newest state")
+        elif chosen.command == "repair":
+            damages = upkeep.repair(warehouse, tell=print)
+            print(f"{len(damages)} damaged files made anew" if damages else "nothing is damaged")
+        elif chosen.command == "verify":
+            damages = upkeep.verify(warehouse)
+            for damage in damages:
+                print(f"{damage.table or 'ledger'} {damage.day}: {damage.what}")
+            print(
+                f"{len(damages)} damaged (hint: repair, or rebuild)" if damages else "everything is as it was written"
+            )
+            return 1 if damages else 0
+        else:
+            table = (
+                warehouse.query(chosen.sql)
+                if chosen.command == "query"
+                else warehouse.read(chosen.table, first=chosen.first, last=chosen.last)
+            )
+            table.to_pandas().to_csv(sys.stdout, index=False)
+    return 0
+
+
+def _tell_status(warehouse: Warehouse) -> None:
+    print(f"{'table':<32}{'days':>6}{'rows':>12}{'rejected':>10}{'quarantined':>13}{'stale':>7}")
+    for dataset in warehouse.datasets.values():
+        days = warehouse.days(dataset.raw)
+        raw = [warehouse.raw_day(dataset, day) for day in days]
+        rejected = sum(len(day.keys("rejected")) for day in raw)
+        print(
+            f"{dataset.raw:<32}{len(days):>6,}{sum(day.rows for day in raw):>12,}{rejected:>10,}{sum(day.rows_quarantined for day in raw):>13,}{'':>7}"
+        )
+    for table in [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]:
+        computed = warehouse.ledger.partitions(table)
+        found = [warehouse.table_day(table, date.fromisoformat(row.day) if row.day else None) for row in computed]
+        quarantined = sum(day.balance.rows_quarantined for day in found if day is not None and day.balance is not None)
+        stale = len(warehouse.stale_days(table))
+        print(
+            f"{table:<32}{len(computed):>6,}{sum(row.rows for row in computed):>12,}{'':>10}{quarantined or '':>13}{stale or '':>7}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

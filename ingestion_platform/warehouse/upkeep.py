@@ -1,0 +1,157 @@
+"""
+Whole-warehouse work without Dagster: catch up with the landing zone, verify, repair, rebuild.
+
+Belongs here: what a person does when a disk has failed. Doesn't: what runs every night (`orchestration/`).
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.errors import WarehouseDamaged
+from ingestion_platform.warehouse.ledger import FileRow
+from ingestion_platform.warehouse.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """
+    One thing that isn't as it was written.
+
+    Args:
+        table: whose it is; empty when the ledger itself is damaged.
+        day: of the partition; empty for a table without days.
+        what: in words.
+    """
+
+    table: str
+    day: str
+    what: str
+
+
+def landed_days(warehouse: Warehouse, dataset: Dataset) -> list[date]:
+    """The days that a dataset has objects of in the landing zone. Lists everything under its prefix."""
+    days: set[date] = set()
+    for root in sorted({template.root for template in dataset.source.keys}):
+        for landed in warehouse.landing.list(root):
+            found = dataset.source.match(landed.key)
+            if found is not None and found[0] >= dataset.daily.from_:
+                days.add(found[0])
+    return sorted(days)
+
+
+def catch_up(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> None:
+    """
+    Load whatever has landed, then compute whatever is stale, until nothing is.
+
+    Safe beside runs, and after a kill: everything in it is a step of its own.
+    """
+    for dataset in warehouse.datasets.values():
+        days = landed_days(warehouse, dataset)
+        rows = sum(warehouse.load(dataset, day).rows for day in days)
+        tell(f"{dataset.raw}: {rows:,} rows of {len(days):,} days")
+    # References first: a dataset that others refer to refers to none itself.
+    for dataset in sorted(warehouse.datasets.values(), key=lambda dataset: bool(dataset.references)):
+        stale = warehouse.stale_days(dataset.processed)
+        for day in stale:
+            if day is not None:
+                warehouse.process(dataset, day)
+        tell(f"{dataset.processed}: {len(stale):,} days computed")
+    for key, table in warehouse.sql_tables.items():
+        stale = warehouse.stale_days(key)
+        for day in stale:
+            warehouse.derive(table, day)
+        tell(f"{key}: {len(stale):,} partitions computed")
+
+
+def verify(warehouse: Warehouse) -> list[Damage]:
+    """Hold every entry of the ledger against its seal, and every file against its hash."""
+    try:
+        objects, files, partitions = warehouse.ledger.everything()
+    except WarehouseDamaged as error:
+        return [Damage("", "", error.what)]
+    damages = [Damage(table, file.day, what) for table, file, what in _damaged_files(warehouse)]
+    used = {row.file_id for row in partitions} | {row.file_id for row in objects if row.is_current}
+    lost = sorted({file_id for file_id in used if file_id is not None} - {file.file_id for file in files})
+    damages += [Damage("", "", f"the ledger counts on file {file_id}, which it doesn't have") for file_id in lost]
+    for row in objects:
+        if row.rows_read != row.rows_loaded + row.rows_quarantined:
+            damages.append(
+                Damage(
+                    f"raw.{row.dataset}",
+                    row.day,
+                    f"{row.key}: {row.rows_read} read, {row.rows_loaded} + {row.rows_quarantined} kept",
+                )
+            )
+    return damages
+
+
+def _damaged_files(warehouse: Warehouse) -> Iterator[tuple[str, FileRow, str]]:
+    tables = [table for dataset in warehouse.datasets.values() for table in (dataset.raw, dataset.processed)]
+    for table in [*tables, *warehouse.sql_tables]:
+        for role in ("rows", "quarantine"):
+            for file in warehouse.ledger.files(table, role=role):
+                try:
+                    warehouse.store.verify(file.path, file.size_bytes, file.sha256)
+                except WarehouseDamaged as error:
+                    yield table, file, error.what
+
+
+def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> list[Damage]:
+    """
+    Make every damaged file anew: raw from the landing zone, the others from raw.
+
+    Returns:
+        What was damaged.
+
+    Raises:
+        WarehouseDamaged: it is the ledger; only `rebuild` helps.
+    """
+    damages = verify(warehouse)
+    for damage in damages:
+        if not damage.table:
+            raise WarehouseDamaged(
+                damage.what, "`python -m ingestion_platform rebuild` makes the warehouse anew from the landing zone"
+            )
+    for table, day in sorted({(damage.table, damage.day) for damage in damages}, key=_upstream_first):
+        tell(f"making {table} {day} anew")
+        layer, name = table.split(".", 1)
+        if table in warehouse.sql_tables:
+            warehouse.derive(warehouse.sql_tables[table], date.fromisoformat(day) if day else None, force=True)
+        elif layer == "raw":
+            warehouse.load(warehouse.datasets[name], date.fromisoformat(day), reload=True)
+        else:
+            warehouse.process(warehouse.datasets[name], date.fromisoformat(day), force=True)
+    return damages
+
+
+def _upstream_first(of: tuple[str, str]) -> tuple[int, str, str]:
+    return (("raw", "processed", "reports").index(of[0].split(".", 1)[0]), *of)
+
+
+def rebuild(make: Callable[[], Warehouse], *, tell: Callable[[str], None] = log.info) -> Path | None:
+    """
+    Set the warehouse aside and make another from the landing zone alone.
+
+    Args:
+        make: makes a warehouse; called once, after the former one was set aside.
+
+    Returns:
+        Where the former one is now; None when there was none.
+    """
+    warehouse = make()
+    aside: Path | None = None
+    if warehouse.folder.exists():
+        aside = warehouse.folder.with_name(f"{warehouse.folder.name}.aside-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        tell(f"setting the former warehouse aside as {aside}")
+        warehouse.folder.rename(aside)
+        warehouse.settings.warehouse.unlink(missing_ok=True)
+    with warehouse:
+        catch_up(warehouse, tell=tell)
+        warehouse.publish()
+    return aside

@@ -1,0 +1,1 @@
+"""The warehouse: every promise about loading, processing, deriving, and surviving."""
