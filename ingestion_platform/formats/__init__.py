@@ -8,7 +8,7 @@ Every reader is verified, not trusted: nothing is dropped, shifted or guessed in
 rejected by its number and kept as it stands; an object that can't be a whole one raises `ObjectRejected`.
 """
 
-from ingestion_platform.formats.records import Field, Records, RejectedRecord
 from ingestion_platform.formats.reading import read_records
+from ingestion_platform.formats.records import Field, Records, RejectedRecord
 
 __all__ = ["Field", "Records", "RejectedRecord", "read_records"]

@@ -156,7 +156,7 @@ def _create(
 ) -> None:
     values = {column: [row[index] for row in rows] for index, column in enumerate(columns)}
     kinds = [(column, pa.int64() if kind == "BIGINT" else pa.string()) for column, kind in columns.items()]
-    arrow = pa.table(values, schema=pa.schema(kinds))
+    arrow = pa.Table.from_pydict(values, schema=pa.schema(kinds))
     engine.register("arriving", arrow)
     # Moments are written with their offset, and mean UTC.
     selected = ", ".join(

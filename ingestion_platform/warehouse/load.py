@@ -326,7 +326,7 @@ class Loader:
             records.table.column("_row"),
             pa.repeat(pa.scalar(day, pa.date32()), rows),
         ]
-        return pa.table(arrays, schema=self._schema)
+        return pa.Table.from_arrays(arrays, schema=self._schema)
 
     def count_home_days(self, path: str, day: date) -> dict[str, dict[str, int]]:
         """Object → processed day → rows, of a file just written."""

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd  # noqa: F401  # pyarrow imports it at its first conversion; forked, each worker would do so anew
+
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.warehouse.building import Bench
 

@@ -1,0 +1,356 @@
+"""
+A bucket, or a prefix in one, as landing zone: S3 and whatever speaks like it.
+
+Belongs here: the only use of boto3 for landing. Doesn't: credentials, region and endpoint, which boto3 reads as it always does
+(`AWS_*`, profiles, roles).
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.loaders import Loader, create_loader
+from botocore.parsers import ResponseParserError
+from botocore.session import get_session
+from urllib3.exceptions import HTTPError
+
+from ingestion_platform.errors import LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
+from ingestion_platform.landing.keys import can_begin_a_key, check_key, longest_sendable
+from ingestion_platform.landing.zone import LandedObject
+
+if TYPE_CHECKING:
+    from types_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
+
+T = TypeVar("T")
+
+_THREADS = 32
+_PUT_ID = "landing-put-id"
+
+_BUSY_STATUS = {429, 500, 502, 503, 504}
+_BUSY_CODES = {
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "TooManyRequests",
+    "InternalError",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentChecksumMismatch",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+}
+_BROKEN = (
+    HTTPClientError,
+    BotoConnectionError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    ResponseParserError,
+    HTTPError,
+    OSError,
+)
+"""No answer, or half of one. OSError and urllib3's own errors come through botocore unwrapped while a body is read."""
+
+_CREDENTIALS = (
+    "credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine"
+)
+
+
+class _Truncated(Exception):
+    """A body ended before its length, and nobody below had noticed."""
+
+
+class S3Landing:
+    """
+    The landing zone under `s3://bucket/prefix`.
+
+    The store must list by key in byte order (S3's directory buckets don't; that is noticed and refused) and know conditional writes.
+
+    Retrying is a loop of our own, with full jitter: a connection that breaks *while a body is read*, an answer that was lost after
+    the write, and a busy store share one budget of attempts. botocore's retries see only the last of these and would multiply ours, so
+    they are off. stamina adds its jitter to a fixed wait instead of drawing the whole wait, and would save no line.
+
+    Args:
+        url: `s3://bucket` or `s3://bucket/prefix`.
+        attempts: how often one request is sent before the zone counts as unavailable.
+        first_wait_seconds: upper bound of the random wait after the first failure; it doubles with each.
+        longest_wait_seconds: where the doubling ends.
+        timeout_seconds: how long to wait for a connection, and for the next bytes of an answer.
+
+    Raises:
+        LandingError: *url* or the configuration that boto3 found can't be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        attempts: int = 8,
+        first_wait_seconds: float = 0.2,
+        longest_wait_seconds: float = 20.0,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self._bucket, self._prefix = _split(url)
+        self._url = f"s3://{self._bucket}/{self._prefix}"
+        self._attempts = attempts
+        self._first_wait_seconds = first_wait_seconds
+        self._longest_wait_seconds = longest_wait_seconds
+        config = Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=_THREADS,
+            connect_timeout=min(timeout_seconds, 10.0),
+            read_timeout=timeout_seconds,
+            tcp_keepalive=True,
+        )
+        try:
+            self._client = _new_session().client("s3", config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise LandingError(
+                f"{self._url}: boto3's configuration can't be used: {_first_line(error)}",
+                f"check AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE; {_CREDENTIALS}",
+            ) from error
+        self._endpoint = self._client.meta.endpoint_url
+        if "@" in urlsplit(self._endpoint).netloc:
+            # botocore ignores it, and puts the whole URL into its messages.
+            raise LandingError(
+                f"{self._url}: the endpoint's URL has a user or password in it",
+                f"take it out of AWS_ENDPOINT_URL; {_CREDENTIALS}",
+            )
+
+    def __repr__(self) -> str:
+        return f"S3Landing({self._url!r})"
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix/`."""
+        return self._url
+
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[LandedObject]:
+        """
+        Yield the objects whose key starts with *prefix*, by key in byte order; see `LandingZone.list`.
+
+        Holds one page of 1,000. The empty objects that consoles make for a folder (`sales/`) are left out.
+        """
+        if not can_begin_a_key(prefix):
+            return
+        request: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        beginning = longest_sendable(start_after)
+        if beginning:
+            request["StartAfter"] = self._prefix + beginning
+        previous = ""
+        while True:
+            page = self._ask(f"listing {prefix!r}", lambda: self._client.list_objects_v2(**request))
+            for item in page.get("Contents", ()):
+                key, size_bytes = item["Key"].removeprefix(self._prefix), item["Size"]
+                if previous and key <= previous:
+                    raise LandingError(
+                        f"{self._url}: lists {key!r} after {previous!r}, which is not the order of bytes",
+                        "use a store that lists in order: a general purpose bucket, not a directory bucket",
+                    )
+                previous = key
+                if key > start_after and not (size_bytes == 0 and key.endswith("/")):
+                    landed_at = item["LastModified"].astimezone(UTC)
+                    yield LandedObject(key, size_bytes, f"{item['ETag'].strip(chr(34))}-{size_bytes}", landed_at)
+            # A page can be empty and not the last (deleted versions), so its last key wouldn't do.
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or not token:
+                return
+            request["ContinuationToken"] = token
+
+    def read(self, object_: LandedObject) -> bytes:
+        """Read an object whole; see `LandingZone.read`."""
+        what = f"object {object_.key!r}"
+        etag = object_.token.rpartition("-")[0]
+        changed = ObjectChanged(f"{self._url}: {what} isn't the one that was listed any more", "list it again")
+        if not etag:
+            raise changed
+
+        def get() -> bytes:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + object_.key, IfMatch=f'"{etag}"')
+            with closing(answer["Body"]) as body:
+                content = body.read()
+            if len(content) != answer["ContentLength"]:
+                raise _Truncated(f"{len(content)} bytes of {answer['ContentLength']}")
+            return content
+
+        try:
+            content = self._ask(what, get)
+        except ClientError as error:
+            if _code(error) in ("PreconditionFailed", "412"):
+                raise changed from error
+            if _code(error) in ("NoSuchKey", "404"):
+                raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
+            raise self._refusal(what, error) from error
+        if len(content) != object_.size_bytes:
+            raise changed
+        return content
+
+    def put_if_absent(self, key: str, content: bytes) -> bool:
+        """Write an object whole, unless one is under that key already; see `LandingZone.put_if_absent`."""
+        check_key(key)
+        what = f"object {key!r}"
+        name = self._prefix + key
+        # When the answer to a write is lost, the next attempt finds the key taken: by us, if it carries this id.
+        put_id, sent = uuid4().hex, 0
+
+        def put() -> bool:
+            nonlocal sent
+            sent += 1
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket, Key=name, Body=content, IfNoneMatch="*", Metadata={_PUT_ID: put_id}
+                )
+            except ClientError as error:
+                if _code(error) not in ("PreconditionFailed", "412"):
+                    raise
+                return sent > 1 and is_ours()
+            return True
+
+        def is_ours() -> bool:
+            try:
+                head = self._client.head_object(Bucket=self._bucket, Key=name)
+            except ClientError as error:
+                if _code(error) == "404":  # somebody deleted it meanwhile
+                    return False
+                raise
+            return head.get("Metadata", {}).get(_PUT_ID) == put_id
+
+        try:
+            return self._ask(what, put)
+        except ClientError as error:
+            raise self._refusal(what, error) from error
+
+    def _ask(self, what: str, call: Callable[[], T]) -> T:
+        """
+        Send one request until there is an answer.
+
+        Raises:
+            ClientError: the store refused it, and will again: missing, changed.
+            LandingError: refused for a reason that is the same for every request.
+            LandingUnavailable: no answer after every attempt.
+        """
+        started = time.monotonic()
+        last: Exception
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return call()
+            except ClientError as error:
+                if not _is_busy(error):
+                    if _code(error) in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+                        raise
+                    raise self._refusal(what, error) from error
+                last, hint = error, "the store is busy: try again later, or with fewer threads"
+            except (*_BROKEN, _Truncated) as error:
+                last, hint = error, f"check the network, and AWS_ENDPOINT_URL: it was sent to {self._endpoint}"
+            except BotoCoreError as error:
+                raise LandingError(f"{self._url}: {what}: {_first_line(error)}", _CREDENTIALS) from error
+            if attempt >= self._attempts:
+                seconds = time.monotonic() - started
+                raise LandingUnavailable(
+                    f"{self._url}: {what}: no usable answer after {attempt} attempts in {seconds:.1f} s; the last: {_told(last)}",
+                    hint,
+                ) from last
+            # Full jitter (0 to the bound): clients that were throttled together don't come back together.
+            bound = min(self._longest_wait_seconds, self._first_wait_seconds * 2 ** (attempt - 1))
+            time.sleep(random.uniform(0, bound))
+
+    def _refusal(self, what: str, error: ClientError) -> LandingError:
+        """What the store refuses, in words that help. The store's own text is left out where it may echo the request's signature."""
+        code, status = _code(error), _status(error)
+        where = f"{self._url}: {what}: {_told(error)}"
+        if code == "NoSuchBucket" or (what.startswith("listing") and status == 404):
+            return LandingError(
+                f"{self._url}: there is no bucket {self._bucket!r} at {self._endpoint}",
+                "create it, or set INGESTION_LANDING and AWS_ENDPOINT_URL",
+            )
+        if (
+            code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+            or status == 301
+        ):
+            return LandingError(where, "the bucket is in another region: set AWS_REGION")
+        if code in ("AccessDenied", "AllAccessDisabled", "403"):
+            return LandingError(
+                where, "allow s3:ListBucket, s3:GetObject and s3:PutObject here to the user or role that runs this"
+            )
+        if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired") or (
+            status in (401, 403) and code != "InvalidObjectState"
+        ):
+            return LandingError(where, f"{_CREDENTIALS}; and this machine's clock")
+        if code == "InvalidObjectState":
+            return LandingError(where, "it was moved to an archive: restore it first")
+        message = str(error.response.get("Error", {}).get("Message", ""))[:200]
+        return LandingError(f"{where}: {message}", "see whether this store knows the request")
+
+
+def _new_session() -> Session:
+    """
+    A session of its own: boto3's shared one isn't thread-safe to create clients from, and keeps the first credentials it saw.
+
+    Sessions share what botocore has read of its own data files; a client then takes 20 ms to make instead of 100.
+    """
+    session = get_session()
+    session.register_component("data_loader", _loader())
+    return Session(botocore_session=session)
+
+
+@cache
+def _loader() -> Loader:
+    return create_loader()
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Bucket and prefix of an S3 URL; a prefix that isn't empty ends with `/`."""
+    hint = "as in s3://bucket/prefix"
+    bucket, _, prefix = re.sub(r"^s3://", "", url, flags=re.IGNORECASE).partition("/")
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket) is None:
+        # Not shown: people do write key:secret@bucket.
+        raise LandingError("the landing zone's URL doesn't start with s3:// and the name of a bucket", hint)
+    prefix = prefix.rstrip("/")
+    if not prefix:
+        return bucket, ""
+    check_key(prefix)
+    return bucket, f"{prefix}/"
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _is_busy(error: ClientError) -> bool:
+    return _code(error) in _BUSY_CODES or _status(error) in _BUSY_STATUS
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        return f"{_status(error)} {_code(error)}"
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

@@ -1,0 +1,72 @@
+"""
+What a landing zone is: the object as listed, and the three calls that every landing zone answers alike.
+
+Belongs here: the contract. Doesn't: a place that keeps it (`local.py`, `s3.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LandedObject:
+    """
+    One object, as a listing shows it.
+
+    Args:
+        key: relative to the landing zone's root, `/` between segments.
+        size_bytes: its size when listed.
+        token: changes whenever the object's content may have changed (ETag; or modification time, size and inode).
+        landed_at: UTC; when it was last written.
+    """
+
+    key: str
+    size_bytes: int
+    token: str
+    landed_at: datetime
+
+
+class LandingZone(Protocol):
+    """What every landing zone can do. All calls may be made from several threads at once."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, for a person."""
+        ...
+
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[LandedObject]:
+        """
+        Yield the objects whose key starts with *prefix* (any text, not only whole segments), by key in byte order, page by page.
+
+        An empty or absent root lists nothing. Keys that aren't greater than *start_after* are left out.
+
+        Raises:
+            LandingUnavailable: no answer after every attempt.
+        """
+        ...
+
+    def read(self, object_: LandedObject) -> bytes:
+        """
+        Read an object whole.
+
+        Raises:
+            ObjectMissing: it is gone.
+            ObjectChanged: it isn't the one that was listed (any more), or it changed while being read.
+            LandingUnavailable: no answer after every attempt.
+        """
+        ...
+
+    def put_if_absent(self, key: str, content: bytes) -> bool:
+        """
+        Write an object whole, unless one is under that key already.
+
+        Returns:
+            Whether it was written; False leaves what is there as it is.
+
+        Raises:
+            LandingError: the key leaves the landing zone.
+            LandingUnavailable: no answer after every attempt.
+        """
+        ...
