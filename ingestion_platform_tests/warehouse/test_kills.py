@@ -25,13 +25,13 @@ def land(bench: Bench, days: int = 2, shops: int = 4) -> None:
         bench.put(f"tills/{day}/cut.csv", HEADER + "1,s0")
 
 
-@pytest.mark.parametrize(("kills", "workers"), [(100, 1), (40, 4)])
-def test_killed_at_any_moment_nothing_is_lost_and_nothing_doubled(tmp_path: Path, kills: int, workers: int) -> None:
+@pytest.mark.parametrize(("kills", "workers", "seed"), [(50, 1, 1), (50, 1, 2), (40, 4, 3)])
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_doubled(tmp_path: Path, kills: int, workers: int, seed: int) -> None:
     """After a hundred kills of one worker, and of four at once, the next run makes the tables of a run that was never killed."""
     bench = Bench(tmp_path / "killed")
     land(bench)
     done = subprocess.run(
-        [sys.executable, "-m", "ingestion_platform_tests.warehouse.killing", str(bench.root), str(kills), "7", str(workers)],
+        [sys.executable, "-m", "ingestion_platform_tests.warehouse.killing", str(bench.root), str(kills), str(seed), str(workers)],
         capture_output=True,
         text=True,
         timeout=240,
