@@ -1,0 +1,100 @@
+# Commands of the platform. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PYTHON ?=
+PORT ?= 3000
+WORKERS ?= 2
+SCREENSHOTS ?= docs/screenshots
+BIN := .venv/bin
+HOME_OF_DAGSTER := $(CURDIR)/data/dagster_home
+# A shell in the background ignores interrupts and hands that on; Dagster couldn't be ended then. GNU's env undoes it.
+INTERRUPTIBLE := $(shell env --default-signal=INT,TERM true 2>/dev/null && echo env --default-signal=INT,TERM)
+export PYTHONUTF8 := 1
+
+# Never the home of another Dagster on this machine. Tests make their own.
+demo dev: export DAGSTER_HOME := $(HOME_OF_DAGSTER)
+# `dagster dev` says at each start that `dg dev` is newer, which nobody who types `make dev` can act on.
+dev: export PYTHONWARNINGS := ignore:Function `dev_command` is superseded
+
+.PHONY: help
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+.PHONY: setup
+setup: .venv/.locked ## install the locked packages into .venv (again only when the locks change)
+	@:
+
+.venv/.locked: requirements.lock requirements-bootstrap.lock
+	@scripts/setup.sh
+
+.PHONY: demo
+demo: setup .env $(HOME_OF_DAGSTER)/dagster.yaml ## land 60 stores x 7 days with every trouble, run the whole path, tell what happened
+	@$(BIN)/python -m ingestion_platform.demo run
+
+.PHONY: dev
+dev: setup .env $(HOME_OF_DAGSTER)/dagster.yaml ## open Dagster's UI on the data (PORT=3000)
+	@echo "dev: http://127.0.0.1:$(PORT) (ctrl-C ends it)"
+	@exec $(INTERRUPTIBLE) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+
+# Two processes that find an empty home at once can break it for good: one fills it first.
+$(HOME_OF_DAGSTER)/dagster.yaml: dagster.yaml .venv/.locked
+	@mkdir -p $(@D)
+	@cp dagster.yaml $@.new
+	@mv $@.new $@
+	@report=$$($(BIN)/dagster instance info 2>&1) || { echo "$$report" >&2; rm -f $@; exit 1; }
+
+.env:
+	@cp .env.demo .env
+	@echo "made .env from .env.demo: settings for the demo; set a secret INGESTION_PII_SALT of your own before real data"
+
+.PHONY: test
+test: setup ## run every test
+	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+.PHONY: check
+check: setup ## what CI runs: format, lint, types, imports between rooms, tests
+	@echo "check: format"; $(BIN)/ruff format --quiet --check . || { echo "check: not formatted (hint: make format)" >&2; exit 1; }
+	@$(MAKE) lint types test
+
+.PHONY: lint
+lint: setup ## ruff, and who may import whom
+	@echo "check: lint"; $(BIN)/ruff check --quiet .
+	@echo "check: imports between rooms"
+	@report=$$($(BIN)/lint-imports 2>&1) || { echo "$$report" >&2; exit 1; }
+
+.PHONY: types
+types: setup ## mypy, strict
+	@echo "check: types"; $(BIN)/mypy --no-error-summary
+
+.PHONY: format
+format: setup ## format the code and mend what ruff can mend
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	--custom-compile-command "make lock" $(LOCK_OPTIONS)
+
+.PHONY: lock
+lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the newest)
+	@$(UV_COMPILE) pyproject.toml --group dev -o requirements.lock
+	@echo uv | $(UV_COMPILE) - -o requirements-bootstrap.lock
+	@$(MAKE) setup
+
+.PHONY: screenshots
+screenshots: setup ## photograph a running `make dev` (PORT=3000; needs Debian's chromium and chromium-driver)
+	@$(BIN)/python scripts/screenshot.py http://127.0.0.1:$(PORT) $(SCREENSHOTS)
+
+.PHONY: clean
+clean: ## remove .venv and caches; data/ stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +
+	@echo "removed .venv and caches; data/ is untouched (make clean-data removes it)"
+
+.PHONY: clean-data
+clean-data: ## remove data/: landing zone, warehouse, Dagster's history
+	@if [ -d data ]; then du -sh data | sed 's/^/removing /'; fi
+	@rm -rf data

@@ -1,0 +1,30 @@
+"""
+The example business: a retail chain whose files are made up, any number of stores and days of them, with troubles on demand.
+
+Belongs here: inventing what senders send, and writing it as they would. Doesn't: what the platform makes of it.
+
+    plan.py       how large the example is, and what goes wrong in it
+    business.py   what truly happened: till lines, payments, deliveries, stock
+    files.py      how each sender writes it down: bytes
+    retailer.py   what lands and when, troubles included: the story
+    producer.py   where senders put their files
+"""
+
+from ingestion_platform.demo.plan import Plan, Trouble
+from ingestion_platform.demo.producer import FolderProducer, Producer, ZoneProducer
+from ingestion_platform.demo.retailer import Arrival, Incident, Outcome, Step, Story, generate, tell
+
+__all__ = [
+    "Arrival",
+    "FolderProducer",
+    "Incident",
+    "Outcome",
+    "Plan",
+    "Producer",
+    "Step",
+    "Story",
+    "Trouble",
+    "ZoneProducer",
+    "generate",
+    "tell",
+]

@@ -1,0 +1,65 @@
+"""
+The generator as a command: `python -m ingestion_platform.demo generate --landing DIR`.
+
+Belongs here: reading the command line, and telling what landed. Doesn't: running the platform.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from ingestion_platform.demo import FolderProducer, Plan, Trouble, tell
+from ingestion_platform.errors import IngestionError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the answer is the exit code."""
+    usual = Plan()
+    parser = argparse.ArgumentParser(
+        prog="python -m ingestion_platform.demo", description="Make up the files of a retail chain."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("generate", help="land the files of stores and days in a folder")
+    command.add_argument("--landing", type=Path, required=True, help="the landing zone's folder")
+    command.add_argument("--stores", type=int, default=usual.stores, help="default: %(default)s")
+    command.add_argument("--days", type=int, default=usual.days, help="default: %(default)s")
+    command.add_argument("--first-day", type=date.fromisoformat, default=usual.first_day, help="default: %(default)s")
+    command.add_argument(
+        "--seed", type=int, default=usual.seed, help="equal seeds give equal bytes; default: %(default)s"
+    )
+    command.add_argument(
+        "--lines",
+        type=int,
+        default=usual.lines_per_store_day,
+        help="till lines of a store and day; default: %(default)s",
+    )
+    command.add_argument(
+        "--trouble",
+        action="append",
+        default=[],
+        choices=["all", *(trouble.value for trouble in Trouble)],
+        help="what goes wrong; may be given several times",
+    )
+    command.add_argument(
+        "--step", type=int, choices=(1, 2), help="land this step only; default: both, one after the other"
+    )
+    chosen = parser.parse_args(arguments)
+    troubles = frozenset(Trouble) if "all" in chosen.trouble else frozenset(map(Trouble, chosen.trouble))
+    try:
+        story = tell(Plan(chosen.stores, chosen.days, chosen.first_day, chosen.seed, chosen.lines, troubles))
+        producer = FolderProducer(chosen.landing)
+        for number, step in enumerate(story.steps, 1):
+            if chosen.step in (None, number):
+                print(f"{step.name}: {step.land(producer):,} objects in {chosen.landing}")
+    except IngestionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for incident in story.incidents:
+        print(f"{incident.trouble.value} → {incident.outcome.value}: {incident.what}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,463 @@
+r"""
+Delimited text (CSV) to records.
+
+Two readers. The fast one is pyarrow's; it is used only where its answer is proved: no quotes, so that a record is its line, split; or
+every quote of the object opens or closes a cell as RFC 4180 says; and the records it gives are as many as the line ends outside quotes.
+Everything else goes to the exact one below, which takes text record by record, keeps the good ones and rejects the others.
+
+What a record is: the text up to a line end (`\n`, `\r\n` or `\r`, also mixed) outside quotes. A line without a single character is no
+record, also where there is only one column: there an empty value is written `""`. A line that repeats the header, of two columns or more,
+is no data and is rejected: files were strung together.
+
+After a fault in its quotes nobody can tell how far a record goes:
+
+- If the fault shows on a later line than the record began on, and all lines after the first are exact records by themselves, a stray
+  quote has swallowed them: only the first line is rejected. Otherwise all of it is rejected as one record.
+- In an object with such a fault, every record with a line end inside a cell is rejected as well: it may be rows that a stray quote
+  swallowed.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from ingestion_platform.dataset import Csv
+from ingestion_platform.errors import DeclarationError, ObjectRejected
+from ingestion_platform.formats import tables
+from ingestion_platform.formats.records import Field, Records, RejectedRecord
+from ingestion_platform.formats.tables import Column
+from ingestion_platform.formats.texts import (
+    BOM,
+    as_it_stands,
+    codec_name,
+    decode_marking,
+    excerpt,
+    has_mark,
+    refuse_binary,
+)
+
+_LINE_END = re.compile("\r\n|\r|\n")
+_LINE_END_BYTES = re.compile(b"\r\n|\r|\n")
+_NOT_PLAIN_IN_JSON = r'["\\\x00-\x1f]'
+_CR, _LF = 13, 10
+_BLOCK_BYTES = 16 * 1024**2
+_CUT = "it is read again when it changes"
+_NO_FINAL_NEWLINE = "if its sender never writes the last line end, declare Csv(final_newline=False)"
+
+
+def read_delimited(format: Csv, content: bytes, fields: Sequence[Field]) -> Records:
+    """
+    Read delimited text.
+
+    Raises:
+        ObjectRejected: it is empty, cut, not text, or its first line isn't a header with at least one of the fields.
+    """
+    if format.delimiter in "\r\n\0" or format.quote in "\r\n\0":
+        raise DeclarationError("Csv: delimiter and quote can't be a line end or NUL", "a tab is '\\t'")
+    encoding = codec_name(format.encoding)
+    dialect = _Dialect(format.delimiter, format.quote)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        try:
+            content = content.decode(encoding).encode()
+        except UnicodeError:
+            text = decode_marking(content, encoding).removeprefix("\ufeff")
+            return _read_text(format, dialect, text, fields)
+    if content.startswith(BOM):
+        content = content[len(BOM) :]
+    return _read_utf_8(format, dialect, content, fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The header's cells, held against the fields."""
+
+    cells: list[str]
+    positions: list[int | None]
+    unknown: list[int]
+    missing: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cells: list[str], line: str, fields: Sequence[Field]) -> "_Header":
+        twice = sorted({cell for cell in cells if cells.count(cell) > 1}) if len(set(cells)) < len(cells) else []
+        wanted = {field.source for field in fields}
+        if wanted and wanted.isdisjoint(cells):
+            names = ", ".join(list(dict.fromkeys(field.source for field in fields))[:6]) + (
+                ", …" if len(wanted) > 6 else ""
+            )
+            raise ObjectRejected(
+                f"is not the declared CSV: its first line {excerpt(line)} has none of the columns {names}",
+                "check the delimiter, and that the first line is the header",
+            )
+        if twice:
+            raise ObjectRejected(
+                f"names a column twice in its header: {excerpt(twice[0])}", "each column needs a name of its own"
+            )
+        at = {cell: index for index, cell in enumerate(cells)}
+        return cls(
+            cells,
+            [at.get(field.source) for field in fields],
+            [index for index, cell in enumerate(cells) if cell not in wanted],
+            tuple(dict.fromkeys(field.source for field in fields if field.source not in at)),
+        )
+
+    @property
+    def unknown_columns(self) -> tuple[str, ...]:
+        return tuple(self.cells[index] for index in self.unknown)
+
+
+class _Fault(Exception):
+    """The quotes of a record break RFC 4180."""
+
+    def __init__(self, reason: str, at: int | None) -> None:
+        self.reason = reason
+        self.at = at
+        """Where in the text it shows; None: at its end, where a cell is still open."""
+        super().__init__(reason)
+
+
+class _Dialect:
+    """Delimiter and quote, and what they make of text."""
+
+    def __init__(self, delimiter: str, quote: str) -> None:
+        self.delimiter = delimiter
+        self.quote = quote
+        self.is_one_byte = delimiter.isascii() and quote.isascii()
+        bare = re.escape(delimiter + quote)
+        self._bare_cell = re.compile(f"[^{bare}\r\n]*")
+
+    def record(self, text: str, position: int) -> tuple[list[str], int]:
+        """
+        The cells of the record that begins at *position*, and where it ends (before its line end).
+
+        Raises:
+            _Fault: a quote stands where none may stand, or is never closed.
+        """
+        quote, delimiter, length = self.quote, self.delimiter, len(text)
+        cells: list[str] = []
+        while True:
+            if text.startswith(quote, position):
+                begin = position + 1
+                close = text.find(quote, begin)
+                while close >= 0 and text.startswith(quote, close + 1):
+                    close = text.find(quote, close + 2)
+                if close < 0:
+                    raise _Fault("opens a quote that is never closed", None)
+                cells.append(text[begin:close].replace(quote + quote, quote))
+                position = close + 1
+                if position < length and text[position] not in (delimiter, "\r", "\n"):
+                    raise _Fault("has text after a closing quote", position)
+            else:
+                found = self._bare_cell.match(text, position)
+                assert found is not None  # it matches nothing, too
+                cells.append(found[0])
+                position = found.end()
+                if text.startswith(quote, position):
+                    raise _Fault("has a quote inside an unquoted cell", position)
+            if position >= length or text[position] != delimiter:
+                return cells, position
+            position += 1
+
+    def is_record(self, line: str, cells: int) -> bool:
+        """Whether *line* by itself is a record of that many cells."""
+        if self.quote not in line:
+            return line.count(self.delimiter) + 1 == cells
+        try:
+            found, end = self.record(line, 0)
+        except _Fault:
+            return False
+        return end == len(line) and len(found) == cells
+
+
+def _read_utf_8(format: Csv, dialect: _Dialect, content: bytes, fields: Sequence[Field]) -> Records:
+    start = len(content) - len(content.lstrip(b"\r\n")) if content[:1] in (b"\r", b"\n") else 0
+    found = _LINE_END_BYTES.search(content, start)
+    line, body = content[start : found.start() if found else None], found.end() if found else len(content)
+    refuse_binary(content, line, format.encoding)
+    if (
+        not line
+        or not dialect.is_one_byte
+        or line.count(dialect.quote.encode()) % 2
+        or (not found and format.final_newline)
+    ):
+        return _read_text(format, dialect, decode_marking(content, "utf-8"), fields)
+    header = _header(format, dialect, decode_marking(line, "utf-8"), fields)
+    _refuse_unfinished(format, content[-1:] in (b"\r", b"\n"))
+    columns = _parse_proved(dialect, content, body, len(header.cells))
+    if columns is None or _may_repeat(header.cells, columns):
+        return _read_records(format, dialect, header, decode_marking(content[body:], "utf-8"), fields)
+    rows = len(columns[0])
+    table = tables.from_columns(
+        fields,
+        [tables.no_values(rows) if index is None else columns[index] for index in header.positions],
+        _extra([(header.cells[index], columns[index]) for index in header.unknown]) or tables.no_values(rows),
+    )
+    return Records(table, (), header.unknown_columns, header.missing)
+
+
+def _parse_proved(dialect: _Dialect, content: bytes, body: int, cells: int) -> list[Column] | None:
+    """The columns after the header, or None where pyarrow's answer can't be proved to be right."""
+    if content.find(b"\0", body) >= 0 or content.startswith(BOM, body):
+        # pyarrow takes a byte-order mark away from the first cell, too.
+        return None
+    octets = np.frombuffer(content, np.uint8, offset=body) if body < len(content) else np.empty(0, np.uint8)
+    if len(octets) == 0:
+        return [tables.no_values(0)] * cells
+    quotes = None
+    if content.find(dialect.quote.encode(), body) >= 0:
+        quotes = _positions(octets, ord(dialect.quote))
+        if not _is_well_formed(octets, quotes, ord(dialect.delimiter)):
+            return None
+    names = [str(index) for index in range(cells)]
+    source: Any = pa.BufferReader(pa.py_buffer(memoryview(content)[body:]))
+    try:
+        table = pyarrow.csv.read_csv(
+            source,
+            read_options=pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=min(len(octets) + 1, _BLOCK_BYTES), column_names=names
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char=False if quotes is None else dialect.quote,
+                double_quote=quotes is not None,
+                escape_char=False,
+                newlines_in_values=quotes is not None,
+                ignore_empty_lines=True,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=True
+            ),
+        )
+    except pa.ArrowInvalid:
+        # A record with another number of cells, or bytes that aren't UTF-8: the exact reader says which.
+        return None
+    return list(table.columns) if table.num_rows == _count_records(octets, quotes) else None
+
+
+def _may_repeat(header: list[str], columns: list[Column]) -> bool:
+    # The first test needs no value made of Python's text, for which pyarrow imports pandas (half a second of CPU).
+    return (
+        len(header) > 1
+        and pc.any(pc.starts_with(columns[0], header[0])).as_py() is True
+        and pc.any(pc.equal(columns[0], pa.scalar(header[0], pa.string()))).as_py() is True
+    )
+
+
+def _positions(octets: npt.NDArray[np.uint8], value: int) -> npt.NDArray[np.int64]:
+    # In steps: the comparison of 4 GB at once would need 4 GB more.
+    found = [
+        np.flatnonzero(octets[begin : begin + _BLOCK_BYTES] == value) + begin
+        for begin in range(0, len(octets), _BLOCK_BYTES)
+    ]
+    return found[0] if len(found) == 1 else np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _is_well_formed(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64], delimiter: int) -> bool:
+    """Whether quotes open cells at their beginning only, close them at their end only, and are doubled inside."""
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[0::2], quotes[1::2]
+    doubled = opening[1:] == closing[:-1] + 1
+    before = octets[opening - 1]
+    is_begin = (before == delimiter) | (before == _LF) | (before == _CR)
+    is_begin[0] |= opening[0] == 0
+    is_begin[1:] |= doubled
+    after = octets[np.minimum(closing + 1, len(octets) - 1)]
+    is_end = (after == delimiter) | (after == _LF) | (after == _CR)
+    is_end[-1] |= closing[-1] + 1 == len(octets)
+    is_end[:-1] |= doubled
+    return bool(is_begin.all() and is_end.all())
+
+
+def _count_records(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64] | None) -> int:
+    """Line ends outside quotes, blank lines apart, and the record that the last line end doesn't end."""
+    ends = _positions(octets, _LF)
+    returns = _positions(octets, _CR) if _CR in octets else ends[:0]
+    if len(returns):
+        following = octets[np.minimum(returns + 1, len(octets) - 1)]
+        alone = (following != _LF) | (returns + 1 == len(octets))
+        if alone.any():
+            ends = np.sort(np.concatenate([ends, returns[alone]]))
+    if quotes is not None:
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    begins = np.concatenate([np.zeros(1, np.int64), ends + 1])
+    if begins[-1] == len(octets):
+        begins = begins[:-1]
+    first = octets[begins]
+    return int(len(begins) - np.count_nonzero((first == _LF) | (first == _CR)))
+
+
+def _extra(unknown: list[tuple[str, Column]]) -> Column | None:
+    """JSON objects of the columns that no field asks for, made column by column."""
+    if not unknown:
+        return None
+    pieces: list[Any] = []
+    for index, (name, column) in enumerate(unknown):
+        opening = ("{" if index == 0 else ",") + _json(name) + ":"
+        if pc.any(pc.match_substring_regex(column, _NOT_PLAIN_IN_JSON)).as_py():
+            pieces += [opening, pa.chunked_array([pa.array([_json(text) for text in column.to_pylist()], pa.string())])]
+        else:
+            pieces += [opening + '"', column, '"']
+    combined: Column = pc.binary_join_element_wise(*pieces, "}", "")
+    return combined
+
+
+def _json(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+# The exact reader
+
+
+def _read_text(format: Csv, dialect: _Dialect, text: str, fields: Sequence[Field]) -> Records:
+    """Read an object of which not even the header is as simple as the fast reader needs it."""
+    start = len(text) - len(text.lstrip("\r\n"))
+    if start == len(text):
+        raise ObjectRejected("is empty: not even a header", _CUT)
+    try:
+        _, end = dialect.record(text, start)
+    except _Fault:
+        # Then the first line alone is told to be the faulty header.
+        found = _LINE_END.search(text, start)
+        end = found.start() if found else len(text)
+    is_finished = text[-1] in "\r\n"
+    if end == len(text):
+        _refuse_unfinished(format, is_finished)
+    header = _header(format, dialect, text[start:end], fields)
+    _refuse_unfinished(format, is_finished)
+    return _read_records(format, dialect, header, text[end:], fields)
+
+
+def _header(format: Csv, dialect: _Dialect, line: str, fields: Sequence[Field]) -> _Header:
+    if has_mark(line) or "\0" in line:
+        raise ObjectRejected(
+            f"is not text in {format.encoding}: its first line is {excerpt(line)}", "declare the encoding it has"
+        )
+    try:
+        cells, _ = dialect.record(line, 0)
+    except _Fault as fault:
+        raise ObjectRejected(
+            f"has no header that can be read: its first line {excerpt(line)} {fault.reason}",
+            "check the quote character",
+        ) from fault
+    return _Header.of(cells, line, fields)
+
+
+def _refuse_unfinished(format: Csv, is_finished: bool) -> None:
+    if format.final_newline and not is_finished:
+        raise ObjectRejected("is cut: its last line has no line end", _NO_FINAL_NEWLINE)
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the exact reader meets beside good records."""
+
+    rejected: list[RejectedRecord] = field(default_factory=list)
+    with_line_ends: list[RejectedRecord] = field(default_factory=list)
+    """Good records with a line end inside a cell, as they would be rejected."""
+    has_fault: bool = False
+
+
+def _read_records(format: Csv, dialect: _Dialect, header: _Header, text: str, fields: Sequence[Field]) -> Records:
+    findings = _Findings()
+
+    def rows() -> Iterator[Sequence[str | int | None]]:
+        names = [_json(name) for name in header.cells]
+        for row, cells in _good_records(format, dialect, header.cells, text, findings):
+            values: list[str | int | None] = [None if index is None else cells[index] for index in header.positions]
+            extra = ",".join(f"{names[index]}:{_json(cells[index])}" for index in header.unknown)
+            yield [*values, f"{{{extra}}}" if extra else None, row]
+
+    table = tables.from_rows(fields, rows())
+    rejected = findings.rejected
+    if findings.has_fault and findings.with_line_ends:
+        doubtful = pa.array([record.row for record in findings.with_line_ends], pa.int64())
+        table = table.filter(pc.invert(pc.is_in(table["_row"], value_set=doubtful)))
+        rejected = sorted([*rejected, *findings.with_line_ends], key=lambda record: record.row)
+    return Records(table, tuple(rejected), header.unknown_columns, header.missing)
+
+
+def _good_records(
+    format: Csv, dialect: _Dialect, header: list[str], text: str, findings: _Findings
+) -> Iterator[tuple[int, list[str]]]:
+    quote, delimiter, width, length = dialect.quote, dialect.delimiter, len(header), len(text)
+    is_clean = "\0" not in text and not has_mark(text)
+    position = row = 0
+    while position < length:
+        line_end, following = _line(text, position)
+        if line_end == position:
+            position = following
+            continue
+        row += 1
+        end, reason = line_end, ""
+        line = text[position:line_end]
+        if quote not in line:
+            cells = line.split(delimiter)
+        else:
+            try:
+                cells, end = dialect.record(text, position)
+            except _Fault as fault:
+                if fault.at is None:
+                    raise ObjectRejected(
+                        f"is cut, or has a stray quote: record {row} {fault.reason}: {excerpt(line)}", _CUT
+                    ) from fault
+                findings.has_fault = True
+                reason, cells = fault.reason, []
+                if fault.at > line_end and not _is_swallowed(dialect, text, following, fault.at, width):
+                    end, following = _line(text, fault.at)
+            else:
+                if end != line_end:
+                    following = _line(text, end)[1]
+        record = line if end == line_end else text[position:end]
+        if not is_clean and not reason:
+            if "\0" in record:
+                reason = "holds a NUL byte"
+            elif has_mark(record):
+                if end == length and has_mark(record[-1]):
+                    raise ObjectRejected(f"is cut: its last character is not whole in {format.encoding}", _CUT)
+                reason = f"is not text in {format.encoding}"
+        if not reason and len(cells) != width:
+            if end == length and len(cells) < width:
+                raise ObjectRejected(f"is cut: its last record has {_counted(len(cells))}, the header {width}", _CUT)
+            reason = f"has {_counted(len(cells))}, the header {width}"
+        if not reason and width > 1 and cells == header:
+            reason = "repeats the header"
+        if reason:
+            findings.rejected.append(RejectedRecord(row, reason, as_it_stands(record)))
+        else:
+            if end != line_end:
+                findings.with_line_ends.append(
+                    RejectedRecord(row, "has a line end inside a cell, in an object with stray quotes", record)
+                )
+            yield row, cells
+        position = following
+
+
+def _line(text: str, position: int) -> tuple[int, int]:
+    """Where the line that holds *position* ends, and where the next one begins."""
+    found = _LINE_END.search(text, position)
+    return (found.start(), found.end()) if found else (len(text), len(text))
+
+
+def _is_swallowed(dialect: _Dialect, text: str, position: int, fault: int, width: int) -> bool:
+    """Whether all lines from *position* to the one where the *fault* shows are records by themselves."""
+    if width == 1:
+        # Any text is a record of one cell: that proves nothing.
+        return False
+    while position <= fault:
+        line_end, following = _line(text, position)
+        if line_end != position and not dialect.is_record(text[position:line_end], width):
+            return False
+        position = following
+    return True
+
+
+def _counted(cells: int) -> str:
+    return "1 cell" if cells == 1 else f"{cells} cells"

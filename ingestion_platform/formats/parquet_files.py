@@ -1,0 +1,213 @@
+"""
+Parquet to records: every value as the one text that stands for it.
+
+Numbers as written by hand (decimals with all their digits, floats with the fewest that read back equal), dates and times in ISO 8601 with
+microseconds at least, instants in UTC with their offset, bytes in hex, nested values as JSON. A Parquet object is read whole or not at
+all: there are no rejected records.
+
+Timestamps of the old INT96 kind are read in microseconds: in nanoseconds, years outside 1678 to 2261 would wrap around unnoticed.
+"""
+
+import uuid
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingestion_platform.dataset import Parquet
+from ingestion_platform.errors import ObjectRejected
+from ingestion_platform.formats import tables
+from ingestion_platform.formats.records import Field, Records
+from ingestion_platform.formats.tables import Column
+from ingestion_platform.formats.texts import excerpt
+
+_MAGIC = b"PAR1"
+_OFFSET_BYTES = 4
+_AGAIN = "it is read again when it changes"
+
+
+def read_parquet(format: Parquet, content: bytes, fields: Sequence[Field]) -> Records:
+    """
+    Read Parquet.
+
+    Raises:
+        ObjectRejected: it is cut or damaged, too large once decompressed, names a column twice, or has none of the fields.
+    """
+    if not content.startswith(_MAGIC):
+        raise ObjectRejected("is not Parquet: it doesn't begin with PAR1" if content else "is empty", _AGAIN)
+    if len(content) < 12 or not content.endswith(_MAGIC):
+        raise ObjectRejected("is cut: Parquet ends with PAR1, and this doesn't", _AGAIN)
+    try:
+        table = _read(format, content, fields)
+        names = table.column_names
+        columns = {name: _texts(column) for name, column in zip(names, table.columns, strict=True)}
+        wanted = {field.source for field in fields}
+        unknown = [name for name in names if name not in wanted]
+        extra = _extra(table, unknown)
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        raise ObjectRejected(f"is damaged Parquet: {excerpt(str(error), 200)}", _AGAIN) from error
+    missing = dict.fromkeys(field.source for field in fields if field.source not in columns)
+    nothing = tables.no_values(table.num_rows)
+    return Records(
+        tables.from_columns(fields, [columns.get(field.source, nothing) for field in fields], extra),
+        (),
+        tuple(unknown),
+        tuple(missing),
+    )
+
+
+def _read(format: Parquet, content: bytes, fields: Sequence[Field]) -> pa.Table:
+    with pq.ParquetFile(
+        pa.BufferReader(pa.py_buffer(content)), page_checksum_verification=True, coerce_int96_timestamp_unit="us"
+    ) as file:
+        names = file.schema_arrow.names
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise ObjectRejected(f"names a column twice: {excerpt(twice[0])}", "each column needs a name of its own")
+        wanted = {field.source for field in fields}
+        if wanted and wanted.isdisjoint(names):
+            raise ObjectRejected(
+                f"is not the declared Parquet: its columns {excerpt(', '.join(names))} are none of {excerpt(', '.join(sorted(wanted)))}"
+            )
+        rows, groups = file.metadata.num_rows, range(file.metadata.num_row_groups)
+        unpacked = sum(max(file.metadata.row_group(group).total_byte_size, 0) for group in groups)
+        size = max(unpacked, rows * len(names) * _OFFSET_BYTES)
+        if size > format.max_bytes:
+            raise ObjectRejected(
+                f"has {size:,} bytes once decompressed, more than the {format.max_bytes:,} allowed",
+                "raise max_bytes of its format, or split it",
+            )
+        table = file.read(use_threads=False)
+    if table.num_rows != rows:
+        raise ObjectRejected(
+            f"is damaged Parquet: it says that it has {rows:,} rows and gives {table.num_rows:,}", _AGAIN
+        )
+    # Whatever was written in place of text, offsets or indices is only looked at here.
+    table.validate(full=True)
+    return table
+
+
+def _texts(column: Column) -> Column:
+    return pa.chunked_array([_text(chunk) for chunk in column.chunks], pa.string())
+
+
+def _text(array: Any) -> Any:
+    type_ = array.type
+    if isinstance(type_, pa.BaseExtensionType):
+        if type_.extension_name == "arrow.uuid":
+            values = array.storage.to_pylist()
+            return pa.array([None if value is None else str(uuid.UUID(bytes=value)) for value in values], pa.string())
+        return _text(array.storage)
+    if pa.types.is_dictionary(type_):
+        return _text(array.dictionary_decode())
+    if pa.types.is_nested(type_):
+        return pa.array([None if text == "null" else text for text in _jsons(array)], pa.string())
+    if pa.types.is_timestamp(type_):
+        # The instant is what is stored, in UTC; the zone is only how somebody liked to see it.
+        plain = pc.cast(array, pa.timestamp(type_.unit)) if type_.tz is not None else array
+        return _time_text(plain, "+00:00" if type_.tz is not None else "")
+    if pa.types.is_time(type_):
+        return _time_text(array, "")
+    if pa.types.is_date(type_):
+        return _in_range(pc.cast(array, pa.string()))
+    if pa.types.is_decimal(type_):
+        text = pc.cast(array, pa.string())
+        if not pc.any(pc.match_substring(text, "E")).as_py():
+            return text
+        values = array.to_pylist()
+        return pa.array([None if value is None else _digits(value) for value in values], pa.string())
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_):
+        return pa.array([None if value is None else value.hex() for value in array.to_pylist()], pa.string())
+    if pa.types.is_float16(type_):
+        array = pc.cast(array, pa.float32())
+    if pa.types.is_duration(type_):
+        array = pc.cast(array, pa.int64())
+    return pc.cast(array, pa.string())
+
+
+def _time_text(array: Any, offset: str) -> Any:
+    text = _in_range(pc.replace_substring(pc.cast(array, pa.string()), " ", "T"))
+    digits = {"s": ".000000", "ms": "000"}.get(array.type.unit, "")
+    return pc.binary_join_element_wise(text, digits + offset, "") if digits + offset else text
+
+
+def _in_range(text: Any) -> Any:
+    if pc.any(pc.starts_with(text, "<")).as_py():
+        raise ValueError("a date or time is beyond the years that can be written")
+    return text
+
+
+def _digits(value: Decimal) -> str:
+    return format(value, "f")
+
+
+def _jsons(array: Any) -> list[str]:
+    """Each value as JSON; a missing one as `null`."""
+    type_ = array.type
+    if isinstance(type_, pa.BaseExtensionType):
+        return _jsons(array.storage) if type_.extension_name != "arrow.uuid" else _quoted(_text(array))
+    if pa.types.is_dictionary(type_):
+        return _jsons(array.dictionary_decode())
+    valid = array.is_valid().to_pylist()
+    if pa.types.is_struct(type_):
+        names = [_json(type_.field(index).name) for index in range(type_.num_fields)]
+        members = [_jsons(pc.struct_field(array, [index])) for index in range(type_.num_fields)]
+        rows = zip(*members, strict=True) if members else (() for _ in valid)
+        return [
+            "{" + ",".join(f"{name}:{value}" for name, value in zip(names, row, strict=True)) + "}"
+            if is_valid
+            else "null"
+            for row, is_valid in zip(rows, valid, strict=True)
+        ]
+    if pa.types.is_map(type_):
+        keys, items = _texts_of_keys(array.keys), _jsons(array.items)
+        return _sliced([f"{key}:{item}" for key, item in zip(keys, items, strict=True)], array, valid, "{}")
+    if pa.types.is_fixed_size_list(type_):
+        return _jsons(pc.cast(array, pa.list_(type_.value_field)))
+    if pa.types.is_nested(type_):
+        return _sliced(_jsons(array.values), array, valid, "[]")
+    text = _text(array)
+    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_decimal(type_):
+        return [value if value is not None else "null" for value in text.to_pylist()]
+    if pa.types.is_floating(type_):
+        # JSON has no infinity and no NaN: they become text.
+        is_number = pc.fill_null(pc.is_finite(array), False).to_pylist()
+        return [
+            "null" if value is None else value if finite else _json(value)
+            for value, finite in zip(text.to_pylist(), is_number, strict=True)
+        ]
+    return _quoted(text)
+
+
+def _sliced(values: list[str], array: Any, valid: list[bool], brackets: str) -> list[str]:
+    offsets = array.offsets.to_pylist()
+    return [
+        brackets[0] + ",".join(values[begin:end]) + brackets[1] if is_valid else "null"
+        for begin, end, is_valid in zip(offsets[:-1], offsets[1:], valid, strict=True)
+    ]
+
+
+def _texts_of_keys(keys: Any) -> list[str]:
+    return [_json(key) for key in _text(keys).to_pylist()]
+
+
+def _quoted(text: Any) -> list[str]:
+    return ["null" if value is None else _json(value) for value in text.to_pylist()]
+
+
+def _extra(table: pa.Table, unknown: list[str]) -> Column:
+    if not unknown:
+        return tables.no_values(table.num_rows)
+    names = [_json(name) for name in unknown]
+    columns = [[text for chunk in table[name].chunks for text in _jsons(chunk)] for name in unknown]
+    rows = zip(*columns, strict=True)
+    texts = ["{" + ",".join(map(":".join, zip(names, row, strict=True))) + "}" for row in rows]
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def _json(text: str) -> str:
+    return msgspec.json.encode(text).decode()

@@ -1,0 +1,54 @@
+"""
+The table that every reader gives: a text column for each field, what the record has beyond them, its number.
+
+Belongs here: putting columns together. Doesn't: finding the values.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from ingestion_platform.formats.records import Field
+
+Column: TypeAlias = Any
+"""A `pyarrow.ChunkedArray` of strings; its stubs are generic where the class itself isn't."""
+
+BATCH_ROWS = 50_000
+"""Rows held as Python objects at a time."""
+
+
+def schema(fields: Sequence[Field]) -> pa.Schema:
+    """The schema of `Records.table`."""
+    names = [*(field.name for field in fields), "_extra"]
+    columns: list[tuple[str, pa.DataType]] = [(name, pa.string()) for name in names]
+    return pa.schema([*columns, ("_row", pa.int64())])
+
+
+def from_columns(fields: Sequence[Field], columns: Sequence[Column], extra: Column) -> pa.Table:
+    """The table of an object none of whose records was rejected: rows are numbered 1, 2, 3, …"""
+    rows = len(extra)
+    # pa.array would import pandas, half a second of CPU, to see whether it is given something of it.
+    numbers = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(np.arange(1, rows + 1, dtype=np.int64).data)])
+    return pa.Table.from_arrays([*columns, extra, numbers], schema=schema(fields))
+
+
+def from_rows(fields: Sequence[Field], rows: Iterable[Sequence[str | int | None]]) -> pa.Table:
+    """The table of *rows*, each a value per field, then `_extra` and `_row`; made in batches, so that memory stays near its size."""
+    wanted = schema(fields)
+    iterator: Iterator[Sequence[str | int | None]] = iter(rows)
+    batches = []
+    while batch := list(islice(iterator, BATCH_ROWS)):
+        arrays = [
+            pa.array(list(values), type=field.type)
+            for values, field in zip(zip(*batch, strict=True), wanted, strict=True)
+        ]
+        batches.append(pa.RecordBatch.from_arrays(arrays, schema=wanted))
+    return pa.Table.from_batches(batches, schema=wanted)
+
+
+def no_values(rows: int) -> Column:
+    """A column of NULLs."""
+    return pa.chunked_array([pa.nulls(rows, pa.string())])

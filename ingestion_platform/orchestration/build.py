@@ -1,0 +1,68 @@
+"""One `dg.Definitions` of the settings and declarations: every asset, sensor and schedule follows from them, none is listed by hand."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from ingestion_platform.dataset import Datasets
+from ingestion_platform.landing import open_landing
+from ingestion_platform.orchestration import alerts, assets, schedules, sensors
+from ingestion_platform.orchestration.graph import Graph
+from ingestion_platform.orchestration.landing_assets import landing_asset
+from ingestion_platform.orchestration.quiet import quiet
+from ingestion_platform.orchestration.resource import WarehouseResource
+from ingestion_platform.settings import Settings
+from ingestion_platform.warehouse import SqlTables, Warehouse
+
+
+def build_definitions(
+    settings: Settings,
+    datasets: Datasets,
+    sql_tables: SqlTables,
+    *,
+    warehouse: WarehouseResource | None = None,
+    retries: dg.RetryPolicy = assets.RETRIES,
+) -> dg.Definitions:
+    """
+    Assemble the code location. Opens nothing.
+
+    Args:
+        settings: of the deployment.
+        datasets: all of them.
+        sql_tables: all of them.
+        warehouse: what opens the warehouse; default: the one that the settings name.
+        retries: of steps that fail by an error that says a retry can help.
+    """
+    zone = settings.zone
+    graph = Graph(datasets, sql_tables)
+    store = "s3" if settings.landing.startswith("s3://") else "file"
+    made: list[dg.AssetsDefinition] = []
+    with quiet():
+        for dataset in datasets.values():
+            made.append(landing_asset(dataset, time_zone=zone.key, store=store))
+            made.append(assets.raw_asset(dataset, time_zone=zone.key, retries=retries))
+            made.append(assets.processed_asset(dataset, datasets=datasets, time_zone=zone.key, retries=retries))
+        for sql in sql_tables.values():
+            made.append(assets.sql_asset(sql, graph=graph, time_zone=zone.key, retries=retries))
+        to = alerts.sinks(settings.alert_webhook)
+        declared = [schedules.dataset_schedule(dataset, graph, zone) for dataset in datasets.values()]
+        return dg.Definitions(
+            assets=made,
+            sensors=[
+                *(sensors.arrival_sensor(dataset, graph) for dataset in datasets.values()),
+                sensors.restatement_sensor(graph),
+                alerts.failed_run_sensor(to),
+                alerts.failed_check_sensor(to),
+            ],
+            schedules=[schedules.close_of_the_day(graph, zone), *(one for one in declared if one is not None)],
+            resources={
+                "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone)
+            },
+            # A step here is short and the warehouse does its own parallel work: a process for each costs seconds and gains nothing.
+            executor=dg.in_process_executor,
+        )
+
+
+def warehouse_of(settings: Settings, datasets: Datasets, sql_tables: SqlTables) -> Callable[[], Warehouse]:
+    """What makes the warehouse that the settings name."""
+    return lambda: Warehouse(settings, open_landing(settings.landing), datasets, sql_tables)

@@ -1,0 +1,394 @@
+"""
+Judgements on a day's work, as Dagster's asset checks: which ones each table has, and what a person is told when one fails.
+
+They are evaluated inside the asset's own step, from what the work returned: no step, no query and no second reading of their own. A
+failing blocking one ends the step, so that nothing after it in the run starts; each partition of a range gets its own result.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import dagster as dg
+
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.orchestration import metadata as show
+from ingestion_platform.orchestration.graph import asset_key
+from ingestion_platform.orchestration.quiet import quiet
+from ingestion_platform.table import Check
+from ingestion_platform.warehouse import RawDay, SenderReport, SqlTable, TableDay
+
+FEWEST_TRAILING_DAYS = 3
+"""Below this there is no usual volume to compare a day with."""
+
+ROW_BALANCE = Check(
+    "row_balance",
+    "",
+    "Every row read is processed, superseded by another with its key, or in quarantine: nothing disappears.",
+    blocking=True,
+)
+QUARANTINE_SHARE = Check("quarantine_share", "", "No more rows than allowed are in quarantine.")
+NO_REJECTED_OBJECTS = Check("no_rejected_objects", "", "Every object that landed could be read.")
+ALL_SENDERS_REPORTED = Check(
+    "all_senders_reported", "", "Everybody on the roster has sent; judged when the day is over.", severity="warn"
+)
+SCHEMA_DRIFT = Check("schema_drift", "", "Objects have the declared columns, no more and no fewer.", severity="warn")
+VOLUME = Check(
+    "volume", "", "The day has about as many rows as the trailing days; judged when the day is over.", severity="warn"
+)
+LEDGER_BALANCE = Check(
+    "ledger_balance", "", "In every object, rows read = rows loaded + rows quarantined.", blocking=True
+)
+PRIMARY_KEY = Check("primary_key", "", "No two rows have the same key.", blocking=True)
+NOT_EMPTY = Check("not_empty", "", "The table has rows when everything it is made of has rows.", severity="warn")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    What a check found on one day.
+
+    Args:
+        check: which.
+        passed: whether it holds.
+        story: one sentence for a person: what is wrong, with names.
+        details: Dagster metadata: numbers, and a table of examples.
+    """
+
+    check: Check
+    passed: bool
+    story: str
+    details: Mapping[str, dg.MetadataValue] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing after it may run."""
+        return not self.passed and self.check.blocking and self.check.severity == "error"
+
+
+def raw_checks(dataset: Dataset) -> tuple[Check, ...]:
+    """The checks of a raw table."""
+    roster = (ALL_SENDERS_REPORTED,) if dataset.senders is not None else ()
+    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *roster, SCHEMA_DRIFT, VOLUME)
+
+
+def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
+    """The checks of a processed table: the platform's, then the declared ones."""
+    return (ROW_BALANCE, QUARANTINE_SHARE, *dataset.checks)
+
+
+def sql_checks(table: SqlTable) -> tuple[Check, ...]:
+    """The checks of a SQL table: the declared ones, and whether it is empty for no reason."""
+    return (*_keyed(table), *table.checks, NOT_EMPTY)
+
+
+def specs(
+    table: str, checks: Iterable[Check], partitions: dg.PartitionsDefinition[str] | None
+) -> list[dg.AssetCheckSpec]:
+    """Checks as Dagster knows them."""
+    with quiet():
+        return [
+            dg.AssetCheckSpec(
+                check.name,
+                asset=asset_key(table),
+                description=" ".join(
+                    filter(None, (check.description, f"`{check.expression}`" if check.expression else ""))
+                ),
+                blocking=check.blocking and check.severity == "error",
+                partitions_def=partitions,
+            )
+            for check in checks
+        ]
+
+
+def evaluation(table: str, partition: str | None, verdict: Verdict) -> dg.AssetCheckEvaluation:
+    """A verdict as Dagster's event, on its partition."""
+    severity = dg.AssetCheckSeverity.ERROR if verdict.check.severity == "error" else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckEvaluation(
+        asset_key=asset_key(table),
+        check_name=verdict.check.name,
+        passed=verdict.passed,
+        metadata=dict(verdict.details),
+        severity=severity,
+        description=verdict.story,
+        blocking=verdict.check.blocking and verdict.check.severity == "error",
+        partition=partition,
+    )
+
+
+def judge_raw(
+    dataset: Dataset, raw: RawDay, senders: SenderReport | None, trailing: Sequence[int], *, is_over: bool
+) -> list[Verdict]:
+    """
+    Judge a raw day.
+
+    Args:
+        dataset: whose.
+        raw: the day.
+        senders: who was expected; None without a roster.
+        trailing: rows of the days before.
+        is_over: whether the business day has ended, so that whoever hasn't sent is late.
+    """
+    verdicts = [_ledger_balance(raw), _no_rejected_objects(raw)]
+    if senders is not None:
+        verdicts.append(_all_senders_reported(senders, is_over=is_over))
+    return [*verdicts, _schema_drift(raw), _volume(dataset, raw, trailing, is_over=is_over)]
+
+
+def judge_processed(dataset: Dataset, table_day: TableDay) -> list[Verdict]:
+    """Judge a processed day."""
+    return [_row_balance(table_day), _quarantine_share(dataset, table_day), *_declared(dataset.checks, table_day)]
+
+
+def judge_sql(table: SqlTable, table_day: TableDay, inputs: Mapping[str, int | None]) -> list[Verdict]:
+    """
+    Judge a day of a SQL table.
+
+    Args:
+        table: which.
+        table_day: the day.
+        inputs: rows that each table it reads has on the day; None where it has no such day.
+    """
+    return [*_declared((*_keyed(table), *table.checks), table_day), _not_empty(table_day, inputs)]
+
+
+def blocking_failures(checks: Iterable[Check], table_day: TableDay) -> list[str]:
+    """Names of the blocking checks that a computed day fails, told from the warehouse alone, whichever run computed it."""
+    failed = [
+        check.name
+        for check in checks
+        if check.blocking and check.severity == "error" and table_day.failed_checks.get(check.name, 0)
+    ]
+    if table_day.balance is not None and not table_day.balance.holds:
+        failed.append(ROW_BALANCE.name)
+    return failed
+
+
+def _ledger_balance(raw: RawDay) -> Verdict:
+    wrong = [entry for entry in raw.entries if entry.rows_read != entry.rows_loaded + entry.rows_quarantined]
+    if not wrong:
+        read = sum(entry.rows_read for entry in raw.entries)
+        return Verdict(
+            LEDGER_BALANCE, True, f"{read:,} rows read are all accounted for", show.numbers({"rows_read": read})
+        )
+    return Verdict(
+        LEDGER_BALANCE,
+        False,
+        f"rows read ≠ rows loaded + rows quarantined in {_some(entry.key for entry in wrong)}:"
+        " the platform lost or invented rows; reload the day and report it",
+        {
+            "objects": dg.MetadataValue.int(len(wrong)),
+            "examples": show.table_of_records(
+                {"object": "string", "read": "int", "loaded": "int", "quarantined": "int"},
+                (
+                    {
+                        "object": entry.key,
+                        "read": entry.rows_read,
+                        "loaded": entry.rows_loaded,
+                        "quarantined": entry.rows_quarantined,
+                    }
+                    for entry in wrong
+                ),
+            ),
+        },
+    )
+
+
+def _no_rejected_objects(raw: RawDay) -> Verdict:
+    rejected = [entry for entry in raw.entries if entry.state == "rejected"]
+    details = {"rejected_objects": dg.MetadataValue.int(len(rejected))}
+    if not rejected:
+        return Verdict(NO_REJECTED_OBJECTS, True, f"all {len(raw.entries):,} objects could be read", details)
+    return Verdict(
+        NO_REJECTED_OBJECTS,
+        False,
+        f"{len(rejected):,} of {len(raw.entries):,} objects can't be read: {_some(entry.key for entry in rejected)}."
+        " Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded",
+        details
+        | {
+            "examples": show.table_of_records(
+                {"object": "string", "sender": "string", "bytes": "int", "reason": "string"},
+                (
+                    {
+                        "object": entry.key,
+                        "sender": entry.sender or "",
+                        "bytes": entry.size_bytes,
+                        "reason": entry.reason,
+                    }
+                    for entry in rejected
+                ),
+            )
+        },
+    )
+
+
+def _all_senders_reported(senders: SenderReport, *, is_over: bool) -> Verdict:
+    missing, unexpected = senders.missing, senders.unexpected
+    details = show.numbers({"expected": len(senders.expected), "missing": len(missing), "unexpected": len(unexpected)})
+    if unexpected:
+        details["unexpected_senders"] = dg.MetadataValue.text(_some(unexpected, show.EXAMPLES))
+    if not senders.expected:
+        return Verdict(ALL_SENDERS_REPORTED, True, "the roster has nobody for the day, or isn't loaded yet", details)
+    if not missing:
+        return Verdict(ALL_SENDERS_REPORTED, True, f"all {len(senders.expected):,} senders have reported", details)
+    rejected = set(senders.rejected)
+    details["missing_senders"] = show.table_of_records(
+        {"sender": "string", "what came": "string"},
+        ({"sender": name, "what came": "only rejected objects" if name in rejected else "nothing"} for name in missing),
+    )
+    if not is_over:
+        return Verdict(
+            ALL_SENDERS_REPORTED,
+            True,
+            f"{len(missing):,} of {len(senders.expected):,} are still to come; the day isn't over",
+            details,
+        )
+    return Verdict(
+        ALL_SENDERS_REPORTED,
+        False,
+        f"{len(missing):,} of {len(senders.expected):,} senders are missing: {_some(missing)}."
+        " What they send later is loaded under its own day without anybody's doing",
+        details,
+    )
+
+
+def _schema_drift(raw: RawDay) -> Verdict:
+    drifted = [entry for entry in raw.entries if entry.unknown_columns or entry.missing_columns]
+    unknown = sorted({name for entry in drifted for name in entry.unknown_columns})
+    missing = sorted({name for entry in drifted for name in entry.missing_columns})
+    details = show.numbers({"objects": len(drifted), "unknown_columns": len(unknown), "missing_columns": len(missing)})
+    if not drifted:
+        return Verdict(SCHEMA_DRIFT, True, "all objects have the declared columns", details)
+    parts = [
+        text
+        for names, text in (
+            (
+                unknown,
+                f"columns that the declaration doesn't know: {_some(unknown)} (kept in _extra, unless declared otherwise)",
+            ),
+            (missing, f"declared columns that are missing: {_some(missing)} (NULL)"),
+        )
+        if names
+    ]
+    details["examples"] = show.table_of_records(
+        {"object": "string", "unknown columns": "string", "missing columns": "string"},
+        (
+            {
+                "object": entry.key,
+                "unknown columns": ", ".join(entry.unknown_columns),
+                "missing columns": ", ".join(entry.missing_columns),
+            }
+            for entry in drifted
+        ),
+    )
+    return Verdict(SCHEMA_DRIFT, False, f"{'; '.join(parts)}; in {_some(entry.key for entry in drifted)}", details)
+
+
+def _volume(dataset: Dataset, raw: RawDay, trailing: Sequence[int], *, is_over: bool) -> Verdict:
+    if len(trailing) < FEWEST_TRAILING_DAYS:
+        story = f"{raw.rows:,} rows; fewer than {FEWEST_TRAILING_DAYS} days before it to compare with"
+        return Verdict(VOLUME, True, story, show.numbers({"rows": raw.rows}))
+    usual = float(median(trailing))
+    off_pct = abs(raw.rows - usual) * 100 / usual if usual else (100.0 if raw.rows else 0.0)
+    details = show.numbers(
+        {
+            "rows": raw.rows,
+            "usual_rows": usual,
+            "off_pct": round(off_pct, 2),
+            "tolerance_pct": dataset.volume_tolerance_pct,
+        }
+    )
+    story = (
+        f"{raw.rows:,} rows against {usual:,.0f} on the median of the {len(trailing)} days before:"
+        f" {off_pct:.0f} % off, {dataset.volume_tolerance_pct:g} % allowed"
+    )
+    if not is_over:
+        return Verdict(VOLUME, True, f"{story}; the day isn't over", details)
+    return Verdict(VOLUME, off_pct <= dataset.volume_tolerance_pct, story, details)
+
+
+def _row_balance(table_day: TableDay) -> Verdict:
+    balance = table_day.balance
+    if balance is None:
+        return Verdict(ROW_BALANCE, False, "the computation returned no balance: report it")
+    details = show.numbers(
+        {
+            "rows_raw": balance.rows_raw,
+            "rows_processed": balance.rows_processed,
+            "rows_superseded": balance.rows_superseded,
+            "rows_quarantined": balance.rows_quarantined,
+            "rows_missing": balance.rows_raw
+            - balance.rows_processed
+            - balance.rows_superseded
+            - balance.rows_quarantined,
+        }
+    )
+    hint = "" if balance.holds else ": the platform lost or invented rows; materialize it with force and report it"
+    return Verdict(ROW_BALANCE, balance.holds, f"{balance}{hint}", details)
+
+
+def _quarantine_share(dataset: Dataset, table_day: TableDay) -> Verdict:
+    balance = table_day.balance
+    total, aside = (balance.rows_raw, balance.rows_quarantined) if balance is not None else (table_day.rows, 0)
+    share_pct = aside * 100 / total if total else 0.0
+    details = show.numbers(
+        {"quarantined": aside, "share_pct": round(share_pct, 3), "max_quarantined_pct": dataset.max_quarantined_pct}
+    )
+    if table_day.reasons:
+        details["reasons"] = show.reasons(table_day.reasons)
+    passed = share_pct <= dataset.max_quarantined_pct
+    story = (
+        f"{aside:,} of {total:,} rows ({share_pct:.2f} %) are in quarantine, {dataset.max_quarantined_pct:g} % allowed"
+    )
+    if aside and table_day.reasons:
+        worst = max(sorted(table_day.reasons), key=lambda reason: table_day.reasons[reason])
+        story += f"; most often: {worst} ({table_day.reasons[worst]:,})"
+    if not passed:
+        story += f". Look: select * from platform.quarantine where dataset = '{dataset.name}'"
+    return Verdict(QUARANTINE_SHARE, passed, story, details)
+
+
+def _keyed(table: SqlTable) -> tuple[Check, ...]:
+    return (PRIMARY_KEY,) if table.primary_key else ()
+
+
+def _declared(checks: Iterable[Check], table_day: TableDay) -> list[Verdict]:
+    return [_declared_check(check, table_day) for check in checks]
+
+
+def _declared_check(check: Check, table_day: TableDay) -> Verdict:
+    failed = table_day.failed_checks.get(check.name, 0)
+    details = show.numbers({"failed_rows": failed, "rows": table_day.rows})
+    if not failed:
+        return Verdict(check, True, f"all {table_day.rows:,} rows satisfy it", details)
+    day = f" of {table_day.day}" if table_day.day is not None else ""
+    query = f"select * from {table_day.table} where not ({check.expression})"
+    look = {"look": dg.MetadataValue.md(f"```sql\n{query}\n```")} if check.expression else {}
+    return Verdict(
+        check,
+        False,
+        f"{failed:,} of {table_day.rows:,} rows{day} don't satisfy it. {check.description}".rstrip(),
+        details | look,
+    )
+
+
+def _not_empty(table_day: TableDay, inputs: Mapping[str, int | None]) -> Verdict:
+    known = {table: rows for table, rows in inputs.items() if rows is not None}
+    details = show.numbers({"rows": table_day.rows})
+    if inputs:
+        details["inputs"] = show.table_of_records(
+            {"table": "string", "rows": "int"},
+            ({"table": table, "rows": rows} for table, rows in sorted(known.items())),
+        )
+    if table_day.rows:
+        return Verdict(NOT_EMPTY, True, f"{table_day.rows:,} rows", details)
+    if not known or not all(known.values()):
+        return Verdict(NOT_EMPTY, True, "no rows, as something it is made of has none either", details)
+    return Verdict(NOT_EMPTY, False, f"no rows, although all it is made of has some: {_some(sorted(known))}", details)
+
+
+def _some(names: Iterable[str], limit: int = 5) -> str:
+    """The first names in full, the number of the others."""
+    listed = list(names)
+    rest = f" and {len(listed) - limit:,} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + rest

@@ -1,0 +1,111 @@
+"""
+What starts runs by itself: files that arrive, and results that are out of date.
+
+Belongs here: Dagster's sensors. Doesn't: what they decide by (`arrivals.py`, `restatements.py`), alerts (`alerts.py`).
+"""
+
+import dagster as dg
+
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.orchestration import arrivals, restatements
+from ingestion_platform.orchestration.graph import Graph, asset_key
+from ingestion_platform.orchestration.landing_assets import observation
+from ingestion_platform.orchestration.resource import WarehouseResource
+from ingestion_platform.orchestration.runs import busy, request
+
+ARRIVALS_EVERY_SECONDS = 30
+RESTATEMENTS_EVERY_SECONDS = 60
+MOST_RUNS_WAITING = 16
+"""Unfinished runs of a dataset from which on its sensor asks for no more; what has landed waits, and is found again."""
+
+
+def arrival_sensor(
+    dataset: Dataset, graph: Graph, status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
+) -> dg.SensorDefinition:
+    """Starts one run for each day of *dataset* that has something new: raw, its checks, processed, its checks, and the reports."""
+    tables = graph.chain(dataset)
+
+    @dg.sensor(
+        name=f"{dataset.name}_arrives",
+        description=f"New or changed objects of {dataset.name}: one run a day, from raw to the reports made of it.",
+        asset_selection=dg.AssetSelection.assets(*(asset_key(key) for key in tables)),
+        minimum_interval_seconds=ARRIVALS_EVERY_SECONDS,
+        default_status=status,
+        required_resource_keys={"warehouse"},
+    )
+    def arrives(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        resource: WarehouseResource = context.resources.warehouse
+        waiting = busy(context.instance)
+        if waiting.count([dataset.raw]) >= MOST_RUNS_WAITING:
+            return dg.SkipReason(
+                f"{waiting.count([dataset.raw])} runs of {dataset.name} are waiting or under way: no more for now"
+            )
+        today = resource.today()
+        with resource.opened() as warehouse:
+            found = arrivals.look(
+                dataset,
+                warehouse,
+                arrivals.Cursor.parse(context.cursor),
+                today,
+                lambda day: waiting.covers(dataset.raw, day),
+            )
+        skip = None if found.arrivals else f"nothing new in {found.listed} days of {dataset.name}"
+        return dg.SensorResult(
+            run_requests=[
+                request(
+                    graph,
+                    [key for key in tables if not graph.tables[key].is_daily or graph.tables[key].has_day(arrival.day)],
+                    arrival.day,
+                    arrival.day,
+                    run_key=arrival.run_key,
+                    cause="arrival",
+                    tags={"ingestion/dataset": dataset.name},
+                )
+                for arrival in found.arrivals
+            ],
+            skip_reason=skip,
+            cursor=str(found.cursor),
+            asset_events=[observation(dataset, day, objects) for day, objects in found.changed],
+        )
+
+    return arrives
+
+
+def restatement_sensor(
+    graph: Graph, status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
+) -> dg.SensorDefinition:
+    """Starts runs for exactly the processed and report days whose inputs have changed since they were computed."""
+    tables = graph.computed()
+
+    @dg.sensor(
+        name="restatement",
+        description="Late data, corrected files, changed declarations and queries: the days concerned are computed again.",
+        asset_selection=dg.AssetSelection.assets(*(asset_key(key) for key in tables)),
+        minimum_interval_seconds=RESTATEMENTS_EVERY_SECONDS,
+        default_status=status,
+        required_resource_keys={"warehouse"},
+    )
+    def restate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        resource: WarehouseResource = context.resources.warehouse
+        waiting = busy(context.instance)
+        with resource.opened() as warehouse:
+            plan = restatements.plan(
+                graph, warehouse, restatements.Asked.parse(context.cursor), resource.today(), waiting.covers
+            )
+        for held in plan.held_back:
+            context.log.warning(f"not computed again: {held}")
+        skip = None
+        if not plan.runs:
+            held = f"; held back: {', '.join(plan.held_back[:10])}" if plan.held_back else ""
+            asked = f"; asked for already: {len(plan.asked.states)}" if plan.asked.states else ""
+            skip = f"nothing to compute again{asked}{held}"
+        return dg.SensorResult(
+            run_requests=[
+                request(graph, run.tables, run.first, run.last, run_key=run.run_key, cause="restatement")
+                for run in plan.runs
+            ],
+            skip_reason=skip,
+            cursor=str(plan.asked),
+        )
+
+    return restate

@@ -1,0 +1,807 @@
+"""
+What every table should hold, calculated from the landed files in plain Python: the independent answer that the platform is held against.
+
+Belongs here: reading (`csv`, `json`, `xml.etree`, pyarrow for Parquet alone), the contract and each report, written a second time, simply
+and slowly, with Decimal. Doesn't: any code of the platform. Of the declarations only constants are read: names, types, rules.
+
+Not covered, since the example's senders don't do it: a stray quote inside a CSV record (the whole object counts as rejected here), XML
+columns that the declaration doesn't know, `on_unknown_column="fail"`. Parquet timestamps without a time zone are local, as in text.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
+
+import pyarrow.parquet as pq
+
+from ingestion_platform.dataset import Csv, Dataset, JsonLines, Parquet, Xml
+from ingestion_platform.table import Column
+
+Row = dict[str, Any]
+"""A row; keys are the columns' names and `_day`, `_landed_on`, `_object`, `_row`."""
+
+UNREADABLE = "record: can't be read"
+"""The rule that a record breaks which can't be read."""
+
+SUPERSEDED = "primary key: superseded"
+"""The rule under which a losing row is in quarantine, where the declaration says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A row that didn't make it: where it is from, and every rule it breaks."""
+
+    object: str
+    row: int
+    rules: frozenset[str]
+
+
+@dataclass(slots=True)
+class DayOfDataset:
+    """A processed day: its rows by object and row number, what lost, and what is in quarantine."""
+
+    rows: list[Row] = field(default_factory=list)
+    superseded: list[tuple[str, int]] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+
+    @property
+    def rows_raw(self) -> int:
+        """All rows that belong to the day."""
+        return len(self.rows) + len(self.superseded) + len(self.quarantined)
+
+
+@dataclass(slots=True)
+class Expected:
+    """
+    What a landing folder should give.
+
+    Args:
+        processed: dataset → day → its rows.
+        loaded: dataset → keys of objects that are loaded.
+        rejected: dataset → keys of objects that can't be read.
+        duplicates: key → key of the object with the same content that is loaded instead.
+        unknown_columns: key → names that the declaration doesn't know.
+        reports: report → day → its rows, by primary key.
+    """
+
+    processed: dict[str, dict[date, DayOfDataset]]
+    loaded: dict[str, list[str]]
+    rejected: dict[str, list[str]]
+    duplicates: dict[str, str]
+    unknown_columns: dict[str, tuple[str, ...]]
+    reports: dict[str, dict[date, list[Row]]]
+
+    def day(self, dataset: str, day: date) -> DayOfDataset:
+        """A processed day; an empty one when nothing belongs to it."""
+        return self.processed[dataset].get(day, DayOfDataset())
+
+
+def expected(
+    landing: Path,
+    datasets: Mapping[str, Dataset],
+    report_days: Iterable[date],
+    time_zone: str = "Africa/Johannesburg",
+) -> Expected:
+    """
+    Calculate everything from the files under *landing*.
+
+    Args:
+        landing: the landing zone's folder.
+        datasets: the declarations, of which only constants are read.
+        report_days: days whose reports are wanted; none for datasets other than the example's.
+        time_zone: the business day's.
+    """
+    zone = ZoneInfo(time_zone)
+    answer = Expected({}, {}, {}, {}, {}, {})
+    objects = _Landed(landing, datasets)
+    # Referenced datasets reference nothing themselves, so that two rounds are enough.
+    alone = [dataset for dataset in datasets.values() if not any(column.references for column in dataset.columns)]
+    others = [dataset for dataset in datasets.values() if any(column.references for column in dataset.columns)]
+    for dataset in (*alone, *others):
+        _process(dataset, objects, answer, zone)
+    days = tuple(report_days)
+    if days:
+        tables = {name: {day: found.rows for day, found in by_day.items()} for name, by_day in answer.processed.items()}
+        for name, report in REPORTS.items():
+            answer.reports[name] = {day: report(_Tables(tables, day, zone)) for day in days}
+    return answer
+
+
+# --- landed objects
+
+
+@dataclass(slots=True)
+class _Object:
+    key: str
+    day: date
+    captures: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(slots=True)
+class _Record:
+    """A record as text by column name; None for what it lacks. `values` is None when it can't be read."""
+
+    row: int
+    values: dict[str, str | None] | None
+
+
+class _CannotRead(Exception):
+    """The object isn't a whole one of its format."""
+
+
+class _Landed:
+    """The folder's objects by dataset, in the order of day, then length of key, then key."""
+
+    def __init__(self, root: Path, datasets: Mapping[str, Dataset]) -> None:
+        self.by_dataset: dict[str, list[_Object]] = {name: [] for name in datasets}
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        for path in paths:
+            key = path.relative_to(root).as_posix()
+            for name, dataset in datasets.items():
+                fit = _fit(dataset.source.templates, key)
+                if fit is not None:
+                    self.by_dataset[name].append(_Object(key, fit[0], fit[1], path.read_bytes()))
+                    break
+        for found in self.by_dataset.values():
+            found.sort(key=lambda one: (one.day, len(one.key), one.key))
+
+
+def _fit(templates: str | tuple[str, ...], key: str) -> tuple[date, dict[str, str]] | None:
+    for template in (templates,) if isinstance(templates, str) else templates:
+        pattern = re.escape(template)
+        for directive, digits in (("%Y", 4), ("%m", 2), ("%d", 2)):
+            pattern = pattern.replace(re.escape(directive), rf"(?P<D{directive[1]}>\d{{{digits}}})", 1)
+        pattern = re.sub(r"\\\{([a-z0-9_]+)\\\}", r"(?P<\1>[^/]+)", pattern)
+        found = re.fullmatch(pattern, key)
+        if found is not None:
+            groups = found.groupdict()
+            day = date(int(groups.pop("DY")), int(groups.pop("Dm")), int(groups.pop("Dd")))
+            return day, groups
+    return None
+
+
+# --- reading
+
+
+def _read(dataset: Dataset, one: _Object) -> tuple[list[_Record], tuple[str, ...]]:
+    """The records of an object, and names that the declaration doesn't know."""
+    content = one.content
+    if one.key.endswith(".gz"):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _CannotRead(f"gzip: {error}") from error
+    kind = dataset.source.format
+    if isinstance(kind, Csv):
+        records, unknown = _read_csv(dataset, kind, content)
+    elif isinstance(kind, JsonLines):
+        records, unknown = _read_json_lines(dataset, content)
+    elif isinstance(kind, Xml):
+        records, unknown = _read_xml(dataset, kind, content)
+    else:
+        assert isinstance(kind, Parquet)
+        records, unknown = _read_parquet(dataset, content)
+    for record in records:
+        if record.values is not None:
+            for column in dataset.columns:
+                if column.capture is not None:
+                    record.values[column.name] = one.captures[column.capture]
+    return records, unknown
+
+
+def _wanted(dataset: Dataset) -> list[tuple[str, str]]:
+    return [(column.name, column.source or column.name) for column in dataset.columns if column.capture is None]
+
+
+def _read_csv(dataset: Dataset, kind: Csv, content: bytes) -> tuple[list[_Record], tuple[str, ...]]:
+    try:
+        text = content.decode("utf-8-sig" if kind.encoding == "utf-8" else kind.encoding)
+    except UnicodeDecodeError as error:
+        raise _CannotRead(str(error)) from error
+    if kind.final_newline and not text.endswith(("\n", "\r")):
+        raise _CannotRead("cut: no line end at the end")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=kind.delimiter, quotechar=kind.quote, strict=True)
+    try:
+        lines = [cells for cells in reader if cells]
+    except csv.Error as error:
+        raise _CannotRead(str(error)) from error
+    if not lines or "\0" in text:
+        raise _CannotRead("not even a header, or not text")
+    header, *body = lines
+    wanted = _wanted(dataset)
+    places = {name: header.index(source) for name, source in wanted if source in header}
+    if not places or len(set(header)) != len(header):
+        raise _CannotRead(f"header {header}")
+    records = [
+        _Record(row, {name: cells[places[name]] if name in places else None for name, _ in wanted})
+        if len(cells) == len(header) and (cells != header or len(header) == 1)
+        else _Record(row, None)
+        for row, cells in enumerate(body, 1)
+    ]
+    return records, tuple(sorted(set(header) - {source for _, source in wanted}))
+
+
+def _read_json_lines(dataset: Dataset, content: bytes) -> tuple[list[_Record], tuple[str, ...]]:
+    try:
+        *lines, last = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise _CannotRead(str(error)) from error
+    records: list[_Record] = []
+    for line in filter(str.strip, (*lines, last)):
+        try:
+            value = json.loads(line, parse_float=_Literal, parse_int=_Literal)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            values = {name: _json_text(_dig(value, source)) for name, source in _wanted(dataset)}
+            records.append(_Record(len(records) + 1, values))
+        elif line is last:
+            raise _CannotRead("cut: its last line has no line end, and isn't an object")
+        else:
+            records.append(_Record(len(records) + 1, None))
+    if len(records) > 1 and all(record.values is None for record in records):
+        raise _CannotRead("no line is an object")
+    return records, ()
+
+
+class _Literal(str):
+    """A JSON number as it was written."""
+
+
+def _dig(value: Any, path: str) -> Any:
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _json_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _written(value)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, _Literal):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return json.dumps(value)
+
+
+def _read_xml(dataset: Dataset, kind: Xml, content: bytes) -> tuple[list[_Record], tuple[str, ...]]:
+    try:
+        root = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise _CannotRead(str(error)) from error
+    names = kind.record.split("/")
+    if _local(root.tag) != names[0]:
+        raise _CannotRead(f"root element {root.tag}")
+    trails = [[root]]
+    for name in names[1:]:
+        trails = [[*trail, child] for trail in trails for child in trail[-1] if _local(child.tag) == name]
+    records = [
+        _Record(row, {name: _walk(trail, source) for name, source in _wanted(dataset)})
+        for row, trail in enumerate(trails, 1)
+    ]
+    return records, ()
+
+
+def _local(tag: str) -> str:
+    return tag.rsplit("}", 1)[-1]
+
+
+def _walk(trail: Sequence[ElementTree.Element], path: str) -> str | None:
+    *up, at = list(trail)
+    for part in path.split("/"):
+        if part == "..":
+            at = up.pop()
+        elif part.startswith("@"):
+            return at.get(part[1:])
+        else:
+            below = [child for child in at if _local(child.tag) == part]
+            if not below:
+                return None
+            at = below[0]
+    return at.text or ""
+
+
+def _read_parquet(dataset: Dataset, content: bytes) -> tuple[list[_Record], tuple[str, ...]]:
+    try:
+        table = pq.read_table(io.BytesIO(content))
+    except (OSError, ValueError) as error:
+        raise _CannotRead(str(error)) from error
+    wanted = _wanted(dataset)
+    records = [
+        _Record(row, {name: _plain(values.get(source)) for name, source in wanted})
+        for row, values in enumerate(table.to_pylist(), 1)
+    ]
+    return records, tuple(sorted(set(table.column_names) - {source for _, source in wanted}))
+
+
+def _plain(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+# --- the contract
+
+
+class _NoValue(Exception):
+    """The text isn't exactly a value of the type."""
+
+
+def _cast(column: Column, text: str, zone: ZoneInfo) -> Any:
+    kind = column.type.sql
+    if kind == "VARCHAR":
+        return text
+    if kind in ("INTEGER", "BIGINT"):
+        bits = 31 if kind == "INTEGER" else 63
+        if re.fullmatch(r"[+-]?[0-9]+", text) and -(2**bits) <= int(text) < 2**bits:
+            return int(text)
+    elif column.type.is_decimal:
+        if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", text):
+            value, scale = Decimal(text), column.type.scale
+            exact = value.quantize(Decimal(1).scaleb(-scale))
+            if exact == value and abs(value) < Decimal(10) ** (column.type.precision - scale):
+                return exact
+    elif kind == "DATE":
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return _or_none(lambda: date.fromisoformat(text))
+    elif kind == "TIMESTAMP":
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:?\d{2})?)?", text):
+            moment = _or_none(lambda: datetime.fromisoformat(text))
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=zone)
+            return moment.astimezone(UTC).replace(tzinfo=None)
+    elif kind == "JSON":
+        return _or_none(lambda: json.loads(text, parse_float=Decimal))
+    elif kind == "DOUBLE":
+        return _or_none(lambda: float(text))
+    elif kind == "BOOLEAN" and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
+    raise _NoValue
+
+
+_BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True} | dict.fromkeys(
+    ("false", "f", "no", "n", "0"), False
+)
+
+
+def _or_none(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except ValueError as error:
+        raise _NoValue from error
+
+
+def _typed(dataset: Dataset, record: Mapping[str, str | None], zone: ZoneInfo) -> tuple[Row, set[str]]:
+    """The values of a record, and the rules it breaks by itself."""
+    values: Row = {}
+    broken: set[str] = set()
+    for column in dataset.columns:
+        text = record[column.name]
+        if text in column.null_values:
+            text = None
+        values[column.name] = None
+        if text is None:
+            if column.required:
+                broken.add(f"{column.name}: missing")
+            continue
+        try:
+            value = values[column.name] = _cast(column, text, zone)
+        except _NoValue:
+            broken.add(f"{column.name}: not {column.type.sql}")
+            continue
+        if column.minimum is not None and value < column.minimum:
+            broken.add(f"{column.name}: below minimum")
+        if column.maximum is not None and value > column.maximum:
+            broken.add(f"{column.name}: above maximum")
+        if column.one_of and value not in column.one_of:
+            broken.add(f"{column.name}: not an allowed value")
+        if column.pattern is not None and re.fullmatch(column.pattern, text) is None:
+            broken.add(f"{column.name}: not of the pattern")
+    return values, broken
+
+
+def _home(dataset: Dataset, landed_on: date, values: Row | None, zone: ZoneInfo) -> tuple[date, set[str]]:
+    """The day a row belongs to, and the rules about days that it breaks."""
+    if dataset.kind == "snapshots" or values is None:
+        return landed_on, set()
+    assert dataset.event_time is not None
+    moment = values[dataset.event_time]
+    if moment is None:
+        return landed_on, set()
+    event_day = _local_day(moment, zone)
+    if event_day > landed_on:
+        return landed_on, {f"{dataset.event_time}: after its object's day"}
+    if event_day < landed_on - timedelta(days=dataset.daily.allowed_lateness_days):
+        return landed_on, {f"{dataset.event_time}: too late"}
+    return event_day, set()
+
+
+def _local_day(moment: datetime, zone: ZoneInfo) -> date:
+    return _local_time(moment, zone).date()
+
+
+def _local_time(moment: datetime, zone: ZoneInfo) -> datetime:
+    return moment.replace(tzinfo=UTC).astimezone(zone)
+
+
+def _newest(days: Iterable[date], day: date) -> date | None:
+    return max((one for one in days if one <= day), default=None)
+
+
+def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInfo) -> None:
+    """Read and process all objects of a dataset into *answer*."""
+    name = dataset.name
+    by_day: dict[date, DayOfDataset] = defaultdict(DayOfDataset)
+    answer.processed[name] = by_day
+    loaded, rejected = answer.loaded.setdefault(name, []), answer.rejected.setdefault(name, [])
+    here = ZoneInfo(dataset.time_zone) if dataset.time_zone else zone
+    first_with: dict[tuple[str, tuple[str, ...]], str] = {}
+    readable: list[tuple[_Object, list[_Record]]] = []
+    for one in objects.by_dataset[name]:
+        try:
+            records, unknown = _read(dataset, one)
+        except _CannotRead:
+            rejected.append(one.key)
+            continue
+        content = (hashlib.sha256(one.content).hexdigest(), _of_the_key(dataset, one))
+        if records and first_with.setdefault(content, one.key) != one.key:
+            answer.duplicates[one.key] = first_with[content]
+            continue
+        loaded.append(one.key)
+        if unknown:
+            answer.unknown_columns[one.key] = unknown
+        readable.append((one, records))
+    known = _known_values(dataset, answer)
+    replaced = _replaced_by_later_ones(dataset, [one for one, _ in readable])
+    candidates: dict[date, list[Row]] = defaultdict(list)
+    for one, records in readable:
+        for record in records:
+            values: Row | None = None
+            broken = {UNREADABLE}
+            if record.values is not None:
+                if one.key in replaced:
+                    by_day[one.day].superseded.append((one.key, record.row))
+                    continue
+                values, broken = _typed(dataset, record.values, here)
+            home, late = _home(dataset, one.day, values, zone)
+            broken |= late
+            if values is not None:
+                broken.update(_dangling(dataset, values, home, known))
+            if broken:
+                by_day[home].quarantined.append(Quarantined(one.key, record.row, frozenset(broken)))
+            else:
+                assert values is not None
+                row = {**values, "_day": home, "_landed_on": one.day, "_object": one.key, "_row": record.row}
+                candidates[home].append(row)
+    for home, rows in candidates.items():
+        _keep_one_per_key(dataset, by_day[home], rows)
+    for found in by_day.values():
+        found.rows.sort(key=lambda row: (row["_object"], row["_row"]))
+        found.superseded.sort()
+        found.quarantined.sort(key=lambda row: (row.object, row.row))
+
+
+def _of_the_key(dataset: Dataset, one: _Object) -> tuple[str, ...]:
+    """What of an object's key says that equal bytes mean something else: values of columns, and a snapshot's day and sender."""
+    found = [one.captures[column.capture] for column in dataset.columns if column.capture is not None]
+    if dataset.kind == "snapshots":
+        found.append(one.day.isoformat())
+        if dataset.senders is not None:
+            found.append(one.captures[dataset.senders.key_capture])
+    return tuple(found)
+
+
+def _replaced_by_later_ones(dataset: Dataset, loaded: Sequence[_Object]) -> set[str]:
+    """Of snapshots: objects of a day after which another of the same sender comes."""
+    if dataset.kind != "snapshots":
+        return set()
+    last: dict[tuple[date, str], str] = {}
+    for one in loaded:
+        sender = (one.day, _sender(dataset, one))
+        last[sender] = max(last.get(sender, ""), one.key)
+    return {one.key for one in loaded if last[one.day, _sender(dataset, one)] != one.key}
+
+
+def _known_values(dataset: Dataset, answer: Expected) -> dict[str, dict[date, set[Any]]]:
+    """Column that references another dataset → day of a snapshot → what may be there; days whose snapshot is empty are left out."""
+    found = {}
+    for column in dataset.columns:
+        if column.references is not None:
+            other, name = column.references.split(".")
+            by_day = answer.processed[other].items()
+            found[column.name] = {day: {row[name] for row in there.rows} for day, there in by_day if there.rows}
+    return found
+
+
+def _dangling(dataset: Dataset, values: Row, home: date, known: Mapping[str, Mapping[date, set[Any]]]) -> Iterator[str]:
+    for column in dataset.columns:
+        if column.references is not None and values[column.name] is not None:
+            newest = _newest(known[column.name], home)
+            if newest is None or values[column.name] not in known[column.name][newest]:
+                yield f"{column.name}: not in {column.references}"
+
+
+def _keep_one_per_key(dataset: Dataset, found: DayOfDataset, rows: Iterable[Row]) -> None:
+    def strength(row: Row) -> tuple[Any, ...]:
+        event = row[dataset.event_time] if dataset.event_time is not None else None
+        return event or datetime.min, row["_landed_on"], row["_object"], row["_row"]
+
+    best: dict[tuple[Any, ...], Row] = {}
+    losers: list[Row] = []
+    for row in sorted(rows, key=strength):
+        key = tuple(row[column] for column in dataset.primary_key) or (row["_object"], row["_row"])
+        if key in best:
+            losers.append(best[key])
+        best[key] = row
+    if dataset.duplicate_keys == "quarantine":
+        found.quarantined.extend(Quarantined(row["_object"], row["_row"], frozenset({SUPERSEDED})) for row in losers)
+    else:
+        found.superseded.extend((row["_object"], row["_row"]) for row in losers)
+    personal = [column.name for column in dataset.columns if column.pii is not None]
+    for row in best.values():
+        for column in personal:
+            del row[column]
+        found.rows.append(row)
+
+
+def _sender(dataset: Dataset, one: _Object) -> str:
+    """Who sent an object: the capture that names senders, or else all captures."""
+    if dataset.senders is not None:
+        return one.captures[dataset.senders.key_capture]
+    return json.dumps(dict(one.captures), sort_keys=True)
+
+
+# --- reports
+
+
+class _Tables:
+    """The processed tables as the reports of a day see them."""
+
+    def __init__(self, tables: Mapping[str, Mapping[date, list[Row]]], day: date, zone: ZoneInfo) -> None:
+        self.tables = tables
+        self.day = day
+        self.zone = zone
+
+    def of(self, name: str, first: date | None = None, last: date | None = None) -> Iterator[Row]:
+        """Rows of the days *first* to *last*, both included; usually the report's own."""
+        for day, rows in self.tables[name].items():
+            if (first or self.day) <= day <= (last or self.day):
+                yield from rows
+
+    def newest(self, name: str, column: str) -> dict[str, Row]:
+        """The newest snapshot on or before the day, by *column*."""
+        day = _newest((one for one, rows in self.tables[name].items() if rows), self.day)
+        return {row[column]: row for row in self.tables[name][day]} if day is not None else {}
+
+    def regions(self) -> dict[str, str]:
+        """Region by store."""
+        return {store_id: row["region"] for store_id, row in self.newest("stores", "store_id").items()}
+
+
+_CENT = Decimal("0.01")
+
+
+def _round(value: Decimal) -> Decimal:
+    return value.quantize(_CENT, ROUND_HALF_UP)
+
+
+def _pct(part: Decimal, whole: Decimal) -> Decimal | None:
+    return _round(100 * part / whole) if whole else None
+
+
+def _total(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, Decimal("0.00"))
+
+
+def _grouped(rows: Iterable[Row], by: Callable[[Row], Any]) -> list[tuple[Any, list[Row]]]:
+    groups: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[by(row)].append(row)
+    return sorted(groups.items())
+
+
+def _sold(rows: Iterable[Row]) -> Decimal:
+    return _total(row["amount_zar"] for row in rows if row["quantity"] >= 0)
+
+
+def _net(rows: Iterable[Row]) -> Decimal:
+    return _total(row["amount_zar"] for row in rows)
+
+
+def _daily_sales(tables: _Tables) -> list[Row]:
+    stores = tables.newest("stores", "store_id")
+    return [
+        {
+            "sold_on": tables.day,
+            "store_id": store_id,
+            "store_name": stores[store_id]["store_name"],
+            "region": stores[store_id]["region"],
+            "transactions": len(rows),
+            "units": sum(row["quantity"] for row in rows),
+            "sales_zar": _sold(rows),
+            "returns_zar": _sold(rows) - _net(rows),
+            "net_zar": _net(rows),
+        }
+        for store_id, rows in _grouped(tables.of("sales"), lambda row: row["store_id"])
+    ]
+
+
+def _best_sellers(tables: _Tables) -> list[Row]:
+    regions, products = tables.regions(), tables.newest("products", "product_id")
+    found = []
+    for region, rows in _grouped(tables.of("sales"), lambda row: regions[row["store_id"]]):
+        ranked = [
+            (-sum(row["quantity"] for row in sold), -_net(sold), product_id)
+            for product_id, sold in _grouped(rows, lambda row: row["product_id"])
+        ]
+        for rank, (units, net, product_id) in enumerate(sorted(ranked)[:10], 1):
+            found.append(
+                {
+                    "sold_on": tables.day,
+                    "region": region,
+                    "sales_rank": rank,
+                    "product_id": product_id,
+                    "product_name": products[product_id]["product_name"],
+                    "units": -units,
+                    "net_zar": -net,
+                }
+            )
+    return found
+
+
+def _peak_hours(tables: _Tables) -> list[Row]:
+    regions = tables.regions()
+    groups = _grouped(
+        tables.of("sales"), lambda row: (regions[row["store_id"]], _local_time(row["sold_at"], tables.zone).hour)
+    )
+    return [
+        {
+            "sold_on": tables.day,
+            "region": region,
+            "sold_hour": hour,
+            "transactions": len(rows),
+            "sales_zar": _sold(rows),
+        }
+        for (region, hour), rows in groups
+    ]
+
+
+def _payment_mix(tables: _Tables) -> list[Row]:
+    regions = tables.regions()
+    found = []
+    for region, rows in _grouped(tables.of("sales"), lambda row: regions[row["store_id"]]):
+        for method, paid in _grouped(rows, lambda row: row["payment_method"]):
+            found.append(
+                {
+                    "sold_on": tables.day,
+                    "region": region,
+                    "payment_method": method,
+                    "transactions": len(paid),
+                    "net_zar": _net(paid),
+                    "share_pct": _pct(_net(paid), _net(rows)),
+                }
+            )
+    return found
+
+
+def _store_comparison(tables: _Tables) -> list[Row]:
+    stores, regions = tables.newest("stores", "store_id"), tables.regions()
+    nets = {store_id: _net(rows) for store_id, rows in _grouped(tables.of("sales"), lambda row: row["store_id"])}
+    before = list(tables.of("sales", tables.day - timedelta(days=7), tables.day - timedelta(days=1)))
+    trailing = {
+        store_id: _round(_net(rows) / len({row["_day"] for row in rows}))
+        for store_id, rows in _grouped(before, lambda row: row["store_id"])
+    }
+    found = []
+    for store_id, net in nets.items():
+        peers = [other for other_id, other in nets.items() if regions[other_id] == regions[store_id]]
+        average = _round(_total(peers) / len(peers))
+        own = trailing.get(store_id)
+        found.append(
+            {
+                "sold_on": tables.day,
+                "store_id": store_id,
+                "store_name": stores[store_id]["store_name"],
+                "region": regions[store_id],
+                "net_zar": net,
+                "region_average_zar": average,
+                "against_region_pct": _pct(net - average, average),
+                "trailing_average_zar": own,
+                "against_trailing_pct": _pct(net - own, own) if own is not None else None,
+            }
+        )
+    return found
+
+
+def _stock_position(tables: _Tables) -> list[Row]:
+    first = tables.day - timedelta(days=7)
+    counts = list(tables.of("stock_counts", first, tables.day))
+    last_day: dict[str, date] = {}
+    for row in counts:
+        last_day[row["store_id"]] = max(last_day.get(row["store_id"], first), row["_day"])
+    delivered, sold = list(tables.of("deliveries", first, tables.day)), list(tables.of("sales", first, tables.day))
+    moves: dict[tuple[str, str], list[tuple[date, int, int]]] = defaultdict(list)
+    for row in delivered:
+        moves[row["store_id"], row["product_id"]].append((row["_day"], row["units"], 0))
+    for row in sold:
+        moves[row["store_id"], row["product_id"]].append((row["_day"], 0, row["quantity"]))
+    found = []
+    for count in counts:
+        if count["_day"] != last_day[count["store_id"]]:
+            continue
+        since = [move for move in moves[count["store_id"], count["product_id"]] if move[0] >= count["_day"]]
+        units_delivered, units_sold = sum(move[1] for move in since), sum(move[2] for move in since)
+        found.append(
+            {
+                "position_on": tables.day,
+                "store_id": count["store_id"],
+                "product_id": count["product_id"],
+                "counted_at": count["counted_at"],
+                "units_counted": count["units"],
+                "units_delivered": units_delivered,
+                "units_sold": units_sold,
+                "units_on_hand": count["units"] + units_delivered - units_sold,
+            }
+        )
+    return sorted(found, key=lambda row: (row["store_id"], row["product_id"]))
+
+
+def _reconciliation(tables: _Tables) -> list[Row]:
+    stores = tables.newest("stores", "store_id")
+    till = dict(
+        _grouped((row for row in tables.of("sales") if row["payment_method"] == "mobile"), lambda row: row["store_id"])
+    )
+    provider = dict(_grouped(tables.of("mobile_payments"), lambda row: row["store_id"]))
+    found = []
+    for store_id in sorted(till.keys() | provider.keys()):
+        at_till, at_provider = till.get(store_id, []), provider.get(store_id, [])
+        difference = _net(at_till) - _net(at_provider)
+        found.append(
+            {
+                "paid_on": tables.day,
+                "store_id": store_id,
+                "store_name": stores[store_id]["store_name"],
+                "region": stores[store_id]["region"],
+                "till_lines": len(at_till),
+                "provider_payments": len(at_provider),
+                "till_zar": _net(at_till),
+                "provider_zar": _net(at_provider),
+                "difference_zar": difference,
+                "is_reconciled": difference == 0,
+            }
+        )
+    return found
+
+
+REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
+    "daily_sales": _daily_sales,
+    "best_sellers": _best_sellers,
+    "peak_hours": _peak_hours,
+    "payment_mix": _payment_mix,
+    "store_comparison": _store_comparison,
+    "stock_position": _stock_position,
+    "reconciliation": _reconciliation,
+}
+"""Each report as a function of the processed tables; rows come by primary key."""

@@ -1,0 +1,1 @@
+"""How the platform looks and acts in Dagster."""
