@@ -8,6 +8,7 @@ Belongs here: inventing what senders send, and writing it as they would. Doesn't
     files.py      how each sender writes it down: bytes
     retailer.py   what lands and when, troubles included: the story
     producer.py   where senders put their files
+    driver.py     the demo: land, run, land, run, tell
 """
 
 from ingestion_platform.demo.plan import Plan, Trouble

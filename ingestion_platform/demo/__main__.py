@@ -1,7 +1,7 @@
 """
-The generator as a command: `python -m ingestion_platform.demo generate --landing DIR`.
+The example as commands: `python -m ingestion_platform.demo run`, and `… generate --landing DIR` for files alone.
 
-Belongs here: reading the command line, and telling what landed. Doesn't: running the platform.
+Belongs here: reading the command line, and telling what landed. Doesn't: running the platform (`driver.py`).
 """
 
 import argparse
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m ingestion_platform.demo", description="Make up the files of a retail chain."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="land 60 stores x 7 days with every trouble, run the whole path, tell what happened")
     command = commands.add_parser("generate", help="land the files of stores and days in a folder")
     command.add_argument("--landing", type=Path, required=True, help="the landing zone's folder")
     command.add_argument("--stores", type=int, default=usual.stores, help="default: %(default)s")
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--step", type=int, choices=(1, 2), help="land this step only; default: both, one after the other"
     )
     chosen = parser.parse_args(arguments)
+    if chosen.command == "run":
+        return _run()
     troubles = frozenset(Trouble) if "all" in chosen.trouble else frozenset(map(Trouble, chosen.trouble))
     try:
         story = tell(Plan(chosen.stores, chosen.days, chosen.first_day, chosen.seed, chosen.lines, troubles))
@@ -58,6 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for incident in story.incidents:
         print(f"{incident.trouble.value} → {incident.outcome.value}: {incident.what}")
+    return 0
+
+
+def _run() -> int:
+    # Half a second to import, and only this command needs it.
+    from ingestion_platform.demo.driver import run
+
+    try:
+        run()
+    except IngestionError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -2,7 +2,8 @@ r"""
 Delimited text (CSV) to records.
 
 Two readers. The fast one is pyarrow's; it is used only where its answer is proved: no quotes, so that a record is its line, split; or
-every quote of the object opens or closes a cell as RFC 4180 says; and the records it gives are as many as the line ends outside quotes.
+every quote of the object opens or closes a cell as RFC 4180 says; and the records it gives or sets aside are as many as the line ends
+outside quotes.
 Everything else goes to the exact one below, which takes text record by record, keeps the good ones and rejects the others.
 
 What a record is: the text up to a line end (`\n`, `\r\n` or `\r`, also mixed) outside quotes. A line without a single character is no
@@ -20,7 +21,7 @@ After a fault in its quotes nobody can tell how far a record goes:
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -41,6 +42,7 @@ from ingestion_platform.formats.texts import (
     decode_marking,
     excerpt,
     has_mark,
+    is_utf_8,
     refuse_binary,
 )
 
@@ -190,55 +192,99 @@ def _read_utf_8(format: Csv, dialect: _Dialect, content: bytes, fields: Sequence
         return _read_text(format, dialect, decode_marking(content, "utf-8"), fields)
     header = _header(format, dialect, decode_marking(line, "utf-8"), fields)
     _refuse_unfinished(format, content[-1:] in (b"\r", b"\n"))
-    columns = _parse_proved(dialect, content, body, len(header.cells))
-    if columns is None or _may_repeat(header.cells, columns):
+    proved = _parse_proved(dialect, content, body, len(header.cells))
+    if proved is None or _may_repeat(header.cells, proved[0]):
         return _read_records(format, dialect, header, decode_marking(content[body:], "utf-8"), fields)
+    columns, rejected = proved
     rows = len(columns[0])
     table = tables.from_columns(
         fields,
         [tables.no_values(rows) if index is None else columns[index] for index in header.positions],
         _extra([(header.cells[index], columns[index]) for index in header.unknown]) or tables.no_values(rows),
+        [record.row for record in rejected],
     )
-    return Records(table, (), header.unknown_columns, header.missing)
+    return Records(table, rejected, header.unknown_columns, header.missing)
 
 
-def _parse_proved(dialect: _Dialect, content: bytes, body: int, cells: int) -> list[Column] | None:
-    """The columns after the header, or None where pyarrow's answer can't be proved to be right."""
+def _parse_proved(
+    dialect: _Dialect, content: bytes, body: int, cells: int
+) -> tuple[list[Column], tuple[RejectedRecord, ...]] | None:
+    """The columns after the header, and the records with another number of cells; None where the answer can't be proved to be right."""
     if content.find(b"\0", body) >= 0 or content.startswith(BOM, body):
         # pyarrow takes a byte-order mark away from the first cell, too.
         return None
     octets = np.frombuffer(content, np.uint8, offset=body) if body < len(content) else np.empty(0, np.uint8)
     if len(octets) == 0:
-        return [tables.no_values(0)] * cells
+        return [tables.no_values(0)] * cells, ()
     quotes = None
     if content.find(dialect.quote.encode(), body) >= 0:
         quotes = _positions(octets, ord(dialect.quote))
         if not _is_well_formed(octets, quotes, ord(dialect.delimiter)):
             return None
+    wrong: list[pyarrow.csv.InvalidRow] = []
+    try:
+        table = _parse(dialect, content, body, cells, quotes is not None, None)
+    except pa.ArrowInvalid:
+        if not is_utf_8(content):
+            # pyarrow would stumble over the text of such a record: the exact reader says which it is.
+            return None
+        try:
+            table = _parse(dialect, content, body, cells, quotes is not None, wrong)
+        except pa.ArrowInvalid:
+            return None
+    begins = _begins(octets, quotes)
+    if table.num_rows + len(wrong) != len(begins):
+        return None
+    rejected = []
+    for row in wrong:
+        place = row.number
+        if place is None or not 0 < place <= len(begins):
+            return None
+        record = content[body + begins[place - 1] : body + begins[place] if place < len(begins) else None].rstrip(
+            b"\r\n"
+        )
+        if record != row.text.encode() or content[-1] not in (_CR, _LF):
+            # Its number isn't the one it seems to be, or the last record may be cut.
+            return None
+        rejected.append(RejectedRecord(place, _wrong_number(row.actual_columns, cells), row.text))
+    return list(table.columns), tuple(rejected)
+
+
+def _parse(
+    dialect: _Dialect,
+    content: bytes,
+    body: int,
+    cells: int,
+    has_quotes: bool,
+    wrong: list[pyarrow.csv.InvalidRow] | None,
+) -> pa.Table:
+    """What pyarrow reads; records with another number of cells go to *wrong*, or raise where that is None."""
+
+    def set_aside(row: pyarrow.csv.InvalidRow) -> Literal["skip", "error"]:
+        if wrong is not None:
+            wrong.append(row)
+        return "skip"
+
     names = [str(index) for index in range(cells)]
     source: Any = pa.BufferReader(pa.py_buffer(memoryview(content)[body:]))
-    try:
-        table = pyarrow.csv.read_csv(
-            source,
-            read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=min(len(octets) + 1, _BLOCK_BYTES), column_names=names
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=dialect.delimiter,
-                quote_char=False if quotes is None else dialect.quote,
-                double_quote=quotes is not None,
-                escape_char=False,
-                newlines_in_values=quotes is not None,
-                ignore_empty_lines=True,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=True
-            ),
-        )
-    except pa.ArrowInvalid:
-        # A record with another number of cells, or bytes that aren't UTF-8: the exact reader says which.
-        return None
-    return list(table.columns) if table.num_rows == _count_records(octets, quotes) else None
+    return pyarrow.csv.read_csv(
+        source,
+        read_options=pyarrow.csv.ReadOptions(
+            use_threads=False, block_size=min(len(content) - body + 1, _BLOCK_BYTES), column_names=names
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char=dialect.quote if has_quotes else False,
+            double_quote=has_quotes,
+            escape_char=False,
+            newlines_in_values=has_quotes,
+            ignore_empty_lines=True,
+            invalid_row_handler=None if wrong is None else set_aside,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=True
+        ),
+    )
 
 
 def _may_repeat(header: list[str], columns: list[Column]) -> bool:
@@ -276,8 +322,8 @@ def _is_well_formed(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]
     return bool(is_begin.all() and is_end.all())
 
 
-def _count_records(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64] | None) -> int:
-    """Line ends outside quotes, blank lines apart, and the record that the last line end doesn't end."""
+def _begins(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+    """Where records begin: at the beginning, and after each line end outside quotes; blank lines are none."""
     ends = _positions(octets, _LF)
     returns = _positions(octets, _CR) if _CR in octets else ends[:0]
     if len(returns):
@@ -291,7 +337,8 @@ def _count_records(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64] 
     if begins[-1] == len(octets):
         begins = begins[:-1]
     first = octets[begins]
-    return int(len(begins) - np.count_nonzero((first == _LF) | (first == _CR)))
+    is_blank = (first == _LF) | (first == _CR)
+    return begins[~is_blank] if is_blank.any() else begins
 
 
 def _extra(unknown: list[tuple[str, Column]]) -> Column | None:
@@ -426,7 +473,7 @@ def _good_records(
         if not reason and len(cells) != width:
             if end == length and len(cells) < width:
                 raise ObjectRejected(f"is cut: its last record has {_counted(len(cells))}, the header {width}", _CUT)
-            reason = f"has {_counted(len(cells))}, the header {width}"
+            reason = _wrong_number(len(cells), width)
         if not reason and width > 1 and cells == header:
             reason = "repeats the header"
         if reason:
@@ -457,6 +504,10 @@ def _is_swallowed(dialect: _Dialect, text: str, position: int, fault: int, width
             return False
         position = following
     return True
+
+
+def _wrong_number(cells: int, width: int) -> str:
+    return f"has {_counted(cells)}, the header {width}"
 
 
 def _counted(cells: int) -> str:

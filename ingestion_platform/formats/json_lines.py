@@ -20,7 +20,7 @@ import msgspec
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
-from ingestion_platform.formats.texts import BOM, as_it_stands, decode_marking, excerpt, refuse_binary
+from ingestion_platform.formats.texts import BOM, as_it_stands, decode_marking, excerpt, is_utf_8, refuse_binary
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
@@ -88,14 +88,14 @@ class _Reader:
 
     def rows(self, content: bytes) -> Iterator[Sequence[str | int | None]]:
         row = 0
-        is_utf_8 = content.isascii() or _is_utf_8(content)
+        is_clean = is_utf_8(content)
         for line in io.BytesIO(content):
             stripped = line.strip(b" \t\r\n")
             if not stripped:
                 continue
             row += 1
             try:
-                if not is_utf_8 and not _is_utf_8(stripped):
+                if not is_clean and not is_utf_8(stripped):
                     raise _NotAnObject("is not text in utf-8")
                 values: list[str | int | None] = [None] * self.width
                 extra = self._take(_members(stripped), self.root, values, "")
@@ -142,14 +142,6 @@ class _Reader:
         if not left:
             return None
         return "{" + ",".join(f"{_json(name)}:{raw}" for name, raw in left) + "}"
-
-
-def _is_utf_8(content: bytes) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _members(text: bytes) -> tuple[Members, dict[str, str]]:

@@ -58,6 +58,17 @@ def has_mark(text: str) -> bool:
     return not text.isascii() and _MARK.search(text) is not None
 
 
+def is_utf_8(content: bytes) -> bool:
+    """Whether all of *content* is UTF-8."""
+    if content.isascii():
+        return True
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def as_it_stands(text: str) -> str:
     r"""*text* as it is, NUL and bytes that weren't text written `\xNN`."""
     return _NOT_SHOWN.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)

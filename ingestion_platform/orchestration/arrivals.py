@@ -3,9 +3,10 @@ What has newly landed: which days of a dataset need a run, told from the landing
 
 Belongs here: the decision alone. Doesn't: Dagster's sensor around it (`sensors.py`).
 
-Each look lists the recent days, and a few of all others in turn, so that its cost doesn't grow with history and yet an object that
-lands for a day of years ago is found. A day whose objects the ledger knows, all in the version that is there, needs nothing, whoever
-loaded them: so a lost cursor, or a first look at years of history, starts no run for what is done.
+Each look lists the recent days (up to today, and up to the newest day there is), and a few of all others in turn, so that its cost
+doesn't grow with history and yet an object that lands for a day of years ago is found. A day whose objects the ledger knows, all in the
+version that is there, needs nothing, whoever loaded them: so a lost cursor, or a first look at years of history, starts no run for what
+is done.
 """
 
 import json
@@ -22,8 +23,8 @@ from ingestion_platform.orchestration.partitions import days_between
 from ingestion_platform.warehouse import RawDay, Warehouse
 
 FEWEST_RECENT_DAYS = 8
-OTHER_DAYS_A_LOOK = 8
-"""Ten years pass by in 4 hours of looking every half minute."""
+OTHER_DAYS_A_LOOK = 16
+"""Ten years pass by in 2 hours of looking every half minute."""
 PATIENCE_SECONDS = 40.0
 """Dagster ends a tick after 60; what was seen until then counts, and the next look goes on."""
 
@@ -83,10 +84,22 @@ class Look:
     listed: int
 
 
-def recent_days(dataset: Dataset, today: date) -> list[date]:
-    """The days that are listed at every look: as far back as rows may be late, a week at least."""
+def recent_days(dataset: Dataset, today: date, newest: date | None = None) -> list[date]:
+    """
+    The days that are listed at every look: as far back as rows may be late, a week at least.
+
+    Args:
+        dataset: whose.
+        today: the business day.
+        newest: the last day that has anything. Where it lies long ago, as in a history that is being handed over, files still come
+            around it.
+    """
     number = max(dataset.daily.allowed_lateness_days + 1, FEWEST_RECENT_DAYS)
-    return list(days_between(max(dataset.daily.from_, today - timedelta(days=number - 1)), today))
+    found: set[date] = set()
+    for last in (today, newest or today):
+        last = min(last, today)
+        found.update(days_between(max(dataset.daily.from_, last - timedelta(days=number - 1)), last))
+    return sorted(found)
 
 
 def look(
@@ -109,7 +122,7 @@ def look(
         clock: seconds.
     """
     end = clock() + PATIENCE_SECONDS
-    recent = recent_days(dataset, today)
+    recent = recent_days(dataset, today, max(warehouse.days(dataset.raw), default=None))
     seen = {day: cursor.seen[day] for day in recent if day in cursor.seen}
     arrivals: list[Arrival] = []
     changed: list[tuple[date, tuple[LandedObject, ...]]] = []

@@ -55,9 +55,7 @@ def build_definitions(
                 alerts.failed_check_sensor(to),
             ],
             schedules=[schedules.close_of_the_day(graph, zone), *(one for one in declared if one is not None)],
-            resources={
-                "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone)
-            },
+            resources={"warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone)},
             # A step here is short and the warehouse does its own parallel work: a process for each costs seconds and gains nothing.
             executor=dg.in_process_executor,
         )

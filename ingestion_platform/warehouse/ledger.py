@@ -225,15 +225,30 @@ class Ledger:
             connection = sqlite3.connect(self.path, timeout=2.0, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
             try:
+                # Looked for first: another process makes the schema before it writes the first file.
+                has_files = self._has_files()
                 self._patiently(lambda: connection.execute("pragma journal_mode = wal"))
                 connection.execute("pragma synchronous = full")
-                if not self._has_schema(connection):
-                    self._patiently(lambda: connection.executescript(f"begin immediate; {SCHEMA} commit;"))
+                if not self._patiently(lambda: self._has_schema(connection)):
+                    if has_files:
+                        raise sqlite3.DatabaseError("it is empty, though files of tables stand beside it")
+                    self._patiently(lambda: self._make_schema(connection))
             except sqlite3.DatabaseError as error:
                 connection.close()
                 raise self._damaged(error) from error
             self._connection = connection
         return self._connection
+
+    def _has_files(self) -> bool:
+        """Whether a table has a file, so that there was a ledger once."""
+        return next((self.path.parent / "tables").glob("*/*/*/*.parquet"), None) is not None
+
+    @staticmethod
+    def _make_schema(connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            # A former attempt that had to wait in the middle of it.
+            connection.execute("rollback")
+        connection.executescript(f"begin immediate; {SCHEMA} commit;")
 
     @staticmethod
     def _has_schema(connection: sqlite3.Connection) -> bool:
@@ -263,12 +278,12 @@ class Ledger:
                 log.warning("waiting for the ledger %s, held by %s (%.0f s so far)", self.path, holder, waited)
 
     def _damaged(self, error: sqlite3.DatabaseError) -> Exception:
-        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in (
-            sqlite3.SQLITE_FULL,
-            sqlite3.SQLITE_IOERR,
-            sqlite3.SQLITE_READONLY,
-            sqlite3.SQLITE_CANTOPEN,
-        ):
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return WarehouseBusy(
+                f"the ledger {self.path} is held by {holder_of(self.path)}: {error}", "nothing was lost, run again"
+            )
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             return WarehouseBusy(
                 f"the ledger {self.path} can't be written: {error}", "is the disk full, or the folder read-only?"
             )
@@ -287,9 +302,12 @@ class Ledger:
                     return
                 connection.execute("begin")
                 try:
+                    # The state that all of them see is taken by the first, which may have to wait for somebody's recovery.
+                    self._patiently(lambda: connection.execute("select 1 from meta").fetchone())
                     yield connection
                 finally:
-                    connection.execute("commit")
+                    if connection.in_transaction:
+                        connection.execute("commit")
             except sqlite3.DatabaseError as error:
                 raise self._damaged(error) from error
 
@@ -675,10 +693,14 @@ class Ledger:
         return found
 
     def partition_as_of(self, table: str, day: date) -> PartitionRow | None:
-        """The newest computed partition that isn't later than *day*."""
+        """
+        The newest computed partition that has rows and isn't later than *day*.
+
+        A list that didn't come, or came empty, doesn't make everything that refers to it wrong: the last one that says anything holds.
+        """
         with self.reading() as connection:
             row = connection.execute(
-                "select max(day) from partitions where table_name = ? and day <= ?", (table, day.isoformat())
+                "select max(day) from partitions where table_name = ? and day <= ? and rows > 0", (table, day.isoformat())
             ).fetchone()
             return self.partition(table, date.fromisoformat(row[0])) if row[0] else None
 
@@ -718,9 +740,12 @@ class Ledger:
         with self.writing() as connection:
             if inputs_now() != inputs:
                 raise Conflict(f"{table} {iso}")
-            for former in self.partitions(table, iso, iso):
+            # A table that now has days, or no longer has any, leaves the other kind behind.
+            others = self.partitions(table, NO_DAY, NO_DAY) if iso else self.partitions(table, "0")
+            for former in [*self.partitions(table, iso, iso), *others]:
                 self._drop_file(connection, former.file_id)
                 self._drop_file(connection, former.quarantine_file_id)
+                connection.execute("delete from partitions where table_name = ? and day = ?", (table, former.day))
             file_id = self._put_file(connection, table, iso, "rows", file, run_id)
             quarantine_id = (
                 self._put_file(connection, table, iso, "quarantine", quarantine_file, run_id)

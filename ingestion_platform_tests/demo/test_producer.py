@@ -28,10 +28,11 @@ def test_a_folder_producer_does_not_touch_what_is_equal(tmp_path: Path) -> None:
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
-def test_a_folder_producer_stays_in_its_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["../a.csv", "sales/../../a.csv", "/tmp/a.csv"])
+def test_a_folder_producer_stays_in_its_folder(tmp_path: Path, key: str) -> None:
     """A key that leads out of the folder is refused."""
     with pytest.raises(LandingError, match="leaves the landing zone"):
-        FolderProducer(tmp_path / "landing").put("../a.csv", b"one")
+        FolderProducer(tmp_path / "landing").put(key, b"one")
     assert list(tmp_path.iterdir()) == []
 
 

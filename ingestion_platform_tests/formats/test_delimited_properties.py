@@ -3,11 +3,13 @@
 import csv
 import io
 from typing import Literal
+from unittest import mock
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingestion_platform.dataset import Csv
+from ingestion_platform.formats import delimited
 from ingestion_platform_tests.formats.reading import read, read_if_possible, rejections, rows
 
 Table = list[list[str]]
@@ -124,6 +126,21 @@ def test_a_changed_byte_ends_in_records_or_a_rejection(table: Table, quoting: bo
     at = data.draw(st.integers(0, len(content) - 1))
     changed = content[:at] + bytes([data.draw(st.integers(0, 255))]) + content[at + 1 :]
     read_if_possible(Csv(), changed, *header(table))
+
+
+@given(st.text(st.sampled_from('ab,"\n\r é\ufeff'), max_size=40), st.integers(1, 3), st.booleans())
+def test_the_two_readers_agree(body: str, width: int, final_newline: bool) -> None:
+    """Whatever the fast reader believes that it can prove, the exact one finds, too: the same rows, rejections and refusals."""
+    names = ["a", "b", "c"][:width]
+    content = f"{','.join(names)}\n{body}".encode()
+    format = Csv(final_newline=final_newline)
+    fast = read_if_possible(format, content, *names)
+    with mock.patch.object(delimited, "_parse_proved", return_value=None):
+        exact = read_if_possible(format, content, *names)
+    assert (fast is None) == (exact is None)
+    if fast is not None and exact is not None:
+        assert fast.table.to_pylist() == exact.table.to_pylist()
+        assert fast.rejected == exact.rejected
 
 
 @given(st.binary(max_size=60))

@@ -37,7 +37,7 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 - http.server's name
+            def do_POST(self) -> None:
                 """Keep the body."""
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.posted.append(json.loads(body))
@@ -123,7 +123,11 @@ def test_a_failed_check_of_a_successful_run_is_told(place: World, receiver: Rece
     assert told["title"] == "1 check failed: raw/tills 2024-10-10"
     checks = told["checks"]
     assert isinstance(checks, list)
-    assert (checks[0]["check"], checks[0]["severity"], checks[0]["partition"]) == ("no_rejected_objects", "error", "2024-10-10")
+    assert (checks[0]["check"], checks[0]["severity"], checks[0]["partition"]) == (
+        "no_rejected_objects",
+        "error",
+        "2024-10-10",
+    )
     assert "tills/2024/10/10/B.csv" in checks[0]["story"]
 
 

@@ -42,7 +42,9 @@ def instance() -> dg.DagsterInstance:
 def metadata(result: dg.ExecuteInProcessResult, table: str) -> dict[str | None, dict[str, object]]:
     """What each partition of a table shows."""
     return {
-        event.partition: {name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()}
+        event.partition: {
+            name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()
+        }
         for event in result.all_events
         if event.is_step_materialization and event.asset_key == asset_key(table)
     }

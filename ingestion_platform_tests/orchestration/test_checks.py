@@ -20,7 +20,9 @@ NOBODY = SenderReport((), ())
 
 def entry(key: str, **changes: object) -> LedgerEntry:
     """A loaded object of ten rows."""
-    loaded = LedgerEntry("tills", key, DAY, "loaded", "00", 100, datetime(2024, 10, 10, tzinfo=UTC), rows_read=10, rows_loaded=10)
+    loaded = LedgerEntry(
+        "tills", key, DAY, "loaded", "00", 100, datetime(2024, 10, 10, tzinfo=UTC), rows_read=10, rows_loaded=10
+    )
     return replace(loaded, **changes)  # type: ignore[arg-type]
 
 
@@ -102,7 +104,9 @@ def test_without_a_roster_nobody_is_missing() -> None:
 
 def test_drifted_columns_are_named_with_their_objects() -> None:
     """Unknown and missing columns are named, and the objects that have or lack them."""
-    verdict = judged(raw_day(entry("a", unknown_columns=("tip",)), entry("b", missing_columns=("units",))))["schema_drift"]
+    verdict = judged(raw_day(entry("a", unknown_columns=("tip",)), entry("b", missing_columns=("units",))))[
+        "schema_drift"
+    ]
     assert not verdict.passed
     for name in ("tip", "units", "a", "b"):
         assert name in verdict.story

@@ -6,11 +6,11 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
+from ingestion_platform.dataset import Daily
 from ingestion_platform.orchestration.arrivals import OTHER_DAYS_A_LOOK, Cursor, look, recent_days
 from ingestion_platform.orchestration.graph import table_of
 from ingestion_platform.orchestration.restatements import Asked
 from ingestion_platform.orchestration.runs import RANGE_END, RANGE_START, busy, days_of
-from ingestion_platform.dataset import Daily
 from ingestion_platform_tests.orchestration.world import TODAY, World, run, tills, world
 
 YESTERDAY = TODAY - timedelta(days=1)
@@ -163,6 +163,18 @@ def test_the_recent_days_cover_the_allowed_lateness() -> None:
     assert recent_days(tills(daily=Daily(TODAY + timedelta(days=1), 3)), TODAY) == []
 
 
+def test_a_history_that_is_handed_over_is_watched_where_it_grows(place: World, arriving: Sensing) -> None:
+    """Where the newest day there is lies long ago, the days before it are looked at every time, too."""
+    place.today = date(2026, 10, 20)
+    newest = date(2024, 10, 9)
+    place.land("tills", newest, "A")
+    with place.resource.opened() as warehouse:
+        warehouse.load(place.datasets["tills"], newest)
+    arriving.tick()
+    place.land("tills", newest - timedelta(days=2), "B")
+    assert days_asked(arriving.tick()) == [("2024-10-07", "2024-10-07")]
+
+
 def test_a_first_look_at_loaded_history_starts_nothing(place: World) -> None:
     """A sensor without memory asks the ledger: what is loaded in this version needs no run."""
     for number in range(15):
@@ -223,7 +235,9 @@ def test_a_slow_landing_zone_does_not_cost_the_tick(place: World) -> None:
         place.land("tills", TODAY - timedelta(days=number), "A")
     time = iter(range(0, 10_000, 15))
     with place.resource.opened() as warehouse:
-        found = look(place.datasets["tills"], warehouse, Cursor(), TODAY, lambda day: False, clock=lambda: float(next(time)))
+        found = look(
+            place.datasets["tills"], warehouse, Cursor(), TODAY, lambda day: False, clock=lambda: float(next(time))
+        )
     assert found.listed == 2
     assert [arrival.day for arrival in found.arrivals] == [YESTERDAY, TODAY]
     assert sorted(found.cursor.seen) == [YESTERDAY, TODAY]
@@ -234,7 +248,13 @@ def test_a_flood_of_runs_is_held_back(place: World) -> None:
     instance = dg.DagsterInstance.ephemeral()
     sensing = Sensing(place, "tills_arrives", instance)
     for number in range(16):
-        queue(instance, place, ["raw.tills"], date(2024, 10, 1) + timedelta(days=number), date(2024, 10, 1) + timedelta(days=number))
+        queue(
+            instance,
+            place,
+            ["raw.tills"],
+            date(2024, 10, 1) + timedelta(days=number),
+            date(2024, 10, 1) + timedelta(days=number),
+        )
     place.land("tills", TODAY, "A")
     assert sensing.tick() == []
     assert "no more for now" in sensing.skip

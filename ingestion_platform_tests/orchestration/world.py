@@ -270,7 +270,9 @@ class FakeWarehouse(Warehouse):
         aside = self.world.quarantined.get((dataset.processed, day), 0)
         lost = 1 if (dataset.processed, day) in self.world.unbalanced else 0
         balance = Balance(read, read - aside - lost, 0, aside)
-        return self._keep(dataset.processed, day, balance.rows_processed, balance, {"units: at most 9": aside} if aside else {})
+        return self._keep(
+            dataset.processed, day, balance.rows_processed, balance, {"units: at most 9": aside} if aside else {}
+        )
 
     def derive(self, table: SqlTable, day: date | None, *, force: bool = False, run_id: str = "") -> TableDay:
         """As many rows as the first table it reads."""
@@ -278,7 +280,9 @@ class FakeWarehouse(Warehouse):
         source = self.table_day(table.depends_on[0], day)
         return self._keep(table.key, day, source.rows if source else 0, None, {})
 
-    def _keep(self, table: str, day: date | None, rows: int, balance: Balance | None, reasons: dict[str, int]) -> TableDay:
+    def _keep(
+        self, table: str, day: date | None, rows: int, balance: Balance | None, reasons: dict[str, int]
+    ) -> TableDay:
         made = TableDay(
             table=table,
             day=day,
@@ -315,7 +319,8 @@ class FakeWarehouse(Warehouse):
 
     def days(self, table: str) -> list[date]:
         """Days that were computed."""
-        return sorted(day for name, day in self.world.tables if name == table and day is not None)
+        raw = [day for name, day in self.world.raw if f"raw.{name}" == table]
+        return sorted([*raw, *(day for name, day in self.world.tables if name == table and day is not None)])
 
     def stale_days(self, table: str) -> list[date | None]:
         """As the world says."""
