@@ -5,9 +5,14 @@ Belongs here: reading the command line, and telling what happened. Doesn't: the 
 """
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import date
+
+import pandas as pd
+import pyarrow as pa
 
 from ingestion_platform.assembly import open_warehouse
 from ingestion_platform.errors import IngestionError
@@ -38,13 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the answer is the exit code."""
     chosen = _parser().parse_args(arguments)
     try:
-        return _run(chosen)
+        code = _run(chosen)
+        sys.stdout.flush()
+        return code
     except IngestionError as error:
         print(f"{type(error).__name__}: {error.what}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        # Whoever read us has enough. What Python still wants to write when it ends must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
@@ -79,8 +88,17 @@ def _run(chosen: argparse.Namespace) -> int:
                 if chosen.command == "query"
                 else warehouse.read(chosen.table, first=chosen.first, last=chosen.last)
             )
-            table.to_pandas().to_csv(sys.stdout, index=False)
+            _print_csv(table)
     return 0
+
+
+def _print_csv(table: pa.Table) -> None:
+    for index, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            values = [None if value is None else json.dumps(value, default=str) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(values, pa.string()))
+    # Arrow's types, since pandas' own show whole numbers beside a missing one as 1.0, and large ones wrongly.
+    table.to_pandas(types_mapper=pd.ArrowDtype).to_csv(sys.stdout, index=False)
 
 
 def _tell_status(warehouse: Warehouse) -> None:

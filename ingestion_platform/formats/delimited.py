@@ -19,6 +19,7 @@ After a fault in its quotes nobody can tell how far a record goes:
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -88,7 +89,7 @@ class _Header:
 
     @classmethod
     def of(cls, cells: list[str], line: str, fields: Sequence[Field]) -> "_Header":
-        twice = sorted({cell for cell in cells if cells.count(cell) > 1}) if len(set(cells)) < len(cells) else []
+        twice = [cell for cell, times in Counter(cells).items() if times > 1]
         wanted = {field.source for field in fields}
         if wanted and wanted.isdisjoint(cells):
             names = ", ".join(list(dict.fromkeys(field.source for field in fields))[:6]) + (

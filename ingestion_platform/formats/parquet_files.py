@@ -9,6 +9,7 @@ Timestamps of the old INT96 kind are read in microseconds: in nanoseconds, years
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -65,7 +66,7 @@ def _read(format: Parquet, content: bytes, fields: Sequence[Field]) -> pa.Table:
         pa.BufferReader(pa.py_buffer(content)), page_checksum_verification=True, coerce_int96_timestamp_unit="us"
     ) as file:
         names = file.schema_arrow.names
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise ObjectRejected(f"names a column twice: {excerpt(twice[0])}", "each column needs a name of its own")
         wanted = {field.source for field in fields}

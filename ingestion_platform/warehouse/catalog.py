@@ -8,9 +8,11 @@ The file is made anew after changes and put in the place of the former one, so t
 
 import atexit
 import fcntl
+import hashlib
 import logging
 import time
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.dataset import Datasets
+from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver, create_views
 from ingestion_platform.warehouse.engine import name, relation
@@ -92,26 +95,42 @@ class Catalog:
         with (folder / ".catalog.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             shown = folder / "catalog.commit"
-            commits = str(self._ledger.commits())
-            if self._path.exists() and shown.exists() and shown.read_text() == commits:
+            commits = self._ledger.commits()
+            if shown.exists() and shown.read_text() == self._state(commits):
                 return
             half = self._path.with_name(f".{self._path.name}.half")
             for leftover in (half, half.with_name(half.name + ".wal")):
                 leftover.unlink(missing_ok=True)
-            engine = duckdb.connect(str(half))
             try:
-                self.show(engine)
-            finally:
-                engine.close()
-            half.replace(self._path)
-            shown.write_text(commits)
+                with duckdb.connect(str(half)) as engine:
+                    self.show(engine)
+                half.replace(self._path)
+            except (duckdb.Error, OSError) as error:
+                half.unlink(missing_ok=True)
+                raise WarehouseError(
+                    f"{self._path} can't be made anew: {error}", "is the disk full, or the folder read-only?"
+                ) from error
+            # Of somebody who had the former file open for writing: DuckDB would take it for the new one's.
+            self._path.with_name(self._path.name + ".wal").unlink(missing_ok=True)
+            shown.write_text(self._state(commits))
+
+    def _state(self, commits: int) -> str:
+        """What tells whether the file is the one that was made of this many commits and of these declarations."""
+        columns = {dataset: contract.raw_columns for dataset, contract in self._contracts.items()}
+        columns |= {table: self._deriver.columns_of(table) for table in self._sql_tables}
+        declared = hashlib.sha256(repr((columns, str(self._store.root.absolute()))).encode()).hexdigest()
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return ""
+        return f"{commits} {declared} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
     def show(self, engine: duckdb.DuckDBPyConnection, *, verify: bool = False) -> None:
         """Create every table's view in *engine*, and the ledger as tables."""
         for layer in ("raw", "processed", "reports", "platform"):
             engine.execute(f"create schema if not exists {name(layer)}")
-        quarantined: list[FileRow] = []
         with self._ledger.reading():
+            quarantined: list[FileRow] = []
             for dataset in self._datasets.values():
                 files = self._ledger.files(dataset.raw)
                 source = relation(self._store, files, self._contracts[dataset.name].raw_columns, verify=verify)
@@ -119,9 +138,9 @@ class Catalog:
                 quarantined += self._ledger.files(dataset.raw, role="quarantine")
                 quarantined += self._ledger.files(dataset.processed, role="quarantine")
             create_views(engine, self._store, self._ledger, self._computed(), verify=verify)
-        source = relation(self._store, quarantined, QUARANTINE_COLUMNS, verify=verify)
-        engine.execute(f"create or replace view platform.quarantine as {source}")
-        self._show_ledger(engine)
+            source = relation(self._store, quarantined, QUARANTINE_COLUMNS, verify=verify)
+            engine.execute(f"create or replace view platform.quarantine as {source}")
+            self._show_ledger(engine)
 
     def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
         tables = {}
@@ -130,7 +149,8 @@ class Catalog:
             columns = self._deriver.columns_of(dataset.processed)
             tables[dataset.processed] = (rows, columns)
             if dataset.kind == "snapshots":
-                tables[dataset.processed + CURRENT] = (rows[-1:], columns)
+                newest = self._ledger.partition_as_of(dataset.processed, date.max)
+                tables[dataset.processed + CURRENT] = ([newest] if newest else [], columns)
         for key in self._sql_tables:
             tables[key] = (self._ledger.partitions(key), self._deriver.columns_of(key))
         return tables

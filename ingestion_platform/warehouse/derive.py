@@ -23,7 +23,7 @@ from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
-from ingestion_platform.warehouse.ledger import Conflict, FileRow, Ledger, PartitionRow
+from ingestion_platform.warehouse.ledger import NO_DAY, Conflict, FileRow, Ledger, PartitionRow
 from ingestion_platform.warehouse.process import COPY_OPTIONS, Processor, count_failures
 from ingestion_platform.warehouse.results import TableDay
 from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTable, SqlTables
@@ -116,7 +116,7 @@ class Deriver:
         if not table.is_daily:
             has_input = any(self._ledger.partitions(source) for source in table.depends_on)
             return [None] if has_input and computed.get("") != self.inputs(table, None) else []
-        days = set(computed)
+        days = set(computed) - {NO_DAY}
         for source in table.depends_on:
             if not self._is_reference(table, source):
                 days |= {row.day for row in self._ledger.partitions(source) if row.day}
@@ -142,8 +142,10 @@ class Deriver:
         """
         began = time.perf_counter()
         while True:
-            seen = self._read_by(table, day)
-            inputs = self.inputs(table, day)
+            # In one state: what is read is what the digest is of.
+            with self._ledger.reading():
+                seen = self._read_by(table, day)
+                inputs = self.inputs(table, day)
             former = self._ledger.partition(table.key, day)
             if former is not None and former.inputs == inputs and not force:
                 self._publish_if_absent(table, former)
@@ -195,7 +197,7 @@ class Deriver:
         target = text(str(self._store.absolute(path).absolute()))
         try:
             copied = engine.execute(
-                f"copy (select * from ({table.sql}) order by {order}) to {target} {COPY_OPTIONS}",
+                f"copy (select * from ({table.sql}\n) order by {order}) to {target} {COPY_OPTIONS}",
                 {used: values[used] for used in table.used_parameters},
             ).fetchall()
         except duckdb.Error as error:

@@ -21,7 +21,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged
+from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged, WarehouseError
 from ingestion_platform.warehouse.files import REBUILD, StoredFile
 from ingestion_platform.warehouse.results import LedgerEntry
 from ingestion_platform.warehouse.waiting import holder_of
@@ -197,6 +197,21 @@ def seal(values: Iterable[object]) -> str:
     return hashlib.blake2b(repr(tuple(values)).encode(), digest_size=8).hexdigest()
 
 
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code. Text that is no UTF-8 is found by Python, which gives none: that is damage."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
+def _weights(row: ObjectRow) -> dict[str, tuple[int, int, int]]:
+    """Processed day → what a loaded object adds there: to the digest, to the rows, to the unread records."""
+    found = {}
+    for home, rows in {row.day: 0, **row.days}.items():
+        unread = row.rows_quarantined if home == row.day else 0
+        identity = hashlib.sha256(repr((row.key, row.sha256, row.reader, row.day, rows, unread)).encode()).hexdigest()
+        found[home] = (int(identity, 16), rows, unread)
+    return found
+
+
 class Ledger:
     """
     The ledger file. One connection, shared by this process's threads.
@@ -266,7 +281,7 @@ class Ledger:
             try:
                 return act()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     raise
                 waited = time.monotonic() - began
                 holder = holder_of(self.path)
@@ -278,13 +293,13 @@ class Ledger:
                 log.warning("waiting for the ledger %s, held by %s (%.0f s so far)", self.path, holder, waited)
 
     def _damaged(self, error: sqlite3.DatabaseError) -> Exception:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        code = _code(error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return WarehouseBusy(
                 f"the ledger {self.path} is held by {holder_of(self.path)}: {error}", "nothing was lost, run again"
             )
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            return WarehouseBusy(
+            return WarehouseError(
                 f"the ledger {self.path} can't be written: {error}", "is the disk full, or the folder read-only?"
             )
         return WarehouseDamaged(
@@ -306,10 +321,15 @@ class Ledger:
                     self._patiently(lambda: connection.execute("select 1 from meta").fetchone())
                     yield connection
                 finally:
-                    if connection.in_transaction:
-                        connection.execute("commit")
+                    self._end(connection)
             except sqlite3.DatabaseError as error:
                 raise self._damaged(error) from error
+
+    @staticmethod
+    def _end(connection: sqlite3.Connection) -> None:
+        """Let go of the state that was read, unless an error has done so."""
+        if connection.in_transaction:
+            connection.execute("commit")
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -332,7 +352,10 @@ class Ledger:
     def commits(self) -> int:
         """How many transactions this ledger has seen: a number that grows with every change."""
         with self.reading() as connection:
-            return int(connection.execute("select value from meta where name = 'commits'").fetchone()[0])
+            row = connection.execute("select value from meta where name = 'commits'").fetchone()
+            if row is None:
+                raise self._damaged(sqlite3.DatabaseError("the count of its commits is gone"))
+            return int(row[0])
 
     # --- rows, sealed
 
@@ -347,6 +370,12 @@ class Ledger:
                 f"the ledger {self.path} is damaged: the entry of {what} isn't what was written",
                 f"`{REBUILD}` makes the warehouse anew from the landing zone",
             )
+
+    def _date(self, day: str) -> date:
+        try:
+            return date.fromisoformat(day)
+        except ValueError as error:
+            raise self._damaged(sqlite3.DatabaseError(f"{day!r} is no day")) from error
 
     def _objects(self, connection: sqlite3.Connection, where: str, *values: object) -> list[ObjectRow]:
         rows = connection.execute(f"select * from objects where {where}", values)
@@ -417,7 +446,7 @@ class Ledger:
             rows = connection.execute(
                 "select distinct day from objects where dataset = ? and state = 'pending' order by day", (dataset,)
             )
-            return [date.fromisoformat(day) for (day,) in rows]
+            return [self._date(day) for (day,) in rows]
 
     def commit_load(
         self,
@@ -534,28 +563,29 @@ class Ledger:
 
         A day's digest is the exclusive or of its objects' hashes: whatever their order, and undone by the same call.
         """
-        days = row.days
-        days.setdefault(row.day, 0)
-        for home, rows in days.items():
-            unread = row.rows_quarantined if home == row.day else 0
-            identity = hashlib.sha256(
-                repr((row.key, row.sha256, row.reader, row.day, rows, unread)).encode()
-            ).hexdigest()
+        weights = _weights(row)
+        for home, (identity, rows, unread) in weights.items():
             before = connection.execute(
                 "select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (row.dataset, home)
             ).fetchone()
             digest, total, total_unread = before or ("0", 0, 0)
+            try:
+                weighed = int(digest, 16) ^ identity
+            except ValueError as error:
+                raise self._damaged(
+                    sqlite3.DatabaseError(f"the digest of raw.{row.dataset} {home} is none")
+                ) from error
             connection.execute(
                 "insert or replace into raw_days values (?, ?, ?, ?, ?)",
                 (
                     row.dataset,
                     home,
-                    f"{int(digest, 16) ^ int(identity, 16):064x}",
+                    f"{weighed:064x}",
                     total + sign * rows,
                     total_unread + sign * unread,
                 ),
             )
-        return set(days)
+        return set(weights)
 
     def _release_twins(self, connection: sqlite3.Connection, before: ObjectRow, run_id: str) -> set[str]:
         """When the object that stood for a content has gone, the next one of that content takes its place."""
@@ -652,7 +682,7 @@ class Ledger:
         """Processed day → digest of what raw holds for it."""
         with self.reading() as connection:
             rows = connection.execute("select day, digest from raw_days where dataset = ? order by day", (dataset,))
-            return {date.fromisoformat(day): digest for day, digest in rows}
+            return {self._date(day): digest for day, digest in rows}
 
     def object_days(self, dataset: str) -> list[date]:
         """Days of the keys of all objects the ledger knows."""
@@ -660,7 +690,7 @@ class Ledger:
             rows = connection.execute(
                 "select distinct day from objects where dataset = ? and is_current = 1 order by day", (dataset,)
             )
-            return [date.fromisoformat(day) for (day,) in rows]
+            return [self._date(day) for (day,) in rows]
 
     def rows_by_day(self, dataset: str, first: date, last: date) -> list[int]:
         """Rows in raw of each day that has objects, oldest first."""
@@ -807,3 +837,41 @@ class Ledger:
             files = self._files(connection, "dropped_at is null")
             tables = [name for (name,) in connection.execute("select distinct table_name from partitions order by 1")]
             return objects, files, [row for table in tables for row in self.partitions(table)]
+
+    def contradictions(self, objects: Sequence[ObjectRow]) -> list[str]:
+        """
+        Where the tables that follow from the objects (days, exclusions) aren't what follows from them.
+
+        Args:
+            objects: as `everything` gives them.
+        """
+        expected: dict[tuple[str, str], tuple[int, int, int]] = {}
+        homes: set[tuple[int, str]] = set()
+        standing: set[tuple[int, str]] = set()
+        for row in objects:
+            if not row.is_current or row.state != "loaded":
+                continue
+            for home, (identity, rows, unread) in _weights(row).items():
+                before = expected.get((row.dataset, home), (0, 0, 0))
+                expected[row.dataset, home] = (before[0] ^ identity, before[1] + rows, before[2] + unread)
+            if row.file_id is not None:
+                homes |= {(row.file_id, home) for home in row.days}
+            standing |= {(file_id, row.key) for file_id in (row.file_id, row.quarantine_file_id) if file_id is not None}
+        found = []
+        with self.reading() as connection:
+            days = {
+                (dataset, day): (digest, rows, unread)
+                for dataset, day, digest, rows, unread in connection.execute(
+                    "select dataset, day, digest, rows, rows_unread from raw_days"
+                )
+            }
+            known = {tuple(row) for row in connection.execute("select file_id, day from file_days")}
+            excluded = {tuple(row) for row in connection.execute("select file_id, key from exclusions")}
+        for dataset, day in sorted({*expected, *days}):
+            identity, rows, unread = expected.get((dataset, day), (0, 0, 0))
+            digest, rows_there, unread_there = days.get((dataset, day), ("0", 0, 0))
+            if (f"{identity:064x}", rows, unread) != (digest.zfill(64), rows_there, unread_there):
+                found.append(f"what it says of raw.{dataset} for {day} isn't the sum of its objects")
+        found += [f"file {file_id} has rows of {day}, and it doesn't know" for file_id, day in sorted(homes - known)]
+        found += [f"it leaves {key} out of file {file_id}" for file_id, key in sorted(standing & excluded)]
+        return found

@@ -8,6 +8,7 @@ Objects are fetched, hashed and parsed by threads outside any transaction, and w
 ledger says; when somebody else has changed that meanwhile, the commit is refused and the load looks again.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -490,7 +491,9 @@ class _Batch:
     def discard(self) -> None:
         """Delete what was written for a commit that didn't come about."""
         if self._writer is not None:
-            self._writer.close()
+            # It writes a footer, which a full disk doesn't take either.
+            with contextlib.suppress(OSError):
+                self._writer.close()
         paths = [path for path in (self._path, self._quarantine_path) if path is not None]
         # An interrupt may come just after the commit.
         for path in set(paths) - self._loader._ledger.known_paths(paths):

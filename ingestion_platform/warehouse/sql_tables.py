@@ -194,7 +194,10 @@ def _parse(engine: duckdb.DuckDBPyConnection, path: Path) -> tuple[_Header, str,
         )
     if not IDENTIFIER.fullmatch(path.stem):
         raise DeclarationError(f"{place}: a table's name is snake_case and starts with a letter", "rename the file")
-    found = _HEADER.fullmatch(path.read_text(encoding="utf-8"))
+    try:
+        found = _HEADER.fullmatch(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise DeclarationError(f"{place}: it isn't UTF-8: {error}", "save it as UTF-8") from error
     if found is None:
         raise DeclarationError(
             f"{place}: it doesn't start with a /* TOML comment */", "see 'Add a report' in the README"
@@ -211,6 +214,10 @@ def _parse(engine: duckdb.DuckDBPyConnection, path: Path) -> tuple[_Header, str,
         raise DeclarationError(
             f"{place}: comment, {where}: {first['msg']}", "see 'Add a report' in the README"
         ) from error
+    except DeclarationError as error:
+        raise DeclarationError(f"{place}: comment, {error.what}", error.hint) from error
+    if not 0 <= header.history_days <= 366:
+        raise DeclarationError(f"{place}: comment, history_days is 0 to 366, not {header.history_days}")
     sql = found["sql"].strip().removesuffix(";").strip()
     row = engine.execute("select json_serialize_sql($sql)", {"sql": sql}).fetchall()[0]
     tree = json.loads(row[0])
@@ -278,7 +285,8 @@ def _bind(
         "window_start": datetime(2000, 1, 1), "window_end": datetime(2000, 1, 2), "day": date(2000, 1, 1), "time_zone": "UTC"
     }  # fmt: skip
     try:
-        described = engine.execute(f"describe {sql}", {each: values[each] for each in used}).fetchall()
+        # As it will be run; a statement that ends in a comment or has a second name for two columns shows here.
+        described = engine.execute(f"describe select * from ({sql}\n)", {each: values[each] for each in used}).fetchall()
     except duckdb.Error as error:
         raise DeclarationError(
             f"{place}: the query doesn't bind: {error}", "columns and tables are those of the declarations"
@@ -334,7 +342,7 @@ def _create_check(
     engine: duckdb.DuckDBPyConnection, sql: str, used: tuple[str, ...], values: Mapping[str, object], check: Check
 ) -> None:
     engine.execute(
-        f"describe select ({check.expression}) from ({sql})", {each: values[each] for each in used}
+        f"describe select ({check.expression}) from ({sql}\n)", {each: values[each] for each in used}
     ).fetchall()
 
 

@@ -5,14 +5,14 @@ Belongs here: what a person does when a disk has failed. Doesn't: what runs ever
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import WarehouseDamaged
-from ingestion_platform.warehouse.ledger import FileRow
+from ingestion_platform.warehouse.ledger import FileRow, ObjectRow
 from ingestion_platform.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,7 @@ def catch_up(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) ->
         days = landed_days(warehouse, dataset)
         rows = sum(warehouse.load(dataset, day).rows for day in days)
         tell(f"{dataset.raw}: {rows:,} rows of {len(days):,} days")
-    # References first: a dataset that others refer to refers to none itself.
-    for dataset in sorted(warehouse.datasets.values(), key=lambda dataset: bool(dataset.references)):
+    for dataset in _references_first(warehouse):
         stale = warehouse.stale_days(dataset.processed)
         for day in stale:
             if day is not None:
@@ -70,15 +69,25 @@ def catch_up(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) ->
 
 
 def verify(warehouse: Warehouse) -> list[Damage]:
-    """Hold every entry of the ledger against its seal, and every file against its hash."""
+    """Hold every entry of the ledger against its seal and the others, and every file against its hash and the ledger."""
     try:
-        objects, files, partitions = warehouse.ledger.everything()
+        # One state, whatever is loaded meanwhile.
+        with warehouse.ledger.reading():
+            return _damages(warehouse)
     except WarehouseDamaged as error:
         return [Damage("", "", error.what)]
+
+
+def _damages(warehouse: Warehouse) -> list[Damage]:
+    objects, files, partitions = warehouse.ledger.everything()
     damages = [Damage(table, file.day, what) for table, file, what in _damaged_files(warehouse)]
     used = {row.file_id for row in partitions} | {row.file_id for row in objects if row.is_current}
+    used |= {row.quarantine_file_id for row in partitions} | {row.quarantine_file_id for row in objects if row.is_current}
     lost = sorted({file_id for file_id in used if file_id is not None} - {file.file_id for file in files})
     damages += [Damage("", "", f"the ledger counts on file {file_id}, which it doesn't have") for file_id in lost]
+    damages += [Damage("", "", f"the ledger contradicts itself: {what}") for what in warehouse.ledger.contradictions(objects)]
+    if not damages:
+        damages += [Damage("", "", what) for what in _miscounted(warehouse, objects)]
     for row in objects:
         if row.rows_read != row.rows_loaded + row.rows_quarantined:
             damages.append(
@@ -89,6 +98,20 @@ def verify(warehouse: Warehouse) -> list[Damage]:
                 )
             )
     return damages
+
+
+def _miscounted(warehouse: Warehouse, objects: Sequence[ObjectRow]) -> Iterator[str]:
+    """Objects whose rows in raw, or whose unreadable records, aren't as many as the ledger says."""
+    for dataset in warehouse.datasets.values():
+        current = [row for row in objects if row.dataset == dataset.name and row.is_current]
+        for role, expected in (
+            ("rows", {row.key: row.rows_loaded for row in current if row.rows_loaded}),
+            ("quarantine", {row.key: row.rows_quarantined for row in current if row.rows_quarantined}),
+        ):
+            found = warehouse.count_by_object(dataset.raw, role)
+            for key in sorted(expected.keys() | found.keys()):
+                if expected.get(key, 0) != found.get(key, 0):
+                    yield f"the ledger counts {expected.get(key, 0)} {role} of {key}, its files hold {found.get(key, 0)}"
 
 
 def _damaged_files(warehouse: Warehouse) -> Iterator[tuple[str, FileRow, str]]:
@@ -110,7 +133,7 @@ def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> l
         What was damaged.
 
     Raises:
-        WarehouseDamaged: it is the ledger; only `rebuild` helps.
+        WarehouseDamaged: it is the ledger, or a file holds objects that the landing zone no longer has.
     """
     damages = verify(warehouse)
     for damage in damages:
@@ -118,7 +141,8 @@ def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> l
             raise WarehouseDamaged(
                 damage.what, "`python -m ingestion_platform rebuild` makes the warehouse anew from the landing zone"
             )
-    for table, day in sorted({(damage.table, damage.day) for damage in damages}, key=_upstream_first):
+    order = _upstream_first(warehouse)
+    for table, day in sorted({(damage.table, damage.day) for damage in damages}, key=lambda of: (order.index(of[0]), of[1])):
         tell(f"making {table} {day} anew")
         layer, name = table.split(".", 1)
         if table in warehouse.sql_tables:
@@ -127,11 +151,25 @@ def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> l
             warehouse.load(warehouse.datasets[name], date.fromisoformat(day), reload=True)
         else:
             warehouse.process(warehouse.datasets[name], date.fromisoformat(day), force=True)
+    if damages and (left := verify(warehouse)):
+        raise WarehouseDamaged(
+            f"{len(left)} still damaged after the repair, the first: {left[0].what}",
+            "it holds objects that are no longer in the landing zone: put them back there, or rebuild without them",
+        )
     return damages
 
 
-def _upstream_first(of: tuple[str, str]) -> tuple[int, str, str]:
-    return (("raw", "processed", "reports").index(of[0].split(".", 1)[0]), *of)
+def _references_first(warehouse: Warehouse) -> list[Dataset]:
+    """A dataset that others refer to refers to none itself."""
+    return sorted(warehouse.datasets.values(), key=lambda dataset: bool(dataset.references))
+
+
+def _upstream_first(warehouse: Warehouse) -> list[str]:
+    """Every table after those that it is made of."""
+    datasets = _references_first(warehouse)
+    return [
+        *(dataset.raw for dataset in datasets), *(dataset.processed for dataset in datasets), *warehouse.sql_tables,
+    ]  # fmt: skip
 
 
 def rebuild(make: Callable[[], Warehouse], *, tell: Callable[[str], None] = log.info) -> Path | None:

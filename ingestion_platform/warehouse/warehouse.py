@@ -8,7 +8,8 @@ No call holds anything that another process could wait for longer than a few mil
 
 import logging
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.dataset import Dataset, Datasets
-from ingestion_platform.errors import NotMaterialized
+from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.warehouse.catalog import Catalog
@@ -141,8 +142,9 @@ class Warehouse:
             LandingUnavailable: the landing zone gave no answer; nothing was loaded, and the next load goes on.
             WarehouseDamaged: the ledger isn't what was written.
         """
-        self._sweep()
-        return self._loader(dataset).load(day, reload=reload, run_id=run_id)
+        with self._told(f"{dataset.raw} {day}"):
+            self._sweep()
+            return self._loader(dataset).load(day, reload=reload, run_id=run_id)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """
@@ -156,8 +158,9 @@ class Warehouse:
             SettingsError: a column is to be hashed and there is no salt.
             WarehouseDamaged: a file isn't what was written.
         """
-        self._sweep()
-        return self._processor(dataset).process(day, force=force, run_id=run_id)
+        with self._told(f"{dataset.processed} {day}"):
+            self._sweep()
+            return self._processor(dataset).process(day, force=force, run_id=run_id)
 
     def derive(self, table: SqlTable, day: date | None, *, force: bool = False, run_id: str = "") -> TableDay:
         """
@@ -171,8 +174,25 @@ class Warehouse:
         Raises:
             WarehouseError: the query fails on the data there is.
         """
-        self._sweep()
-        return self._deriver.derive(table, day, force=force, run_id=run_id)
+        with self._told(f"{table.key} {day or ''}".strip()):
+            self._sweep()
+            return self._deriver.derive(table, day, force=force, run_id=run_id)
+
+    @staticmethod
+    @contextmanager
+    def _told(work: str) -> Iterator[None]:
+        """Say of an error of the disk or the engine what it came to pass in."""
+        try:
+            yield
+        except (OSError, duckdb.IOException) as error:
+            raise WarehouseError(
+                f"{work}: a file can't be written or read: {error}",
+                "is the disk full, or the folder read-only? Nothing half is in the tables: run again when that is mended",
+            ) from error
+        except duckdb.OutOfMemoryException as error:
+            raise WarehouseError(
+                f"{work}: {error}", "more memory or disk: see INGESTION_MEMORY_LIMIT, or lower INGESTION_THREADS"
+            ) from error
 
     def publish(self) -> None:
         """Bring the file that people open up to date."""
@@ -181,9 +201,14 @@ class Warehouse:
 
     def close(self) -> None:
         """Bring the file that people open up to date, now or when this process ends, and let go of everything."""
-        if self.ledger.exists and self.ledger.commits() != self._commits:
-            self._commits = self.ledger.commits()
-            self._catalog.publish_soon()
+        try:
+            if self.ledger.exists and self.ledger.commits() != self._commits:
+                self._commits = self.ledger.commits()
+                self._catalog.publish_soon()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -196,7 +221,14 @@ class Warehouse:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except WarehouseError as another:
+            # The first error is the one to be told; the file that people open is made anew by the next run.
+            log.warning("after %s: %s", kind.__name__ if kind else "an error", another)
 
     def _sweep(self) -> None:
         """Once per process: delete what killed runs and replaced tables left."""
@@ -308,9 +340,20 @@ class Warehouse:
         return self.engine.sql(source).to_arrow_table()
 
     def query(self, sql: str) -> pa.Table:
-        """Run a query over all tables, on one committed state."""
+        """
+        Run a query over all tables, on one committed state.
+
+        Raises:
+            WarehouseError: it can't be run, or gives no table.
+        """
         self._catalog.show(self.engine, verify=True)
-        return self.engine.sql(sql).to_arrow_table()
+        try:
+            found: duckdb.DuckDBPyRelation | None = self.engine.sql(sql)
+            if found is not None:
+                return found.to_arrow_table()
+        except duckdb.Error as error:
+            raise WarehouseError(f"the query failed: {error}", "one select statement, in DuckDB's SQL") from error
+        raise WarehouseError(f"the query gives no table: {sql}", "one select statement, in DuckDB's SQL")
 
     def _source(self, table: str, first: date | None, last: date | None) -> str:
         layer, _, table_name = table.partition(".")
@@ -335,6 +378,17 @@ class Warehouse:
                 f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}",
             )
         return relation(self.store, files, columns)
+
+    def count_by_object(self, raw_table: str, role: str) -> dict[str, int]:
+        """
+        Count what raw's files hold of each object.
+
+        Args:
+            raw_table: `raw.sales`.
+            role: `rows`, or `quarantine` for the records that couldn't be read.
+        """
+        source = relation(self.store, self.ledger.files(raw_table, role=role), [("_object", "VARCHAR")])
+        return dict(self.engine.execute(f"select _object, count(*) from ({source}) group by 1").fetchall())
 
     def preview(self, table: str, day: date | None, limit: int = 10) -> pa.Table:
         """The first rows of a partition, for showing: nothing personal, no values of undeclared columns."""

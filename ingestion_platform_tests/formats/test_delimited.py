@@ -279,3 +279,12 @@ def test_hostile_quotes_take_linear_time() -> None:
     assert len(read(CSV, b"a,b\n" + b'1,"x"y\n' * many, "a", "b").rejected) == many
     assert read(CSV, b'a,b\n1,"' + b'""' * many + b'"\n2,q"\n', "a", "b").rows_read == 2
     assert read(CSV, b"a,b\n" + b'1,"\n' * many + b'1,"x"\n', "a", "b").rows_read > 0
+
+
+def test_hostile_headers_take_linear_time() -> None:
+    """Twenty thousand columns, one of them twice, are refused at once; without it they are read."""
+    names = ",".join(f"c{number}" for number in range(20_000))
+    assert "twice" in refusal(CSV, f"{names},c7\n".encode(), "c7")
+    records = read(CSV, f"{names}\n{names.replace('c', '')}\n".encode(), "c7")
+    assert rows(records) == [("7",)]
+    assert len(records.unknown_columns) == 19_999

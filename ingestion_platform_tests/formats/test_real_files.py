@@ -224,7 +224,7 @@ def test_csv_spectrum(name: str) -> None:
 
 
 def test_tap_csv() -> None:
-    """Its alphabets, one of them in Latin-1."""
+    """Its alphabets, one of them beyond ASCII."""
     folder = PEERS / "tap-csv" / "tap_csv" / "tests" / "data"
     columns = ("col1", "col2", "col3")
     assert rows(read(Csv(), (folder / "alphabet.csv").read_bytes(), *columns)) == [
@@ -233,11 +233,7 @@ def test_tap_csv() -> None:
         ("g", "h", "i"),
     ]
     content = (folder / "alphabet_encoding.csv").read_bytes()
-    assert rows(read(Csv(encoding="utf-8"), content, *columns))[0] == (
-        content.decode().splitlines()[1].split(",")[0],
-        "b",
-        "c",
-    )
+    assert rows(read(Csv(), content, *columns))[0] == ("Á", "b", "c")
 
 
 def scenarios(kind: str) -> list[Any]:
@@ -359,7 +355,7 @@ def test_european_invoices(name: str) -> None:
 
 
 def test_product_feeds() -> None:
-    """An RSS feed's items, their namespace ignored and their CDATA read; the CSV twin says the same."""
+    """An RSS feed's items, their namespace ignored and their CDATA read."""
     content = (XML / "feeds" / "offer__formats___xml_min.xml").read_bytes()
     records = read(Xml(record="rss/channel/item"), content, "id", "title", "price", "../../@version")
     assert rows(records) == [("213888", "Samsung Galaxy S8 Black 128G", "99.99 SEK", "3.0")]
