@@ -4,8 +4,10 @@ One day of a large chain: what the platform adds to DuckDB reading the same byte
     .venv/bin/python benchmarks/day.py                 # 2,900 files, 5 million rows
     .venv/bin/python benchmarks/day.py --files 290     # a tenth
 
-Both sides run in this process's children, one after the other, `--rounds` times; what counts is the ratio of the medians. The limit is bare DuckDB: one
-`create table as select` from `read_csv` over the list of files with explicit types. Ours is everything: hashing, raw, contract, quarantine, one row per key.
+Both sides run in this process's children, one after the other, `--rounds` times; what counts is the ratio of the medians. The
+limit is bare DuckDB: one
+`create table as select` from `read_csv` over the list of files with explicit types. Ours is everything: hashing, raw, contract,
+quarantine, one row per key.
 The rows must be equal before a time counts.
 """
 
@@ -28,7 +30,8 @@ import duckdb
 DAY = date(2024, 10, 1)
 TYPES = {
     "transaction_id": "VARCHAR", "store_id": "VARCHAR", "sold_at": "TIMESTAMP", "product_id": "VARCHAR", "quantity": "INTEGER",
-    "unit_price_zar": "DECIMAL(12,2)", "amount_zar": "DECIMAL(12,2)", "payment_method": "VARCHAR", "customer_id": "VARCHAR", "note": "VARCHAR",
+    "unit_price_zar": "DECIMAL(12,2)", "amount_zar": "DECIMAL(12,2)", "payment_method": "VARCHAR", "customer_id": "VARCHAR",
+    "note": "VARCHAR",
 }  # fmt: skip
 
 
@@ -83,18 +86,25 @@ def ours(folder: Path, out: Path) -> int:
         name="tills",
         description="One row per till line.",
         source=LandedFiles("tills/%Y/%m/%d/{store_id}.csv"),
-        columns=tuple(Column(name, kinds[kind], "As its name says.", **rules.get(name, {})) for name, kind in TYPES.items()),  # type: ignore[arg-type]
+        columns=tuple(
+            Column(name, kinds[kind], "As its name says.", **rules.get(name, {})) for name, kind in TYPES.items()
+        ),  # type: ignore[arg-type]
         primary_key=("transaction_id",),
         event_time="sold_at",
         daily=Daily(DAY, allowed_lateness_days=3),
     )
-    settings = Settings.model_validate({"landing": str(folder), "warehouse": out / "warehouse.duckdb", "publish": out / "published"})
+    settings = Settings.model_validate(
+        {"landing": str(folder), "warehouse": out / "warehouse.duckdb", "publish": out / "published"}
+    )
     with Warehouse(settings, open_landing(str(folder)), Datasets([tills]), SqlTables({})) as warehouse:
         began = time.perf_counter()
         warehouse.load(tills, DAY)
         loaded = time.perf_counter()
         done = warehouse.process(tills, DAY)
-        print(json.dumps({"load_seconds": loaded - began, "process_seconds": time.perf_counter() - loaded}), file=sys.stderr)
+        print(
+            json.dumps({"load_seconds": loaded - began, "process_seconds": time.perf_counter() - loaded}),
+            file=sys.stderr,
+        )
     return done.rows
 
 
@@ -102,7 +112,12 @@ def measure(side: str, folder: Path) -> dict[str, float]:
     """Run one side in a process of its own: wall and CPU seconds, peak memory, rows."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as out:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, __file__, "--side", side, "--folder", str(folder), "--out", out], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, __file__, "--side", side, "--folder", str(folder), "--out", out],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise SystemExit(done.stderr)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -143,13 +158,21 @@ def main() -> None:
     counts = {told["rows"] for side in found.values() for told in side}
     if counts != {chosen.files * chosen.rows}:
         raise SystemExit(f"the sides don't agree: {counts}")
-    print(f"{chosen.files:,} files, {chosen.files * chosen.rows:,} rows, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n")
+    print(
+        f"{chosen.files:,} files, {chosen.files * chosen.rows:,} rows, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n"
+    )
     print("| side | wall s | CPU s | peak MB |\n|---|---|---|---|")
     for side, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        extra = f" (load {middle['load_seconds']:.1f}, process {middle['process_seconds']:.1f})" if side == "ours" else ""
-        print(f"| {side} | {middle['wall_seconds']:.1f}{extra} | {middle['cpu_seconds']:.1f} | {middle['peak_mb']:,.0f} |")
-    ratio = statistics.median(run["wall_seconds"] for run in found["ours"]) / statistics.median(run["wall_seconds"] for run in found["limit"])
+        extra = (
+            f" (load {middle['load_seconds']:.1f}, process {middle['process_seconds']:.1f})" if side == "ours" else ""
+        )
+        print(
+            f"| {side} | {middle['wall_seconds']:.1f}{extra} | {middle['cpu_seconds']:.1f} | {middle['peak_mb']:,.0f} |"
+        )
+    ratio = statistics.median(run["wall_seconds"] for run in found["ours"]) / statistics.median(
+        run["wall_seconds"] for run in found["limit"]
+    )
     print(f"\nours is {ratio:.2f} × the limit")
 
 

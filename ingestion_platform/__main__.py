@@ -95,7 +95,9 @@ def _run(chosen: argparse.Namespace) -> int:
 def _print_csv(table: pa.Table) -> None:
     for index, field in enumerate(table.schema):
         if pa.types.is_nested(field.type):
-            values = [None if value is None else json.dumps(value, default=str) for value in table.column(index).to_pylist()]
+            values = [
+                None if value is None else json.dumps(value, default=str) for value in table.column(index).to_pylist()
+            ]
             table = table.set_column(index, field.name, pa.array(values, pa.string()))
     # Arrow's types, since pandas' own show whole numbers beside a missing one as 1.0, and large ones wrongly.
     table.to_pandas(types_mapper=pd.ArrowDtype).to_csv(sys.stdout, index=False)
@@ -107,9 +109,8 @@ def _tell_status(warehouse: Warehouse) -> None:
         days = warehouse.days(dataset.raw)
         raw = [warehouse.raw_day(dataset, day) for day in days]
         rejected = sum(len(day.keys("rejected")) for day in raw)
-        print(
-            f"{dataset.raw:<32}{len(days):>6,}{sum(day.rows for day in raw):>12,}{rejected:>10,}{sum(day.rows_quarantined for day in raw):>13,}{'':>7}"
-        )
+        rows, unread = sum(day.rows for day in raw), sum(day.rows_quarantined for day in raw)
+        print(f"{dataset.raw:<32}{len(days):>6,}{rows:>12,}{rejected:>10,}{unread:>13,}")
     for table in [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]:
         computed = warehouse.ledger.partitions(table)
         found = [warehouse.table_day(table, date.fromisoformat(row.day) if row.day else None) for row in computed]

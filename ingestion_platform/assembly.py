@@ -1,7 +1,8 @@
 """
 The parts, put together by the settings: where `definitions.py`, the commands and readers get their warehouse.
 
-Belongs here: joining declarations, landing zone and warehouse. Doesn't: anything that happens in them. Nothing is read or opened before it is asked for.
+Belongs here: joining declarations, landing zone and warehouse. Doesn't: anything that happens in them. Nothing is read or opened
+before it is asked for.
 """
 
 from functools import lru_cache

@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m ingestion_platform.demo", description="Make up the files of a retail chain."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="land 60 stores x 7 days with every trouble, run the whole path, tell what happened")
+    commands.add_parser(
+        "run", help="land 60 stores x 7 days with every trouble, run the whole path, tell what happened"
+    )
     command = commands.add_parser("generate", help="land the files of stores and days in a folder")
     command.add_argument("--landing", type=Path, required=True, help="the landing zone's folder")
     command.add_argument("--stores", type=int, default=usual.stores, help="default: %(default)s")

@@ -1,7 +1,9 @@
 """
-The demo: land the example with every trouble, run the whole path as a user would, land what comes later, run again, and tell what became of it all.
+The demo: land the example with every trouble, run the whole path as a user would, land what comes later, run again, and tell
+what became of it all.
 
-Belongs here: driving and telling. Doesn't: any of the work, which Dagster does; what is told is looked up in the warehouse, never taken from the plan.
+Belongs here: driving and telling. Doesn't: any of the work, which Dagster does; what is told is looked up in the warehouse,
+never taken from the plan.
 """
 
 import re
@@ -47,22 +49,30 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     plan = plan or Plan(troubles=ALL_TROUBLES)
     settings = Settings.load()
     if "://" in settings.landing:
-        raise SettingsError(f"the demo lands files in a folder, and INGESTION_LANDING is {settings.landing}", "unset it for the demo")
+        raise SettingsError(
+            f"the demo lands files in a folder, and INGESTION_LANDING is {settings.landing}", "unset it for the demo"
+        )
     story = tell(plan)
     _refuse_foreign(open_landing(settings.landing), story)
     producer = FolderProducer(Path(settings.landing))
     first, last = plan.dates[0], plan.dates[-1]
-    say(f"A retail chain of {plan.stores} stores, {plan.days} days from {first}, and everything that goes wrong with files.")
+    say(
+        f"A retail chain of {plan.stores} stores, {plan.days} days from {first}, and everything that goes wrong with files."
+    )
     log = settings.warehouse.parent / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     for number, step in enumerate(story.steps, 1):
         moment = time.monotonic()
         landed = step.land(producer)
-        say(f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing} ({time.monotonic() - moment:.1f} s)")
+        say(
+            f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing} ({time.monotonic() - moment:.1f} s)"
+        )
         moment = time.monotonic()
         done = _materialize(first, last, log)
-        say(f"   landing → raw → processed → reports: {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)")
+        say(
+            f"   landing → raw → processed → reports: {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
+        )
     with open_warehouse(settings) as warehouse:
         wrong = _tell_incidents(warehouse, story, say)
         _tell_balance(warehouse, say)
@@ -70,7 +80,9 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         warehouse.publish()
     say(f"\nDone in {time.monotonic() - began:.0f} s. Dagster's own words are in {log}.")
     say("Next: `make dev` opens all of it at http://127.0.0.1:3000; or replay a day, which changes nothing:")
-    say(f"  .venv/bin/dagster asset materialize -m ingestion_platform.definitions --select '*' --partition-range {last}...{last}")
+    say(
+        f"  .venv/bin/dagster asset materialize -m ingestion_platform.definitions --select '*' --partition-range {last}...{last}"
+    )
     if wrong:
         raise DemoFailed(f"{len(wrong)} troubles didn't end as promised: {'; '.join(wrong)}", f"see {log}")
 
@@ -93,7 +105,10 @@ def _materialize(first: date, last: date, log: Path) -> int:
         "--select", "*", "--partition-range", f"{first}...{last}",
     ]  # fmt: skip
     done: set[str] = set()
-    with log.open("a") as kept, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with (
+        log.open("a") as kept,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
         assert process.stdout is not None, "asked for a pipe"
         # disable=None: quiet when it isn't a terminal.
         with tqdm(desc="   ", unit=" table days", disable=None, leave=False) as bar:
@@ -104,8 +119,14 @@ def _materialize(first: date, last: date, log: Path) -> int:
                     done.add(day)
                     bar.update()
     if process.returncode:
-        errors = [line.split(" - ", 6)[-1] for line in log.read_text().splitlines() if " - ERROR - " in line and "Not executing" not in line]
-        raise DemoFailed("Dagster's run failed:\n" + "\n".join(f"  {line}" for line in errors[:5]), f"all of it is in {log}")
+        errors = [
+            line.split(" - ", 6)[-1]
+            for line in log.read_text().splitlines()
+            if " - ERROR - " in line and "Not executing" not in line
+        ]
+        raise DemoFailed(
+            "Dagster's run failed:\n" + "\n".join(f"  {line}" for line in errors[:5]), f"all of it is in {log}"
+        )
     return len(done)
 
 
@@ -132,17 +153,33 @@ def _look_up(warehouse: Warehouse, incident: Incident) -> tuple[str, bool, str]:
         case Outcome.MISSING:
             missing = warehouse.senders(dataset, incident.day).missing
             named = incident.store_id in missing
-            return f"{'named as' if named else 'not named as'} missing", named, f"raw/{dataset.name} {incident.day}, check all_senders_reported"
+            return (
+                f"{'named as' if named else 'not named as'} missing",
+                named,
+                f"raw/{dataset.name} {incident.day}, check all_senders_reported",
+            )
         case Outcome.REJECTED:
             return f"rejected: {_short(entry)}", entry is not None and entry.state == "rejected", in_ledger
         case Outcome.DUPLICATE:
             twin = entry.duplicate_of if entry else None
             return f"not loaded again: same content as {twin}", twin == incident.duplicate_of, in_ledger
         case Outcome.LOADED_LATER | Outcome.REJECTED_THEN_LOADED:
-            return f"{_rows(entry)} loaded, {incident.day} restated", entry is not None and entry.state == "loaded", in_ledger
+            return (
+                f"{_rows(entry)} loaded, {incident.day} restated",
+                entry is not None and entry.state == "loaded",
+                in_ledger,
+            )
         case Outcome.REPLACED:
-            former = warehouse.query(f"select count(*) from platform.ledger where key = '{key}' and state = 'replaced'").column(0)[0].as_py()
-            return f"{_rows(entry)} took the place of the first version's, {incident.day} restated", bool(former), in_ledger
+            former = (
+                warehouse.query(f"select count(*) from platform.ledger where key = '{key}' and state = 'replaced'")
+                .column(0)[0]
+                .as_py()
+            )
+            return (
+                f"{_rows(entry)} took the place of the first version's, {incident.day} restated",
+                bool(former),
+                in_ledger,
+            )
         case Outcome.QUARANTINED:
             found = set(_quarantined(warehouse, key))
             return (
@@ -153,14 +190,22 @@ def _look_up(warehouse: Warehouse, incident: Incident) -> tuple[str, bool, str]:
         case Outcome.SUPERSEDED:
             done = warehouse.table_day(dataset.processed, incident.day)
             lost = done.balance.rows_superseded if done and done.balance else 0
-            return f"{lost:,} superseded: one row stands per key", lost == len(incident.rows), f"processed/{dataset.name} {incident.day}"
+            return (
+                f"{lost:,} superseded: one row stands per key",
+                lost == len(incident.rows),
+                f"processed/{dataset.name} {incident.day}",
+            )
         case Outcome.OTHER_DAY:
             days = {str(day): count for day, count in incident.event_days.items()}
             found_days = warehouse.query(
                 f"select _day::varchar, count(*) from processed.{dataset.name} where _object = '{key}' and _day <> _landed_on group by 1"
             ).to_pylist()
             moved = {row["CAST(_day AS VARCHAR)"]: row["count_star()"] for row in found_days}
-            return f"processed with {', '.join(sorted(moved))}, which were restated", moved == days, f"processed/{dataset.name}"
+            return (
+                f"processed with {', '.join(sorted(moved))}, which were restated",
+                moved == days,
+                f"processed/{dataset.name}",
+            )
         case Outcome.KEPT:
             kept = entry is not None and incident.column in entry.unknown_columns
             return "kept in _extra, and told as drift", kept, f"raw/{dataset.name} {incident.day}, check schema_drift"
@@ -192,7 +237,9 @@ def _tell_balance(warehouse: Warehouse, say: Callable[[str], None]) -> None:
         superseded = sum(each.rows_superseded for each in balances)
         quarantined = sum(each.rows_quarantined for each in balances)
         sign = "=" if all(each.holds for each in balances) else "≠"
-        say(f"  {dataset.name:<16} {read:>7,} read {sign} {processed:,} processed + {superseded:,} duplicates + {quarantined:,} quarantined")
+        say(
+            f"  {dataset.name:<16} {read:>7,} read {sign} {processed:,} processed + {superseded:,} duplicates + {quarantined:,} quarantined"
+        )
 
 
 def _tell_report(warehouse: Warehouse, day: date, say: Callable[[str], None]) -> None:

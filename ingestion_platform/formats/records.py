@@ -21,7 +21,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """
+    r"""
     A record that couldn't be read.
 
     Args:

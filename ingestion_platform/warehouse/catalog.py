@@ -3,7 +3,8 @@ The DuckDB file that people open: a view for every table, and the ledger as a ta
 
 Belongs here: writing that file. Doesn't: the data, which stays in Parquet files beside it.
 
-The file is made anew after changes and put in the place of the former one, so that whoever has it open keeps what he opened, and nobody ever waits for him.
+The file is made anew after changes and put in the place of the former one, so that whoever has it open keeps what he opened, and
+nobody ever waits for him.
 """
 
 import atexit
@@ -34,8 +35,9 @@ PAUSE_SECONDS = 5.0
 """A process that changes one table after the other makes the file anew no more often than this, and once more when it ends."""
 
 LEDGER_COLUMNS = {
-    "dataset": "VARCHAR", "key": "VARCHAR", "day": "DATE", "state": "VARCHAR", "reason": "VARCHAR", "duplicate_of": "VARCHAR", "sender": "VARCHAR",
-    "sha256": "VARCHAR", "size_bytes": "BIGINT", "landed_at": "TIMESTAMP", "rows_read": "BIGINT", "rows_loaded": "BIGINT",
+    "dataset": "VARCHAR", "key": "VARCHAR", "day": "DATE", "state": "VARCHAR", "reason": "VARCHAR", "duplicate_of": "VARCHAR",
+    "sender": "VARCHAR", "sha256": "VARCHAR", "size_bytes": "BIGINT", "landed_at": "TIMESTAMP",
+    "rows_read": "BIGINT", "rows_loaded": "BIGINT",
     "rows_quarantined": "BIGINT", "unknown_columns": "VARCHAR", "missing_columns": "VARCHAR", "first_seen_at": "TIMESTAMP",
     "decided_at": "TIMESTAMP", "run_id": "VARCHAR",
 }  # fmt: skip

@@ -3,8 +3,10 @@ The contract of a dataset as SQL: from raw text to typed values, the rules a row
 
 Belongs here: making SQL text from a declaration. Doesn't: running it (`load.py`, `process.py`).
 
-Casts are strict: DuckDB's own would round `1.7` to 2 and cut `12.345` to two digits without a word, so a value counts only when its text says exactly that
-value. Each row of raw text becomes a row with `text:<column>` (NULL where the text means NULL) and `value:<column>` (NULL where it can't be cast).
+Casts are strict: DuckDB's own would round `1.7` to 2 and cut `12.345` to two digits without a word, so a value counts only when
+its text says exactly that
+value. Each row of raw text becomes a row with `text:<column>` (NULL where the text means NULL) and `value:<column>` (NULL where
+it can't be cast).
 """
 
 import dataclasses
@@ -24,13 +26,19 @@ RAW_PLATFORM_COLUMNS = (("_extra", "VARCHAR"), ("_object", "VARCHAR"), ("_row", 
 """What every raw table has beside the declared columns, all of which are VARCHAR there."""
 
 PROCESSED_PLATFORM_COLUMNS = (("_day", "DATE"), ("_landed_on", "DATE"), ("_object", "VARCHAR"), ("_row", "BIGINT"))
-"""What every processed table has beside the declared columns: its business day, the day of the object's key, and where the row came from."""
+"""
+What every processed table has beside the declared columns: its business day, the day of the object's key,
+and where the row came from.
+"""
 
 QUARANTINE_COLUMNS = (
     ("dataset", "VARCHAR"), ("_day", "DATE"), ("_landed_on", "DATE"), ("_object", "VARCHAR"), ("_row", "BIGINT"),
     ("rules", "VARCHAR[]"), ("reasons", "VARCHAR[]"), ("record", "VARCHAR"),
 )  # fmt: skip
-"""`rules` names what was broken (`quantity: above maximum`), `reasons` says it with the value; `record` is the row as it was sent, as JSON."""
+"""
+`rules` names what was broken (`quantity: above maximum`), `reasons` says it with the value; `record` is the
+row as it was sent, as JSON.
+"""
 
 VERSION = 1
 """Counts up when the meaning of a declaration changes: every processed day is then computed again."""
@@ -282,13 +290,14 @@ class Contract:
         event_time = self.dataset.event_time
         value = name(f"value:{event_time}")
         lateness = self.dataset.daily.allowed_lateness_days
+        too_late = f" UTC is more than {lateness} days before {day}, the day of its object"
         first, after = start_of(self._earliest(day), self.business_zone), bounds(day, self.business_zone)[1]
         own = f"_day = date '{day.isoformat()}'"
         return [
             Rule(
                 f"{event_time}: too late",
                 f"{own} and {value} < {_moment(first)}",
-                f"{text(f'{event_time}: ')} || {value}::varchar || {text(f' UTC is more than {lateness} days before {day}, the day of its object')}",
+                f"{text(f'{event_time}: ')} || {value}::varchar || {text(too_late)}",
             ),
             Rule(
                 f"{event_time}: after its object's day",

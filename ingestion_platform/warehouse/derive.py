@@ -1,9 +1,11 @@
 """
 Processed tables to derived ones, by SQL.
 
-Belongs here: computing one partition of a SQL table, and publishing it as Parquet and CSV. Doesn't: understanding the file (`sql_tables.py`).
+Belongs here: computing one partition of a SQL table, and publishing it as Parquet and CSV. Doesn't: understanding the file
+(`sql_tables.py`).
 
-A query sees only the partitions that its day may depend on: its own and `history_days` before it; of `…_current` tables the newest as of its day.
+A query sees only the partitions that its day may depend on: its own and `history_days` before it; of `…_current` tables the
+newest as of its day.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """
 DuckDB as the engine: connections in memory, and the SQL text that every module here needs.
 
-Belongs here: opening connections (nowhere else but `catalog.py`, which writes the file that people open), quoting. Doesn't: what is computed.
+Belongs here: opening connections (nowhere else but `catalog.py`, which writes the file that people open), quoting. Doesn't: what
+is computed.
 
 No connection ever opens a file that another process could want: DuckDB reads and writes Parquet, and holds no lock.
 """

@@ -1,9 +1,11 @@
 """
-The Parquet files of the warehouse: written whole under a name of their own, hashed, swept up when their writer died before the ledger knew them.
+The Parquet files of the warehouse: written whole under a name of their own, hashed, swept up when their writer died before the
+ledger knew them.
 
 Belongs here: files as bytes. Doesn't: which of them count (`ledger.py`), what is in them.
 
-Every process that writes has a *writer*: a journal that it holds an advisory lock on while it lives. It notes each path there before it writes it. A writer
+Every process that writes has a *writer*: a journal that it holds an advisory lock on while it lives. It notes each path there
+before it writes it. A writer
 whose lock is free is dead; what its journal names and the ledger doesn't know is deleted by whoever comes next.
 """
 

@@ -1,10 +1,12 @@
 """
 The ledger: which version of which object was loaded, which files make up which table, from what each partition was computed.
 
-Belongs here: every transaction of the warehouse, and nothing long: a few milliseconds each, so that any number of processes get along. Doesn't: rows of
+Belongs here: every transaction of the warehouse, and nothing long: a few milliseconds each, so that any number of processes get
+along. Doesn't: rows of
 data (Parquet files, `files.py`), deciding what to load (`load.py`).
 
-It is an SQLite file in WAL mode: any number of readers beside one writer, and safe against a kill at any moment. Nobody ever holds it while fetching,
+It is an SQLite file in WAL mode: any number of readers beside one writer, and safe against a kill at any moment. Nobody ever
+holds it while fetching,
 parsing or computing. A commit is optimistic: the caller says what it found when it began, and gets `Conflict` when that is no longer so.
 """
 
@@ -46,15 +48,18 @@ create index if not exists objects_by_content on objects (dataset, content) wher
 create index if not exists objects_pending on objects (dataset) where state = 'pending';
 create table if not exists files (
     file_id integer primary key, table_name text not null, day text not null, role text not null, path text not null unique,
-    rows integer not null, size_bytes integer not null, sha256 text not null, committed_at text not null, run_id text not null, dropped_at text,
-    seal text not null
+    rows integer not null, size_bytes integer not null, sha256 text not null,
+    committed_at text not null, run_id text not null, dropped_at text, seal text not null
 ) strict;
 create index if not exists files_by_table on files (table_name, role, day) where dropped_at is null;
 create index if not exists files_dropped on files (dropped_at) where dropped_at is not null;
 create table if not exists exclusions (file_id integer not null, key text not null, primary key (file_id, key)) strict, without rowid;
-create table if not exists file_days (file_id integer not null, day text not null, primary key (file_id, day)) strict, without rowid;
+create table if not exists file_days (
+    file_id integer not null, day text not null, primary key (file_id, day)
+) strict, without rowid;
 create table if not exists raw_days (
-    dataset text not null, day text not null, digest text not null, rows integer not null, rows_unread integer not null, primary key (dataset, day)
+    dataset text not null, day text not null, digest text not null, rows integer not null, rows_unread integer not null,
+    primary key (dataset, day)
 ) strict, without rowid;
 create table if not exists partitions (
     table_name text not null, day text not null, inputs text not null, content text not null, rows integer not null, details text not null,
@@ -188,7 +193,7 @@ class PartitionRow:
 
 
 def now() -> str:
-    """This moment in UTC, as the ledger writes it."""
+    """The moment in UTC, as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -466,7 +471,8 @@ class Ledger:
         Args:
             dataset: its name.
             day: of the objects' keys.
-            found: key → its current row when the load was planned, for every decided and demoted object and for each loaded object that a duplicate was
+            found: key → its current row when the load was planned, for every decided and demoted object and for each loaded
+                object that a duplicate was
                 decided against.
             decided: the objects as they are from now on; `file_id` and `quarantine_file_id` are set here.
             demoted: key of an object that was loaded → key of the one that is loaded in its place.
@@ -572,9 +578,7 @@ class Ledger:
             try:
                 weighed = int(digest, 16) ^ identity
             except ValueError as error:
-                raise self._damaged(
-                    sqlite3.DatabaseError(f"the digest of raw.{row.dataset} {home} is none")
-                ) from error
+                raise self._damaged(sqlite3.DatabaseError(f"the digest of raw.{row.dataset} {home} is none")) from error
             connection.execute(
                 "insert or replace into raw_days values (?, ?, ?, ?, ?)",
                 (
@@ -652,7 +656,8 @@ class Ledger:
         What a processed day is made of, seen in one state.
 
         Returns:
-            Files of raw rows; files of records that couldn't be read (of the key's day); the loaded objects of the key's day; digest, rows and unread
+            Files of raw rows; files of records that couldn't be read (of the key's day); the loaded objects of the key's day;
+            digest, rows and unread
             records of the processed day.
         """
         iso = home.isoformat()
@@ -696,7 +701,8 @@ class Ledger:
         """Rows in raw of each day that has objects, oldest first."""
         with self.reading() as connection:
             rows = connection.execute(
-                "select sum(rows_loaded) from objects where dataset = ? and is_current = 1 and day >= ? and day <= ? group by day order by day",
+                "select sum(rows_loaded) from objects"
+                " where dataset = ? and is_current = 1 and day >= ? and day <= ? group by day order by day",
                 (dataset, first.isoformat(), last.isoformat()),
             )
             return [int(count) for (count,) in rows]
@@ -730,7 +736,8 @@ class Ledger:
         """
         with self.reading() as connection:
             row = connection.execute(
-                "select max(day) from partitions where table_name = ? and day <= ? and rows > 0", (table, day.isoformat())
+                "select max(day) from partitions where table_name = ? and day <= ? and rows > 0",
+                (table, day.isoformat()),
             ).fetchone()
             return self.partition(table, date.fromisoformat(row[0])) if row[0] else None
 

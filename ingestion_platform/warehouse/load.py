@@ -1,10 +1,12 @@
 """
 Landing to raw, exactly once.
 
-Belongs here: finding what is new, reading it, deciding what each object is, and committing rows with their ledger entries. Doesn't: reading bytes as rows
+Belongs here: finding what is new, reading it, deciding what each object is, and committing rows with their ledger entries.
+Doesn't: reading bytes as rows
 (`formats/`), the transaction (`ledger.py`).
 
-Objects are fetched, hashed and parsed by threads outside any transaction, and written to one Parquet file a load. The work is planned on what the
+Objects are fetched, hashed and parsed by threads outside any transaction, and written to one Parquet file a load. The work is
+planned on what the
 ledger says; when somebody else has changed that meanwhile, the commit is refused and the load looks again.
 """
 
@@ -152,7 +154,7 @@ class Loader:
         keys, touched, bytes_read = self._load_until_settled(day, reload, run_id)
         others: set[date] = set()
         # What waits because its double elsewhere has changed, here or in a run that was killed before it came to it.
-        while pending := [other for other in self._ledger.pending_days(self._dataset.name)]:
+        while pending := self._ledger.pending_days(self._dataset.name):
             for other in pending:
                 more_keys, more_touched, more_bytes = self._load_until_settled(other, False, run_id)
                 touched |= more_touched
@@ -257,9 +259,7 @@ class Loader:
     # --- pieces that a batch uses
 
     def content_of(self, reading: _Reading, day: date) -> str | None:
-        """
-        What makes two objects the same: their bytes, and whatever of the key goes into the rows. None when nothing can be doubled.
-        """
+        """What makes two objects the same: bytes, and whatever of the key goes into the rows. None: nothing can be doubled."""
         if reading.records is None or reading.records.rows_read == 0:
             return None
         found = self._dataset.source.match(reading.landed.key)
@@ -312,7 +312,7 @@ class Loader:
         rows = records.table.num_rows
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
-        arrays: list["pa.ChunkedArray[Any] | pa.Array[Any]"] = []
+        arrays: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
         for column in self._dataset.columns:
             if column.capture is not None:
                 arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))

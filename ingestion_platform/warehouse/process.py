@@ -1,10 +1,12 @@
 """
 Raw to processed, by contract.
 
-Belongs here: computing one processed day from the raw rows that belong to it. Doesn't: the SQL of casts and rules (`contract.py`), the transaction
+Belongs here: computing one processed day from the raw rows that belong to it. Doesn't: the SQL of casts and rules
+(`contract.py`), the transaction
 (`ledger.py`).
 
-A processed day is a pure function of its raw rows, the declaration and the referenced datasets as of that day. One statement casts, judges and writes
+A processed day is a pure function of its raw rows, the declaration and the referenced datasets as of that day. One statement
+casts, judges and writes
 the good rows; only when rows are missing from its result are the others read again, for their reasons.
 """
 

@@ -1,5 +1,6 @@
 """
-What we derive: one SQL file a table. The path is the table's key; a TOML comment on top holds its docs; the query itself says what it depends on.
+What we derive: one SQL file a table. The path is the table's key; a TOML comment on top holds its docs; the query itself says
+what it depends on.
 
 Belongs here: reading and understanding the files of `sql/`. Doesn't: running them (`derive.py`).
 """
@@ -14,6 +15,7 @@ from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 from pydantic import TypeAdapter, ValidationError
@@ -24,7 +26,6 @@ from ingestion_platform.errors import DeclarationError
 from ingestion_platform.table import IDENTIFIER, STRICT, Check
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import connect, name
-from zoneinfo import ZoneInfo
 
 FOLDER = Path(__file__).parent.parent / "sql"
 """Where the files are: `sql/<layer>/<table>.sql`."""
@@ -286,7 +287,9 @@ def _bind(
     }  # fmt: skip
     try:
         # As it will be run; a statement that ends in a comment or has a second name for two columns shows here.
-        described = engine.execute(f"describe select * from ({sql}\n)", {each: values[each] for each in used}).fetchall()
+        described = engine.execute(
+            f"describe select * from ({sql}\n)", {each: values[each] for each in used}
+        ).fetchall()
     except duckdb.Error as error:
         raise DeclarationError(
             f"{place}: the query doesn't bind: {error}", "columns and tables are those of the declarations"

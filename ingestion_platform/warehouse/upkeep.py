@@ -82,10 +82,14 @@ def _damages(warehouse: Warehouse) -> list[Damage]:
     objects, files, partitions = warehouse.ledger.everything()
     damages = [Damage(table, file.day, what) for table, file, what in _damaged_files(warehouse)]
     used = {row.file_id for row in partitions} | {row.file_id for row in objects if row.is_current}
-    used |= {row.quarantine_file_id for row in partitions} | {row.quarantine_file_id for row in objects if row.is_current}
+    used |= {row.quarantine_file_id for row in partitions} | {
+        row.quarantine_file_id for row in objects if row.is_current
+    }
     lost = sorted({file_id for file_id in used if file_id is not None} - {file.file_id for file in files})
     damages += [Damage("", "", f"the ledger counts on file {file_id}, which it doesn't have") for file_id in lost]
-    damages += [Damage("", "", f"the ledger contradicts itself: {what}") for what in warehouse.ledger.contradictions(objects)]
+    damages += [
+        Damage("", "", f"the ledger contradicts itself: {what}") for what in warehouse.ledger.contradictions(objects)
+    ]
     if not damages:
         damages += [Damage("", "", what) for what in _miscounted(warehouse, objects)]
     for row in objects:
@@ -142,7 +146,9 @@ def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> l
                 damage.what, "`python -m ingestion_platform rebuild` makes the warehouse anew from the landing zone"
             )
     order = _upstream_first(warehouse)
-    for table, day in sorted({(damage.table, damage.day) for damage in damages}, key=lambda of: (order.index(of[0]), of[1])):
+    for table, day in sorted(
+        {(damage.table, damage.day) for damage in damages}, key=lambda of: (order.index(of[0]), of[1])
+    ):
         tell(f"making {table} {day} anew")
         layer, name = table.split(".", 1)
         if table in warehouse.sql_tables:

@@ -87,7 +87,7 @@ class Warehouse:
 
     @property
     def engine(self) -> duckdb.DuckDBPyConnection:
-        """This warehouse's own engine."""
+        """The engine of this warehouse alone."""
         if self._engine is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._engine = connect(
@@ -265,7 +265,8 @@ class Warehouse:
 
     def stale_days(self, table: str) -> list[date | None]:
         """
-        Partitions of a processed or report table whose inputs have changed since they were computed, or that never were though inputs are there.
+        Partitions of a processed or report table whose inputs have changed since they were computed, or that never were though
+        inputs are there.
 
         A pure function of the ledger, the declarations and the SQL: asking changes nothing.
         """
@@ -337,7 +338,7 @@ class Warehouse:
             NotMaterialized: there is no such table, or nothing of it in these days.
         """
         source = self._source(table, first, last)
-        return self.engine.sql(source).to_arrow_table()
+        return _arrow(self.engine.sql(source))
 
     def query(self, sql: str) -> pa.Table:
         """
@@ -350,7 +351,7 @@ class Warehouse:
         try:
             found: duckdb.DuckDBPyRelation | None = self.engine.sql(sql)
             if found is not None:
-                return found.to_arrow_table()
+                return _arrow(found)
         except duckdb.Error as error:
             raise WarehouseError(f"the query failed: {error}", "one select statement, in DuckDB's SQL") from error
         raise WarehouseError(f"the query gives no table: {sql}", "one select statement, in DuckDB's SQL")
@@ -403,4 +404,9 @@ class Warehouse:
             ]
             shown = f"* replace ({', '.join([*hidden, 'json_keys(_extra)::varchar as _extra'])})"
         order = "order by _object, _row" if layer in ("raw", "processed") and table not in self.sql_tables else ""
-        return self.engine.sql(f"select {shown} from ({source}) {order} limit {int(limit)}").to_arrow_table()
+        return _arrow(self.engine.sql(f"select {shown} from ({source}) {order} limit {int(limit)}"))
+
+
+def _arrow(relation: duckdb.DuckDBPyRelation) -> pa.Table:
+    table: pa.Table = relation.to_arrow_table()
+    return table

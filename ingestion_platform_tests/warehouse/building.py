@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
 from ingestion_platform.landing import LandingZone, open_landing
 from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, Mask, decimal

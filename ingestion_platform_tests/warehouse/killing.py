@@ -1,7 +1,8 @@
 """
 A campaign of kills: processes that work on one warehouse, each ended by SIGKILL at a moment of its own.
 
-Run as a program of its own, so that nothing is running in the process that forks: `python -m ingestion_platform_tests.warehouse.killing FOLDER KILLS SEED WORKERS`.
+Run as a program of its own, so that nothing is running in the process that forks: `python -m
+ingestion_platform_tests.warehouse.killing FOLDER KILLS SEED WORKERS`.
 """
 
 import os

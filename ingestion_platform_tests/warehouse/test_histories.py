@@ -19,7 +19,9 @@ contents = st.lists(
         line,
         st.sampled_from(["1", "2", "3", ""]),
         st.sampled_from(["a", "b", "zz"]),
-        st.sampled_from(["2024-10-01 10:00:00", "2024-10-02 00:30:00", "2024-10-03 23:59:59", "2024-09-01 10:00:00", "soon"]),
+        st.sampled_from(
+            ["2024-10-01 10:00:00", "2024-10-02 00:30:00", "2024-10-03 23:59:59", "2024-09-01 10:00:00", "soon"]
+        ),
         st.sampled_from(["1", "2", "oops"]),
     ),
     max_size=3,
@@ -29,7 +31,9 @@ actions = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(NAMES), st.sampled_from(DAYS), contents),
     st.tuples(st.just("shops"), st.just(""), st.sampled_from(DAYS), st.sampled_from(["a", "a,b", "b"])),
     st.tuples(st.just("touch"), st.sampled_from(NAMES), st.sampled_from(DAYS), st.just("")),
-    st.tuples(st.sampled_from(["load", "reload", "process", "reopen"]), st.just(""), st.sampled_from(DAYS), st.just("")),
+    st.tuples(
+        st.sampled_from(["load", "reload", "process", "reopen"]), st.just(""), st.sampled_from(DAYS), st.just("")
+    ),
 )
 
 
@@ -53,7 +57,10 @@ def test_any_history_ends_as_a_rebuild_does(history: list[tuple[str, str, date, 
                 assert done is not None
                 assert done.balance is not None
                 assert done.balance.holds, f"{dataset.name} {day}: {done.balance}"
-        states = bench.rows("(select dataset, key, count(*) filter (where state <> 'replaced') as current from platform.ledger group by all)", "current")
+        states = bench.rows(
+            "(select dataset, key, count(*) filter (where state <> 'replaced') as current from platform.ledger group by all)",
+            "current",
+        )
         assert all(count == (1,) for count in states)
         assert not bench.rows("(select 1 as pending from platform.ledger where state = 'pending')", "pending")
 

@@ -26,12 +26,22 @@ def land(bench: Bench, days: int = 2, shops: int = 4) -> None:
 
 
 @pytest.mark.parametrize(("kills", "workers", "seed"), [(50, 1, 1), (50, 1, 2), (40, 4, 3)])
-def test_killed_at_any_moment_nothing_is_lost_and_nothing_doubled(tmp_path: Path, kills: int, workers: int, seed: int) -> None:
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_doubled(
+    tmp_path: Path, kills: int, workers: int, seed: int
+) -> None:
     """After a hundred kills of one worker, and of four at once, the next run makes the tables of a run that was never killed."""
     bench = Bench(tmp_path / "killed")
     land(bench)
     done = subprocess.run(
-        [sys.executable, "-m", "ingestion_platform_tests.warehouse.killing", str(bench.root), str(kills), str(seed), str(workers)],
+        [
+            sys.executable,
+            "-m",
+            "ingestion_platform_tests.warehouse.killing",
+            str(bench.root),
+            str(kills),
+            str(seed),
+            str(workers),
+        ],
         capture_output=True,
         text=True,
         timeout=240,
@@ -44,5 +54,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_doubled(tmp_path: Path
     upkeep.catch_up(calm.warehouse)
     assert not list(differences(bench.export(), calm.export()))
     assert upkeep.verify(bench.warehouse) == []
-    files = {str(path.relative_to(bench.warehouse.folder)) for path in (bench.warehouse.folder / "tables").rglob("*.parquet")}
+    files = {
+        str(path.relative_to(bench.warehouse.folder)) for path in (bench.warehouse.folder / "tables").rglob("*.parquet")
+    }
     assert files == bench.warehouse.ledger.known_paths(sorted(files)), "a killed run's files were not swept up"

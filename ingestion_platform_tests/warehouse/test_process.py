@@ -10,7 +10,20 @@ import pytest
 
 from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles, Senders
 from ingestion_platform.errors import SettingsError
-from ingestion_platform.table import BIGINT, BOOLEAN, DATE, DOUBLE, JSON, TIMESTAMP, VARCHAR, Check, Column, DataType, Mask, decimal
+from ingestion_platform.table import (
+    BIGINT,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    JSON,
+    TIMESTAMP,
+    VARCHAR,
+    Check,
+    Column,
+    DataType,
+    Mask,
+    decimal,
+)
 from ingestion_platform_tests.warehouse.building import BUSINESS, DAY, HEADER, SHOPS, TILLS, Bench, line
 
 A = "tills/2024-10-01/a.csv"
@@ -37,9 +50,9 @@ def test_a_good_row_is_typed(bench: Bench) -> None:
     bench.load()
     done = bench.process()
     assert done.rows == 1
-    assert bench.rows("processed.tills", "id", "at", "units", "price_zar", "card", "_day", "_landed_on", "_object", "_row") == [
-        ("1", datetime(2024, 10, 1, 8), 1, Decimal("2.50"), sha256(b"saltc").hexdigest(), DAY, DAY, A, 1)
-    ]
+    assert bench.rows(
+        "processed.tills", "id", "at", "units", "price_zar", "card", "_day", "_landed_on", "_object", "_row"
+    ) == [("1", datetime(2024, 10, 1, 8), 1, Decimal("2.50"), sha256(b"saltc").hexdigest(), DAY, DAY, A, 1)]
 
 
 def test_every_reason_of_a_row_is_told(bench: Bench) -> None:
@@ -58,16 +71,19 @@ def test_every_reason_of_a_row_is_told(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
-        (BIGINT, ["0", "-12", "+7", "007", "9223372036854775807"], ["1.0", "1.7", "1e3", " 1", "1 ", "", "9223372036854775808", "x", "1_000"]),
-        (decimal(8, 2), ["2.5", "2.50", "2.500", "-0.01", ".5", "3.", "123456.78"], ["2.505", "1e2", "1234567.00", " 2", "NaN", "2,50", "R2"]),
+        (BIGINT, ["0", "-12", "+7", "007", "9223372036854775807"], ["1.0", "1.7", "1e3", " 1", "1 ", "", "9223372036854775808", "x"]),
+        (decimal(8, 2), ["2.5", "2.50", "2.500", "-0.01", ".5", "3.", "123456.78"], ["2.505", "1e2", "1234567.00", " 2", "NaN", "2,5"]),
         (DOUBLE, ["1", "1.5", "-1e-3", ".5"], ["nan", "inf", " 1", "1,5", "1e999"]),
         (BOOLEAN, ["true", "False", "yes", "N", "1", "0"], ["2", "on", "oui"]),
         (DATE, ["2024-02-29"], ["2023-02-29", "2024-2-9", "2024/02/09", "29-02-2024", "2024-02-29 10:00"]),
-        (TIMESTAMP, ["2024-10-01 10:00:00", "2024-10-01T10:00:00.123456+02:00", "2024-10-01T08:00Z"], ["2024-10-01", "10:00", "2024-13-01 10:00:00", " 2024-10-01 10:00:00"]),
+        (TIMESTAMP, ["2024-10-01 10:00:00", "2024-10-01T10:00:00.123456+02:00", "2024-10-01T08:00Z"],
+            ["2024-10-01", "10:00", "2024-13-01 10:00:00", " 2024-10-01 10:00:00"]),
         (JSON, ["{}", "[1]", '"x"'], ["{", "x"]),
     ],
 )  # fmt: skip
-def test_a_value_counts_only_when_its_text_says_exactly_that(tmp_path: Path, kind: DataType, good: list[str], bad: list[str]) -> None:
+def test_a_value_counts_only_when_its_text_says_exactly_that(
+    tmp_path: Path, kind: DataType, good: list[str], bad: list[str]
+) -> None:
     """Nothing is rounded, trimmed or guessed."""
     things = Dataset(
         name="things",
@@ -93,7 +109,10 @@ def test_a_moment_without_an_offset_is_in_the_datasets_time_zone(tmp_path: Path)
     bench.put_shops()
     bench.load("shops")
     bench.process("shops")
-    bench.put("tills/2024-12-01/a.csv", HEADER + line("1", at="2024-12-01 10:00:00") + line("2", at="2024-12-01T10:00:00+05:00"))
+    bench.put(
+        "tills/2024-12-01/a.csv",
+        HEADER + line("1", at="2024-12-01 10:00:00") + line("2", at="2024-12-01T10:00:00+05:00"),
+    )
     day = date(2024, 12, 1)
     bench.load(day=day)
     bench.process(day=day)
@@ -105,7 +124,9 @@ def test_a_late_row_goes_to_the_day_it_happened(bench: Bench) -> None:
     bench.put(A, HEADER + line("1"))
     bench.load()
     bench.process()
-    bench.put("tills/2024-10-03/a.csv", HEADER + line("2", at="2024-10-01 11:00:00") + line("3", at="2024-10-03 11:00:00"))
+    bench.put(
+        "tills/2024-10-03/a.csv", HEADER + line("2", at="2024-10-01 11:00:00") + line("3", at="2024-10-03 11:00:00")
+    )
     bench.load(day=date(2024, 10, 3))
     assert bench.warehouse.stale_days("processed.tills") == [DAY, date(2024, 10, 3)]
     assert bench.process().rows == 2
@@ -121,7 +142,10 @@ def test_a_late_row_goes_to_the_day_it_happened(bench: Bench) -> None:
 def test_a_row_later_than_allowed_is_quarantined_on_the_day_it_came(bench: Bench) -> None:
     """Three days late with two allowed; and a row from the future."""
     day = date(2024, 10, 4)
-    bench.put("tills/2024-10-04/a.csv", HEADER + line("1") + line("2", at="2024-10-05 00:00:00") + line("3", at="2024-10-04 23:59:59"))
+    bench.put(
+        "tills/2024-10-04/a.csv",
+        HEADER + line("1") + line("2", at="2024-10-05 00:00:00") + line("3", at="2024-10-04 23:59:59"),
+    )
     bench.load(day=day)
     done = bench.process(day=day)
     assert done.reasons == {"at: after its object's day": 1, "at: too late": 1}
@@ -130,7 +154,14 @@ def test_a_row_later_than_allowed_is_quarantined_on_the_day_it_came(bench: Bench
 
 def test_one_row_stands_for_a_key(bench: Bench) -> None:
     """The last by event time; at the same moment the one that landed last."""
-    bench.put(A, HEADER + line("1", at="2024-10-01 12:00:00", units="1") + line("1", at="2024-10-01 11:00:00", units="2") + line("2", units="3") + line("2", units="4"))
+    bench.put(
+        A,
+        HEADER
+        + line("1", at="2024-10-01 12:00:00", units="1")
+        + line("1", at="2024-10-01 11:00:00", units="2")
+        + line("2", units="3")
+        + line("2", units="4"),
+    )
     bench.load()
     done = bench.process()
     assert bench.rows("processed.tills", "id", "units") == [("1", 1), ("2", 4)]
@@ -239,7 +270,10 @@ def test_masks(tmp_path: Path) -> None:
     bench.put("people/2024-10-01.csv", f"at,phone,mail,age\n{at},0821234567,x@y,40\n{at},,,17\n{at},12,,\n")
     bench.load("people")
     bench.process("people")
-    assert bench.rows("processed.people", "phone", "mail", "age") == [("******4567", None, sha256(b"salt40").hexdigest()), ("12", None, None)]
+    assert bench.rows("processed.people", "phone", "mail", "age") == [
+        ("******4567", None, sha256(b"salt40").hexdigest()),
+        ("12", None, None),
+    ]
     ((texts,),) = bench.rows("platform.quarantine", "reasons")
     assert texts == ["age: the value is below 18"]
 
