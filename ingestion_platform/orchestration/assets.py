@@ -100,7 +100,7 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
             verdicts = checks.judge_raw(dataset, raw, senders, trailing, is_over=day < resource.today())
             shown = show.of_raw_day(raw, senders)
             if is_shown:
-                shown |= _shown(context, warehouse, dataset.raw, day)
+                shown |= _shown(context, warehouse, dataset.raw, day, raw.rows)
             return Outcome(shown, verdicts, _content(raw), _raw_story(raw))
 
         yield from run_days(context, table, specs, work)
@@ -157,7 +157,7 @@ def processed_asset(
             done = warehouse.process(dataset, day, force=config.force, run_id=context.run.run_id)
             shown = show.of_table_day(done)
             if is_shown:
-                shown |= _shown(context, warehouse, dataset.processed, day, dataset.primary_key, origins)
+                shown |= _shown(context, warehouse, dataset.processed, day, done.rows, dataset.primary_key, origins)
             return Outcome(shown, checks.judge_processed(dataset, done), done.content, _story(done))
 
         yield from run_days(context, table, specs, work)
@@ -201,7 +201,7 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
             inputs = {other: _rows(warehouse, graph.tables[other], day) for other in sql.depends_on}
             shown = show.of_table_day(done)
             if is_shown:
-                shown |= _shown(context, warehouse, sql.key, day, sql.primary_key, sql.origins)
+                shown |= _shown(context, warehouse, sql.key, day, done.rows, sql.primary_key, sql.origins)
             return Outcome(shown, checks.judge_sql(sql, done, inputs), done.content, _story(done))
 
         yield from run_days(context, table, specs, work)
@@ -250,6 +250,7 @@ def _shown(
     warehouse: Warehouse,
     table: str,
     day: date | None,
+    rows: int,
     primary_key: Sequence[str] = (),
     origins: show.Origins | None = None,
 ) -> Metadata:
@@ -258,7 +259,7 @@ def _shown(
             "dagster/column_schema": dg.MetadataValue.table_schema(
                 show.schema_of(warehouse.columns(table), primary_key)
             ),
-            "preview": show.preview(warehouse.preview(table, day)),
+            "preview": show.preview(warehouse.preview(table, day)) if rows else dg.MetadataValue.md("no rows"),
         }
     except IngestionError as error:
         # The day itself is done and committed: what can't be shown of it is told, and fails nothing.

@@ -4,7 +4,7 @@ What has landed, as assets that are observed and never made: objects, bytes and 
 The file-arrival sensors report what changed as they see it; observing one by hand looks at its days again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 
 import dagster as dg
@@ -43,9 +43,23 @@ def landing_asset(dataset: Dataset, *, time_zone: str, store: str) -> dg.AssetsD
     """
     key = landing_key(dataset)
     partitions = daily(dataset.daily.from_, time_zone)
-    with quiet():
 
-        @dg.multi_observable_source_asset(
+    def observe(context: dg.AssetExecutionContext) -> Iterator[Event]:
+        resource: WarehouseResource = context.resources.warehouse
+        with resource.opened() as warehouse:
+            for partition in context.partition_keys:
+                try:
+                    objects = warehouse.listing(dataset, day_of(partition))
+                except IngestionError as error:
+                    raise as_failure(error, f"{key.to_user_string()} {partition}") from error
+                yield observation(dataset, day_of(partition), objects)
+        yield dg.Output(
+            None, output_name=key.to_python_identifier(), metadata={EVENTS_ARE_OUT: dg.MetadataValue.bool(True)}
+        )
+
+    with quiet():
+        observed: Callable[[Callable[[dg.AssetExecutionContext], Iterator[Event]]], dg.AssetsDefinition]
+        observed = dg.multi_observable_source_asset(
             name=f"landing__{dataset.name}",
             specs=[
                 dg.AssetSpec(
@@ -62,17 +76,4 @@ def landing_asset(dataset: Dataset, *, time_zone: str, store: str) -> dg.AssetsD
             partitions_def=partitions,
             required_resource_keys={"warehouse"},
         )
-        def observe(context: dg.AssetExecutionContext) -> Iterator[Event]:
-            resource: WarehouseResource = context.resources.warehouse
-            with resource.opened() as warehouse:
-                for partition in context.partition_keys:
-                    try:
-                        objects = warehouse.listing(dataset, day_of(partition))
-                    except IngestionError as error:
-                        raise as_failure(error, f"{key.to_user_string()} {partition}") from error
-                    yield observation(dataset, day_of(partition), objects)
-            yield dg.Output(
-                None, output_name=key.to_python_identifier(), metadata={EVENTS_ARE_OUT: dg.MetadataValue.bool(True)}
-            )
-
-    return observe
+        return observed(observe)

@@ -436,7 +436,12 @@ class _Batch:
         if self._writer is None:
             self._path = self._loader._store.new_path(self._dataset.raw, self._day.isoformat())
             self._writer = pq.ParquetWriter(
-                self._loader._store.absolute(self._path), self._loader._schema, compression="zstd", compression_level=1
+                self._loader._store.absolute(self._path),
+                self._loader._schema,
+                compression="zstd",
+                compression_level=1,
+                # Text of tills hardly repeats within a row group: dictionaries took a third more time and a tenth more room.
+                use_dictionary=["_object"],
             )
         self._writer.write_table(pa.concat_tables(self._gathered), row_group_size=ROW_GROUP_ROWS)
         self._rows += self._gathered_rows

@@ -251,7 +251,7 @@ def test_bestbuys_categories_as_lines(tmp_path: Path) -> None:
     categories = json.loads((RETAIL / "bestbuy" / "categories.json").read_text())
     dataset = table(
         "categories", JsonLines(), ".jsonl",
-        column("id", required=True), column("name", required=True), column("path"), column("children", source="subCategories"),
+        column("id", required=True), column("name"), column("path"), column("children", source="subCategories"),
         primary_key=("id",),
     )  # fmt: skip
     content = "".join(json.dumps(category) + "\n" for category in categories).encode()
@@ -399,19 +399,20 @@ def test_what_airbyte_calls_invalid_is_set_aside(tmp_path: Path) -> None:
     assert [row[:2] for row in found[1:]] == [("rows", 1), ("rows", 2)]
 
 
-NAMES_OF_FOUR = ("a", "b", "c", "d")
+SPACED_DATE = " ?[0-9]{4}-[0-9]{2}-[0-9]{2}"
+SPACED_NUMBER = " ?[0-9]+"
+DOGS = (
+    column("name"), column("age", INTEGER), column("current_day", pattern=SPACED_DATE), column("barks", source=" barks", pattern=SPACED_NUMBER),
+)  # fmt: skip
 DUCKDB_COLUMNS: dict[str, tuple[Column, ...]] = {
-    "incorrect_columns": tuple(column(name, INTEGER) for name in NAMES_OF_FOUR),
-    "multiple_errors": (column("name"), column("age", INTEGER), column("current_day", DATE), column("barks", INTEGER)),
-    "multiple_casts_flush": (
-        column("name"),
-        column("age", INTEGER),
-        column("current_day", DATE),
-        column("tomorrow", DATE),
-    ),
-    "flush": (column("a", INTEGER),),
-    "bad": (column("col0", INTEGER), column("col1", INTEGER), column("col2")),
-    "bad2": (column("col0", INTEGER), column("col1", INTEGER), column("col2", INTEGER)),
+    "incorrect_columns": tuple(column(name, INTEGER) for name in ("a", "b", "c", "d")),
+    # Its cells begin with a space, which our numbers and dates don't take.
+    "multiple_errors": DOGS,
+    "multiple_casts_flush": (*DOGS[:3], column("tomorrow", source=" tomorrow", pattern=SPACED_DATE)),
+    "flush": (column("number", decimal(18, 6)),),
+    # Each line ends in one more delimiter.
+    "bad": (column("col0", INTEGER), column("col1", INTEGER), column("col2"), column("nothing", INTEGER)),
+    "bad2": (column("col0", INTEGER), column("col1", INTEGER), column("col2", INTEGER), column("nothing", INTEGER)),
     "big_bad": (column("num", INTEGER), column("str")),
     "big_bad2": (column("num", INTEGER), column("str")),
 }
@@ -422,25 +423,14 @@ def test_the_bad_lines_of_duckdbs_files_end_in_quarantine(case: dict[str, Any], 
     """Exactly the lines that DuckDB's own tests call bad, by their row numbers; every other line is processed."""
     path = DUCKDB / case["file"]
     columns = DUCKDB_COLUMNS.get(path.stem) or DUCKDB_COLUMNS[path.parent.name]
-    content = path.read_bytes()
-    first = content.decode().splitlines()[0].split(",")
-    header = [text.strip().strip('"') for text in first]
-    if case["sql"].find("header = 1") < 0 and "auto_detect=true" not in case["sql"] and path.stem != "flush":
+    content, header_lines = path.read_bytes(), 1
+    if path.parent.name == "mismatch":
         # It has no header, which our declarations ask for: it gets one.
-        header, header_lines = [column.name for column in columns], 0
-        content = ",".join(header).encode() + b"\n" + content
-    elif not header[0].isalpha():
-        header, header_lines = [column.name for column in columns], 0
-        content = ",".join(header).encode() + b"\n" + content
-    else:
-        header_lines = 1
-        columns = tuple(
-            Column(column.name, column.type, column.description, source=name)
-            for column, name in zip(columns, header, strict=True)
-        )
+        content, header_lines = ",".join(column.field for column in columns).encode() + b"\n" + content, 0
     bench = run(tmp_path, {f"lines/{DAY}.csv": content}, table("lines", Csv(final_newline=False), ".csv", *columns))
+    assert [entry.missing_columns for entry in bench.warehouse.raw_day(bench.datasets["lines"], DAY).entries] == [()]
     bad = [line - header_lines for line in case["rejected_lines"]]
-    assert [row for (row,) in bench.rows("platform.quarantine", "_row")] == bad
+    assert sorted(row for (row,) in bench.rows("platform.quarantine", "_row")) == bad  # type: ignore[type-var]
     assert len(bench.rows("processed.lines", "_row")) == case["physical_nonblank_lines"] - header_lines - len(bad)
 
 

@@ -1,0 +1,147 @@
+"""The code location as Dagster's server, daemon and command line load it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ingestion_platform.demo import FolderProducer, Plan, tell
+from ingestion_platform.orchestration.graph import asset_key, landing_key
+
+ROOT = Path(__file__).parent.parent
+DAY = str(Plan().first_day)
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Of a deployment in *folder*, with nothing of the caller's."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "DAGSTER_HOME": str(folder / "dagster"),
+        "INGESTION_LANDING": str(folder / "landing"),
+        "INGESTION_WAREHOUSE": str(folder / "warehouse.duckdb"),
+        "INGESTION_PUBLISH": str(folder / "published"),
+        "INGESTION_PII_SALT": "salt",
+        **more,
+    }
+
+
+def python(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run this Python in *folder*."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def defs() -> dg.Definitions:
+    """The code location."""
+    from ingestion_platform.definitions import defs
+
+    return defs
+
+
+def test_the_code_location_loads(defs: dg.Definitions) -> None:
+    """Dagster finds nothing wrong with it."""
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_loading_writes_and_says_nothing(tmp_path: Path) -> None:
+    """With every warning on, loading prints none, and touches neither landing zone nor warehouse."""
+    done = python(
+        tmp_path, "-W", "always", "-c", "from ingestion_platform.definitions import defs; defs.get_repository_def()"
+    )
+    assert done.returncode == 0
+    noise = [line for line in done.stderr.splitlines() if "Beta" in line or "Preview" in line or "Supersession" in line]
+    assert noise == []
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_every_dataset_and_query_is_an_asset(defs: dg.Definitions) -> None:
+    """Each dataset is landing, raw and processed, with a sensor; each SQL file is an asset that depends on what its query reads."""
+    from ingestion_platform import datasets as declarations
+    from ingestion_platform.dataset import find_datasets
+    from ingestion_platform.settings import Settings
+    from ingestion_platform.warehouse import load_sql_tables
+
+    found = find_datasets(declarations)
+    sql_tables = load_sql_tables(found, zone=Settings.load().zone)
+    graph = defs.resolve_asset_graph()
+    wanted = {landing_key(one) for one in found.values()} | {asset_key(one.raw) for one in found.values()}
+    wanted |= {asset_key(one.processed) for one in found.values()} | {asset_key(key) for key in sql_tables}
+    assert graph.get_all_asset_keys() == wanted
+    for key, table in sql_tables.items():
+        assert graph.get(asset_key(key)).parent_keys == {asset_key(other) for other in table.depends_on}
+    sensors = {sensor.name for sensor in defs.sensors or ()}
+    assert sensors == {f"{name}_arrives" for name in found} | {
+        "restatement",
+        "alert_failed_runs",
+        "alert_failed_checks",
+    }
+
+
+def test_runs_are_in_process_by_default(defs: dg.Definitions) -> None:
+    """A run takes one process: a step of its own costs seconds."""
+    assert defs.executor is dg.in_process_executor
+
+
+def test_everything_can_be_backfilled_in_one_run(defs: dg.Definitions) -> None:
+    """Every asset with days that is made here takes a range in a single run, as `--partition-range` asks for."""
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        if node.partitions_def is not None:
+            assert node.backfill_policy == dg.BackfillPolicy.single_run(), key
+
+
+def test_one_code_location_has_one_name() -> None:
+    """`dagster dev` and `dg` show the same code location."""
+    workspace = (ROOT / "workspace.yaml").read_text()
+    module = dict(re.findall(r"^\s+(module_name|location_name): (\S+)$", workspace, re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    assert module["location_name"] == project["code_location_name"]
+    assert module["module_name"] == project["code_location_target_module"] == "ingestion_platform.definitions"
+
+
+def test_the_instance_is_what_we_say(tmp_path: Path) -> None:
+    """Dagster takes `dagster.yaml`: no telemetry, four runs at once, runs that died found out, ticks not kept for ever."""
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert not instance.telemetry_enabled
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == 4
+        assert instance.run_monitoring_enabled
+        assert instance.python_log_level == "INFO"
+
+
+def test_a_day_is_materialized_from_the_command_line(tmp_path: Path) -> None:
+    """The documented command takes everything of a day from landed files to reports, in plain lines without a warning of Dagster's."""
+    for step in tell(Plan(stores=2, days=1, lines_per_store_day=4)).steps:
+        step.land(FolderProducer(tmp_path / "landing"))
+    (tmp_path / "dagster").mkdir()
+    shutil.copy(ROOT / "dagster.yaml", tmp_path / "dagster")
+    done = python(
+        tmp_path,
+        *("-m", "dagster", "asset", "materialize", "-m", "ingestion_platform.definitions"),
+        *("--select", "*", "--partition", DAY),
+        PYTHONWARNINGS="ignore:Function `asset_",
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert "Warning" not in told
+    assert "DEBUG" not in told
+    assert f"processed.sales {DAY}:" in told
+    assert (tmp_path / "published").is_dir()
