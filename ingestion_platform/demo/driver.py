@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ingestion_platform.assembly import open_warehouse
 from ingestion_platform.demo.plan import ALL_TROUBLES, Plan
 from ingestion_platform.demo.producer import FolderProducer
-from ingestion_platform.demo.retailer import Incident, Outcome, Story, tell
+from ingestion_platform.demo.retailer import Incident, Outcome, Step, Story, tell
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import LandingZone, open_landing
 from ingestion_platform.settings import Settings
@@ -55,9 +55,9 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     story = tell(plan)
     _refuse_foreign(open_landing(settings.landing), story)
     producer = FolderProducer(Path(settings.landing))
-    first, last = plan.dates[0], plan.dates[-1]
+    last = plan.dates[-1]
     say(
-        f"A retail chain of {plan.stores} stores, {plan.days} days from {first}, and everything that goes wrong with files."
+        f"A retail chain of {plan.stores} stores, {plan.days} days from {plan.dates[0]}, and everything that goes wrong with files."
     )
     log = settings.warehouse.parent / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +69,19 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
             f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing} ({time.monotonic() - moment:.1f} s)"
         )
         moment = time.monotonic()
-        done = _materialize(first, last, log)
+        days = sorted(_days_of(step, settings))
+        done = _materialize(days[0], days[-1], log)
         say(
-            f"   landing → raw → processed → reports: {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
+            f"   landing → raw → processed → reports, {days[0]} to {days[-1]}:"
+            f" {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
         )
+        while stale := _stale_days(settings):
+            moment = time.monotonic()
+            done = _materialize(stale[0], stale[-1], log)
+            say(
+                f"   what that made stale elsewhere, {stale[0]} to {stale[-1]}:"
+                f" {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
+            )
     with open_warehouse(settings) as warehouse:
         wrong = _tell_incidents(warehouse, story, say)
         _tell_balance(warehouse, say)
@@ -96,6 +105,21 @@ def _refuse_foreign(zone: LandingZone, story: Story) -> None:
                 f"{zone.url} holds {landed.key}, which isn't the demo's",
                 "`make clean-data` empties data/; or set INGESTION_LANDING and INGESTION_WAREHOUSE to other places",
             )
+
+
+def _days_of(step: Step, settings: Settings) -> set[date]:
+    """The days that the step's objects landed for."""
+    with open_warehouse(settings) as warehouse:
+        keys = [arrival.key for arrival in step.objects]
+        found = [dataset.source.match(key) for dataset in warehouse.datasets.values() for key in keys]
+    return {match[0] for match in found if match is not None}
+
+
+def _stale_days(settings: Settings) -> list[date]:
+    """Days of any table whose inputs have changed since it was computed: what the restatement sensor would ask for."""
+    with open_warehouse(settings) as warehouse:
+        tables = [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]
+        return sorted({day for table in tables for day in warehouse.stale_days(table) if day is not None})
 
 
 def _materialize(first: date, last: date, log: Path) -> int:

@@ -106,6 +106,8 @@ class Catalog:
             try:
                 with duckdb.connect(str(half)) as engine:
                     self.show(engine)
+                    # Closing does it too, but keeps silent when the disk is full.
+                    engine.execute("checkpoint")
                 half.replace(self._path)
             except (duckdb.Error, OSError) as error:
                 half.unlink(missing_ok=True)

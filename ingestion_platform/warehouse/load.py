@@ -441,7 +441,7 @@ class _Batch:
                 compression="zstd",
                 compression_level=1,
                 # Text of tills hardly repeats within a row group: dictionaries took a third more time and a tenth more room.
-                use_dictionary=["_object"],
+                use_dictionary=["_object"],  # type: ignore[arg-type]  # the stubs know of bool only
             )
         self._writer.write_table(pa.concat_tables(self._gathered), row_group_size=ROW_GROUP_ROWS)
         self._rows += self._gathered_rows

@@ -90,6 +90,8 @@ def _damages(warehouse: Warehouse) -> list[Damage]:
     damages += [
         Damage("", "", f"the ledger contradicts itself: {what}") for what in warehouse.ledger.contradictions(objects)
     ]
+    idle = sorted({file.file_id for file in files} - used)
+    damages += [Damage("", "", f"the ledger has file {file_id} in use, and nothing counts on it") for file_id in idle]
     if not damages:
         damages += [Damage("", "", what) for what in _miscounted(warehouse, objects)]
     for row in objects:

@@ -183,6 +183,7 @@ class HostileSenders:
                     del record[name]
                 elif chance < 0.2:
                     record[name] = self._dice.choice([1, 1.5, True, [1, 2], {"a": 1}, 10**20, -0.0])
-            yield json.dumps(record, ensure_ascii=self._dice.random() < 0.5) + "\n"
+            # Compact, as the oracle writes nested values; raw keeps them as they were sent.
+            yield json.dumps(record, ensure_ascii=self._dice.random() < 0.5, separators=(",", ":")) + "\n"
             if self._dice.random() < 0.05:
                 yield self._dice.choice(["{\n", "[1]\n", "\n", "nope\n", '"s"\n'])

@@ -61,6 +61,10 @@ class Place:
         """Another warehouse object over the same files, as another process would have it."""
         return open_warehouse(self.settings)
 
+    def put(self, key: str, content: bytes) -> None:
+        """Land an object, over what is there."""
+        FolderProducer(self.landing_folder).put(key, content)
+
     def land(self, step: Step) -> None:
         """Land a step of a story."""
         step.land(FolderProducer(self.landing_folder))

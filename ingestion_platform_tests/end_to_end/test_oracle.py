@@ -92,7 +92,7 @@ def _broken_promises(found: _Found, incident: Incident, *, is_over: bool) -> Ite
     }
     wanted: dict[str, object] = {
         "state": states.get(incident.outcome, "loaded"),
-        "has a reason": states.get(incident.outcome) == "rejected",
+        "has a reason": states.get(incident.outcome) in ("rejected", "duplicate"),
         "duplicate of": incident.duplicate_of,
         "former versions": int(is_over and incident.outcome in (Outcome.REPLACED, Outcome.REJECTED_THEN_LOADED)),
     }

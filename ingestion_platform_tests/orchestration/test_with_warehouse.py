@@ -20,7 +20,7 @@ from ingestion_platform_tests.orchestration.world import materializations, run
 
 PLAN = Plan(
     stores=8,
-    days=5,
+    days=3,
     lines_per_store_day=6,
     troubles=frozenset({Trouble.LATE_FILE, Trouble.REWRITTEN_FILE, Trouble.LATE_ROWS}),
 )

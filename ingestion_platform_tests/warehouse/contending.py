@@ -1,0 +1,130 @@
+"""
+Processes that want the same warehouse at the same time.
+
+Run as a program of its own, so that nothing is running in the process that forks: `python -m ingestion_platform_tests.warehouse.contending FOLDER SCENARIO`.
+It prints how many of each kind of process ended well; a process that failed prints its traceback.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pandas as pd  # noqa: F401  # pyarrow imports it at its first conversion; forked, each process would do so anew
+
+from ingestion_platform_tests.warehouse.building import DAY, Bench
+
+CONSISTENT = """
+select (select count(*) from raw.tills) as rows,
+    (select coalesce(sum(rows_loaded), 0)::bigint from platform.ledger where dataset = 'tills' and state = 'loaded') as counted,
+    (select count(*) from processed.tills) as processed,
+    (select coalesce(sum(rows), 0)::bigint from platform.partitions where table_name = 'processed.tills') as computed
+"""
+"""Raw and the ledger, processed and its partitions: each pair agrees in every committed state."""
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Do *work* in another process; it ends with 0 when that ended well."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(children: list[int]) -> int:
+    """How many of them ended well."""
+    return sum(os.waitpid(child, 0)[1] == 0 for child in children)
+
+
+def load_and_process(folder: Path, day: date) -> None:
+    """What a run of one day does."""
+    bench = Bench(folder)
+    with bench.warehouse:
+        bench.load(day=day)
+        bench.process(day=day)
+
+
+def look(folder: Path) -> None:
+    """Read and query over and over, in a state that is always whole, and never less than before."""
+    bench = Bench(folder)
+    seen = looked = 0
+    while not (folder / "stop").exists() or looked < 3:
+        (found,) = bench.warehouse.query(CONSISTENT).to_pylist()
+        assert found["rows"] == found["counted"], found
+        assert found["processed"] == found["computed"], found
+        assert found["rows"] >= seen, (found, seen)
+        seen = found["rows"]
+        if seen:
+            assert bench.warehouse.read("raw.tills").num_rows >= seen
+        if bench.settings.warehouse.exists():
+            with duckdb.connect(str(bench.settings.warehouse), read_only=True) as engine:
+                rows, counted, processed, computed = engine.execute(CONSISTENT).fetchall()[0]
+                assert (rows, processed) == (counted, computed)
+        looked += 1
+
+
+def hold_open(folder: Path, read_only: bool) -> None:
+    """Have the file that people open, open, as a person with a DuckDB shell has."""
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=read_only) as engine:
+        (folder / f"opened-{read_only}").touch()
+        while not (folder / "stop").exists():
+            assert engine.execute("select count(*) from raw.shops").fetchall() == [(3,)]
+            if not read_only:
+                engine.execute("create or replace table mine as select * from processed.shops")
+            time.sleep(0.05)
+
+
+def contend(folder: Path, days: list[date]) -> dict[str, int]:
+    """A worker for each day, while others read and have the file open."""
+    people = [fork(lambda: hold_open(folder, False))]
+    while not (folder / "opened-False").exists():
+        time.sleep(0.01)
+    workers = [fork(lambda day=day: load_and_process(folder, day)) for day in days]  # type: ignore[misc]
+    readers = [fork(lambda: look(folder))]
+    worked = wait(workers)
+    people.append(fork(lambda: hold_open(folder, True)))
+    while not (folder / "opened-True").exists():
+        time.sleep(0.01)
+    (folder / "stop").touch()
+    return {"workers": worked, "readers": wait(readers), "people": wait(people)}
+
+
+def kill(folder: Path, count: int, seed: int) -> dict[str, int]:
+    """Kill workers, four at a time, at random moments; then one is left alone."""
+    chance = random.Random(seed)
+    killed = 0
+    while killed < count:
+        children = [fork(lambda number=number: load_and_process(folder, DAY + timedelta(days=number))) for number in range(4)]  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.25))
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        killed += sum(os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children)
+    began = time.monotonic()
+    last = wait([fork(lambda: load_and_process(folder, DAY))])
+    return {"killed": killed, "last": last, "seconds": round(time.monotonic() - began)}
+
+
+if __name__ == "__main__":
+    place, scenario = Path(sys.argv[1]), sys.argv[2]
+    if scenario == "days":
+        told = contend(place, [DAY + timedelta(days=number) for number in range(8)])
+    elif scenario == "day":
+        told = contend(place, [DAY] * 4)
+    else:
+        told = kill(place, 20, 1)
+    print(json.dumps(told))
