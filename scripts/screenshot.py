@@ -99,6 +99,13 @@ def expand_groups(chrome: webdriver.Chrome) -> None:
     ActionChains(chrome).key_down(Keys.ALT).send_keys("e").key_up(Keys.ALT).perform()
 
 
+def zoom_out(chrome: webdriver.Chrome, times: int) -> None:
+    """Zoom the graph out: opening its groups makes it larger than the page."""
+    _, out, *_ = chrome.find_elements(By.CSS_SELECTOR, "button[class^='SVGViewport_iconButton']")
+    for _ in range(times):
+        out.click()
+
+
 def main(arguments: list[str]) -> None:
     """Read the command line, take the pictures, say where they are."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
@@ -108,7 +115,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--check", default="row_balance", help="the check that is shown")
     parser.add_argument("--partition", default="", help="the partition that is shown: 2024-10-02")
     parser.add_argument("--page", action="append", default=[], metavar="NAME=PATH", help="one more page: runs=/runs")
-    parser.add_argument("--size", default="1600x1000", help="of the window, in pixels")
+    parser.add_argument("--size", default="1900x1500", help="of the window, in pixels")
+    parser.add_argument("--zoom-out", type=int, default=7, help="steps to zoom the asset graph out")
     parser.add_argument("--timeout", type=float, default=60, help="seconds a page may take to load")
     options = parser.parse_args(arguments)
     table = options.asset.rsplit("/", 1)[-1]
@@ -134,6 +142,9 @@ def main(arguments: list[str]) -> None:
                 expand_groups(chrome)
                 expected = table
             wait_until_settled(chrome, expected, options.timeout)
+            if name == "asset-graph":
+                zoom_out(chrome, options.zoom_out)
+                wait_until_settled(chrome, expected, options.timeout)
             target = options.folder / f"{name}.png"
             if not chrome.save_screenshot(str(target)):
                 raise SystemExit(f"screenshot: can't write {target}")
