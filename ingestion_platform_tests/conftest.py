@@ -18,6 +18,22 @@ from ingestion_platform.landing.local import LocalLanding
 if TYPE_CHECKING:
     from ingestion_platform_tests.s3_faults import Faults, S3Server
 
+CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
+"""Third-party files with known answers; they stand beside the checkout, because not all of their licences allow copies."""
+
+NEED_CASES = ("test_real_files.py", "test_cases.py")
+"""Modules that are about those files alone."""
+
+collect_ignore_glob = [] if CASES.is_dir() else [f"*/{module}" for module in NEED_CASES]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run, and why."""
+    if not CASES.is_dir():
+        terminalreporter.write_line(
+            f"not run: {', '.join(NEED_CASES)}: the third-party files they are about aren't in {CASES}; all else was run"
+        )
+
 
 class Producer(Protocol):
     """Somebody who writes into the landing zone without asking the platform: over what is there, too."""
