@@ -11,16 +11,16 @@ is done.
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from itertools import islice
 
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration.digest import digest
 from ingestion_platform.orchestration.partitions import days_between
-from ingestion_platform.warehouse import RawDay, Warehouse
+from ingestion_platform.warehouse import Warehouse
 
 FEWEST_RECENT_DAYS = 8
 OTHER_DAYS_A_LOOK = 16
@@ -139,7 +139,7 @@ def look(
             continue
         if objects:
             changed.append((day, objects))
-            if not is_loaded(objects, warehouse.raw_day(dataset, day)):
+            if warehouse.news(dataset, day, objects):
                 arrivals.append(Arrival(day, f"{dataset.name}|{day}|{found}", objects))
         seen[day] = found
     asked = {arrival.day for arrival in arrivals}
@@ -157,21 +157,11 @@ def look(
             found = digest(objects)
             listed += 1
         # Recent and seen before, or of long ago: not loaded means that nobody has been asked, or that it came to nothing.
-        if objects and not is_loaded(objects, warehouse.raw_day(dataset, day)):
+        if objects and warehouse.news(dataset, day, objects):
             arrivals.append(Arrival(day, f"{dataset.name}|{day}|{found}|{today}", objects))
             changed.append((day, objects))
     arrivals.sort(key=lambda arrival: arrival.day)
     return Look(tuple(arrivals), tuple(sorted(changed, key=lambda one: one[0])), Cursor(seen, other), listed)
-
-
-def is_loaded(objects: Iterable[LandedObject], raw: RawDay) -> bool:
-    """Whether the ledger knows every object in the version that is there."""
-    known = {entry.key: entry for entry in raw.entries}
-    for one in objects:
-        entry = known.get(one.key)
-        if entry is None or entry.state == "pending" or entry.landed_at != one.landed_at.astimezone(UTC):
-            return False
-    return True
 
 
 def _turn(first: date, today: date, after: date | None) -> list[date]:

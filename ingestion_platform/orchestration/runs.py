@@ -5,7 +5,8 @@ A run over tables that begin on different days can't be given a partition key (D
 one day instead, which comes to the same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -19,6 +20,10 @@ RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
 CAUSE = "ingestion/cause"
 """Tag: why the platform asked for the run: `arrival`, `restatement`, `close_of_the_day`, `schedule`."""
+
+SILENT_AFTER_SECONDS = 3600.0
+"""A run under way that has told nothing for so long has died with its process: of a command that was killed, or a machine that went down,
+Dagster never finds out. If it lives after all, its days are done twice, which costs time and nothing else."""
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -74,14 +79,32 @@ class Busy:
         return sum(1 for names, _, _ in self.spans if names is None or wanted & names)
 
 
-def busy(instance: dg.DagsterInstance) -> Busy:
-    """What is queued or under way now."""
+def busy(instance: dg.DagsterInstance, clock: Callable[[], float] = time.time) -> Busy:
+    """
+    What is queued or under way now.
+
+    Args:
+        instance: keeps the runs.
+        clock: seconds since 1970.
+    """
     spans: list[tuple[frozenset[str] | None, date | None, date | None]] = []
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)):
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=UNFINISHED)):
+        run = record.dagster_run
+        if (
+            run.status is not dg.DagsterRunStatus.QUEUED
+            and clock() - _last_heard(instance, record) > SILENT_AFTER_SECONDS
+        ):
+            continue
         tables = frozenset(table_of(key) for key in run.asset_selection) if run.asset_selection else None
         first, last = days_of(run)
         spans.append((tables, first, last))
     return Busy(tuple(spans))
+
+
+def _last_heard(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
+    """When a run last told anything, in seconds since 1970."""
+    events = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
+    return max(record.update_timestamp.timestamp(), *(event.timestamp for event in events), 0.0)
 
 
 def days_of(run: dg.DagsterRun) -> tuple[date | None, date | None]:

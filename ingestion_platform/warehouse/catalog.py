@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ import pyarrow as pa
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
-from ingestion_platform.warehouse.derive import Deriver, create_views
-from ingestion_platform.warehouse.engine import name, relation
+from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import FileRow, Ledger, PartitionRow
 from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTables
@@ -137,14 +137,35 @@ class Catalog:
             quarantined: list[FileRow] = []
             for dataset in self._datasets.values():
                 files = self._ledger.files(dataset.raw)
-                source = relation(self._store, files, self._contracts[dataset.name].raw_columns, verify=verify)
-                engine.execute(f"create or replace view raw.{name(dataset.name)} as {source}")
+                self._view(engine, dataset.raw, files, self._contracts[dataset.name].raw_columns, verify=verify)
                 quarantined += self._ledger.files(dataset.raw, role="quarantine")
                 quarantined += self._ledger.files(dataset.processed, role="quarantine")
-            create_views(engine, self._store, self._ledger, self._computed(), verify=verify)
-            source = relation(self._store, quarantined, QUARANTINE_COLUMNS, verify=verify)
-            engine.execute(f"create or replace view platform.quarantine as {source}")
+            for table, (rows, columns) in self._computed().items():
+                self._view(engine, table, self._ledger.partition_files(rows), columns, verify=verify)
+            self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, verify=verify)
             self._show_ledger(engine)
+
+    def _view(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        table: str,
+        files: Sequence[FileRow],
+        columns: Sequence[tuple[str, str]],
+        *,
+        verify: bool,
+    ) -> None:
+        layer, table_name = table.split(".", 1)
+        view = f"create or replace view {name(layer)}.{name(table_name)} as"
+        try:
+            engine.execute(f"{view} {relation(self._store, files, columns, verify=verify)}")
+        except duckdb.Error as error:
+            # A file whose head can't be read costs its own table, which says so to whoever asks, and no other.
+            what = (
+                f"{table} has a damaged file: `python -m ingestion_platform repair` makes it anew from the landing zone"
+            )
+            log.warning("%s: %s", what, str(error).splitlines()[0])
+            selected = ", ".join(f"null::{kind} as {name(column)}" for column, kind in columns)
+            engine.execute(f"{view} select {selected} where error({text(what)})::varchar is null")
 
     def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
         tables = {}

@@ -202,7 +202,11 @@ def seal(values: Iterable[object]) -> str:
     return hashlib.blake2b(repr(tuple(values)).encode(), digest_size=8).hexdigest()
 
 
-def _code(error: sqlite3.Error) -> int:
+_BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What Python raises of a broken file; the second when SQLite's own message about it is no UTF-8."""
+
+
+def _code(error: Exception) -> int:
     """SQLite's primary result code. Text that is no UTF-8 is found by Python, which gives none: that is damage."""
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
 
@@ -253,7 +257,7 @@ class Ledger:
                     if has_files:
                         raise sqlite3.DatabaseError("it is empty, though files of tables stand beside it")
                     self._patiently(lambda: self._make_schema(connection))
-            except sqlite3.DatabaseError as error:
+            except _BROKEN as error:
                 connection.close()
                 raise self._damaged(error) from error
             self._connection = connection
@@ -297,7 +301,7 @@ class Ledger:
                     ) from error
                 log.warning("waiting for the ledger %s, held by %s (%.0f s so far)", self.path, holder, waited)
 
-    def _damaged(self, error: sqlite3.DatabaseError) -> Exception:
+    def _damaged(self, error: Exception) -> Exception:
         code = _code(error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return WarehouseBusy(
@@ -327,7 +331,7 @@ class Ledger:
                     yield connection
                 finally:
                     self._end(connection)
-            except sqlite3.DatabaseError as error:
+            except _BROKEN as error:
                 raise self._damaged(error) from error
 
     @staticmethod
@@ -351,7 +355,7 @@ class Ledger:
                     if connection.in_transaction:
                         connection.execute("rollback")
                     raise
-            except sqlite3.DatabaseError as error:
+            except _BROKEN as error:
                 raise self._damaged(error) from error
 
     def commits(self) -> int:

@@ -125,6 +125,11 @@ class Loader:
                     found[landed.key] = landed
         return [found[key] for key in sorted(found)]
 
+    def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
+        """Those of a day's objects that a load would read."""
+        known = self._ledger.current(self._dataset.name, day)
+        return tuple(landed for landed in objects if self._is_news(landed, known.get(landed.key)))
+
     def day(self, day: date) -> RawDay:
         """The raw partition as it stands."""
         entries = self._ledger.current(self._dataset.name, day)
@@ -194,6 +199,7 @@ class Loader:
 
     def _load_once(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
         known = self._ledger.current(self._dataset.name, day)
+        # What is known is asked before what has landed: an object that changes in between is news then.
         todo = [landed for landed in self.listing(day) if reload or self._is_news(landed, known.get(landed.key))]
         if not todo:
             return [], set(), 0

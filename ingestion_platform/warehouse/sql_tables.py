@@ -162,8 +162,13 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
         while waiting:
             ready = [key for key in waiting if not (set(parsed[key][2]) & set(waiting))]
             if not ready:
+                circle = set(waiting)
+                # Those that merely read what is in the circle are no part of it.
+                while loose := {key for key in circle if not any(key in parsed[other][2] for other in circle)}:
+                    circle -= loose
                 raise DeclarationError(
-                    f"SQL tables depend on each other in a circle: {', '.join(sorted(waiting))}", "break the circle"
+                    f"SQL tables depend on each other in a circle: {', '.join(_shown(waiting[key]) for key in sorted(circle))}",
+                    "break the circle",
                 )
             for key in ready:
                 table = _bind(engine, waiting.pop(key), *parsed[key], datasets, known, done)

@@ -193,7 +193,7 @@ def rebuild(make: Callable[[], Warehouse], *, tell: Callable[[str], None] = log.
     warehouse = make()
     aside: Path | None = None
     if warehouse.folder.exists():
-        aside = warehouse.folder.with_name(f"{warehouse.folder.name}.aside-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        aside = warehouse.folder.with_name(f"{warehouse.folder.name}.aside-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
         tell(f"setting the former warehouse aside as {aside}")
         warehouse.folder.rename(aside)
         warehouse.settings.warehouse.unlink(missing_ok=True)

@@ -49,6 +49,8 @@ class ColumnDoc:
     description: str
 
 
+_GIVE_A_TABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+
 PLATFORM_DOCS = {
     "_extra": "What the record has beyond the declared columns, as JSON.",
     "_object": "Key of the landed object that the row came in.",
@@ -247,6 +249,15 @@ class Warehouse:
         """What has landed for a day."""
         return self._loader(dataset).listing(day)
 
+    def news(self, dataset: Dataset, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
+        """
+        Those of a day's objects that a load would read: new, changed, still being written when last seen, or to be read otherwise by now.
+
+        Args:
+            objects: as `listing` gave them.
+        """
+        return self._loader(dataset).news(day, objects)
+
     def raw_day(self, dataset: Dataset, day: date) -> RawDay:
         """A raw partition as it stands."""
         return self._loader(dataset).day(day)
@@ -349,9 +360,10 @@ class Warehouse:
         """
         self._catalog.show(self.engine, verify=True)
         try:
-            found: duckdb.DuckDBPyRelation | None = self.engine.sql(sql)
-            if found is not None:
-                return _arrow(found)
+            statements = self.engine.extract_statements(sql)
+            # Anything else would seem to be done, and be gone with this engine. MULTI is how a pivot is taken apart.
+            if [each.type for each in statements] in ([kind] for kind in _GIVE_A_TABLE):
+                return _arrow(self.engine.sql(sql))
         except duckdb.Error as error:
             raise WarehouseError(f"the query failed: {error}", "one select statement, in DuckDB's SQL") from error
         raise WarehouseError(f"the query gives no table: {sql}", "one select statement, in DuckDB's SQL")

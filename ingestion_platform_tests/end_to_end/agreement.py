@@ -59,7 +59,12 @@ def _processed(warehouse: Warehouse, dataset: Dataset, answer: Expected) -> Iter
             if expected.rows_raw:
                 yield f"{dataset.processed} {day}: never computed"
             continue
-        counted = (done.balance.rows_raw, done.balance.rows_processed, done.balance.rows_superseded, done.balance.rows_quarantined)
+        counted = (
+            done.balance.rows_raw,
+            done.balance.rows_processed,
+            done.balance.rows_superseded,
+            done.balance.rows_quarantined,
+        )
         wanted = (expected.rows_raw, len(expected.rows), len(expected.superseded), len(expected.quarantined))
         if counted != wanted or not done.balance.holds:
             yield f"{dataset.processed} {day}: balance {counted}, expected {wanted}"
@@ -85,9 +90,7 @@ def _masked(column: Column, sent: str | None, warehouse: Warehouse) -> str | Non
 
 
 def _objects(warehouse: Warehouse, dataset: Dataset, answer: Expected) -> Iterator[str]:
-    entries = [
-        entry for day in warehouse.days(dataset.raw) for entry in warehouse.raw_day(dataset, day).entries
-    ]
+    entries = [entry for day in warehouse.days(dataset.raw) for entry in warehouse.raw_day(dataset, day).entries]
     for state, wanted in (("loaded", answer.loaded), ("rejected", answer.rejected)):
         keys, expected = sorted(entry.key for entry in entries if entry.state == state), sorted(wanted[dataset.name])
         if keys != expected:
@@ -98,8 +101,12 @@ def _objects(warehouse: Warehouse, dataset: Dataset, answer: Expected) -> Iterat
         yield f"{dataset.raw}: duplicates {twins}, expected {expected_twins}"
     if others := [entry.key for entry in entries if entry.state not in ("loaded", "rejected", "duplicate")]:
         yield f"{dataset.raw}: undecided {others}"
-    unknown = {entry.key: entry.unknown_columns for entry in entries if entry.state == "loaded" and entry.unknown_columns}
-    expected_unknown = {key: names for key, names in answer.unknown_columns.items() if dataset.source.match(key) is not None}
+    unknown = {
+        entry.key: entry.unknown_columns for entry in entries if entry.state == "loaded" and entry.unknown_columns
+    }
+    expected_unknown = {
+        key: names for key, names in answer.unknown_columns.items() if dataset.source.match(key) is not None
+    }
     if {key: tuple(sorted(names)) for key, names in unknown.items()} != expected_unknown:
         yield f"{dataset.raw}: unknown columns {unknown}, expected {expected_unknown}"
     for entry in entries:
@@ -108,8 +115,12 @@ def _objects(warehouse: Warehouse, dataset: Dataset, answer: Expected) -> Iterat
 
 
 def _quarantine(warehouse: Warehouse, answer: Expected) -> Iterator[str]:
-    rows = warehouse.query("select dataset, _day, _object, _row, rules, reasons, record from platform.quarantine").to_pylist()
-    found = sorted((row["dataset"], row["_day"], row["_object"], row["_row"], tuple(sorted(row["rules"]))) for row in rows)
+    rows = warehouse.query(
+        "select dataset, _day, _object, _row, rules, reasons, record from platform.quarantine"
+    ).to_pylist()
+    found = sorted(
+        (row["dataset"], row["_day"], row["_object"], row["_row"], tuple(sorted(row["rules"]))) for row in rows
+    )
     wanted = sorted(
         (name, day, one.object, one.row, tuple(sorted(one.rules)))
         for name, days in answer.processed.items()

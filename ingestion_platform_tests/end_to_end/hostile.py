@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, JsonLines, LandedFiles
 from ingestion_platform.table import BIGINT, BOOLEAN, DATE, INTEGER, TIMESTAMP, VARCHAR, Column, decimal
@@ -51,9 +52,11 @@ GOOD = {
 
 TEXTS = {
     "id": ("1", "2", "3", "4", "5", "6", "k 7", " 8", "", "ü", "a,b", 'q"q', "7;8"),
-    "units": ("1", "+2", "-5", "-6", "50", "51", "1.0", "1.7", " 3", "", "x", "007", "2147483647", "2147483648", "-0", "1e1", "1_0", "٣", "１"),
+    "units": ("1", "+2", "-5", "-6", "50", "51", "1.0", "1.7", " 3", "", "x", "007", "2147483647",
+              "2147483648", "-0", "1e1", "1_0", "٣", "１"),
     "big": ("1", "9223372036854775807", "9223372036854775808", "", "-9223372036854775808"),
-    "price_zar": ("1", "1.5", "1.50", "1.500", "1.505", "9999.99", "10000", "-0.00", "-1", "+3.10", ".5", "5.", "", "1e2", "NaN", "inf", "1,5",
+    "price_zar": ("1", "1.5", "1.50", "1.500", "1.505", "9999.99", "10000", "-0.00", "-1", "+3.10", ".5", "5.", "", "1e2", "NaN", "inf",
+                  "1,5",
                   "0.001", "00012.30", "9999.990", "9999.999"),
     "is_open": ("true", "false", "TRUE", "t", "yes", "0", "1", "N", "", "on", "maybe", " true"),
     "due_on": ("2024-02-29", "2023-02-29", "2024-1-1", "", "2024-10-01 ", "0001-01-01", "9999-12-31", "2024-10-01T00:00:00", "20241001",
@@ -123,7 +126,9 @@ class HostileSenders:
 
     def _refs(self) -> str:
         count = self._dice.choice([0, 2, 4])
-        rows = (f"{self._dice.choice(['R1', 'R2', 'R3', 'bad', ''])},l{self._dice.randrange(3)}\n" for _ in range(count))
+        rows = (
+            f"{self._dice.choice(['R1', 'R2', 'R3', 'bad', ''])},l{self._dice.randrange(3)}\n" for _ in range(count)
+        )
         last = "R1,z\n" if self._dice.random() < 0.8 else ""
         return "ref_id,label\n" + "".join(rows) + last
 
@@ -159,8 +164,10 @@ class HostileSenders:
         if self._dice.random() < 0.3:
             self._dice.shuffle(header)
         written = io.StringIO(newline="")
-        quoting = self._dice.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-        writer = csv.writer(written, delimiter=delimiter, lineterminator=self._dice.choice(["\n", "\r\n"]), quoting=quoting)
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if self._dice.random() < 0.5 else csv.QUOTE_MINIMAL
+        writer = csv.writer(
+            written, delimiter=delimiter, lineterminator=self._dice.choice(["\n", "\r\n"]), quoting=quoting
+        )
         writer.writerow(header)
         for _ in range(self._dice.choice([0, 1, 5, 12])):
             record: Mapping[str, str] = self._record(day)

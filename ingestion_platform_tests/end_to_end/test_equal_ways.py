@@ -67,7 +67,7 @@ def twice(place: Place) -> None:
 
 
 def shuffled(seed: int) -> Way:
-    """Every call there is, in the order of dice, so that most come too early; then what is stale, in the order of dice, until nothing is."""
+    """Every call there is, in any order, so that most come too early; then what is stale, in any order, until nothing is."""
 
     def way(place: Place) -> None:
         dice = Random(seed)
@@ -182,7 +182,9 @@ class Storm(threading.Thread):
         self.join()
 
 
-def test_s3_in_a_storm_gives_the_tables_of_the_local_folder(told: Told, tmp_path: Path, s3_server: S3Server, faults: Faults) -> None:
+def test_s3_in_a_storm_gives_the_tables_of_the_local_folder(
+    told: Told, tmp_path: Path, s3_server: S3Server, faults: Faults
+) -> None:
     """Throttled requests, cut bodies and broken connections while everything is loaded from S3 leave no trace in any table."""
     bucket = s3_server.new_bucket()
     place = Place(tmp_path, f"s3://{bucket}/landing")

@@ -1,6 +1,7 @@
 """A warehouse in memory for tests of orchestration: it counts what it is asked, and fails, rejects and unbalances where it is told to."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -262,6 +263,14 @@ class FakeWarehouse(Warehouse):
         )
         self.world.raw[dataset.name, day] = raw
         return raw
+
+    def news(self, dataset: Dataset, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
+        """Those that weren't there, or not in this version, at the last load."""
+        raw = self.world.raw.get((dataset.name, day))
+        known = {entry.key: entry.sha256 for entry in raw.entries} if raw else {}
+        return tuple(
+            one for one in objects if known.get(one.key) != sha256(f"{one.key}{one.token}".encode()).hexdigest()
+        )
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """Every raw row of the day is processed, but those that are set aside."""

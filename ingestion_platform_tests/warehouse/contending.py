@@ -1,10 +1,12 @@
 """
 Processes that want the same warehouse at the same time.
 
-Run as a program of its own, so that nothing is running in the process that forks: `python -m ingestion_platform_tests.warehouse.contending FOLDER SCENARIO`.
+Run as a program of its own, so that nothing is running in the process that forks:
+`python -m ingestion_platform_tests.warehouse.contending FOLDER SCENARIO`.
 It prints how many of each kind of process ended well; a process that failed prints its traceback.
 """
 
+import functools
 import json
 import os
 import random
@@ -46,6 +48,11 @@ def fork(work: Callable[[], None]) -> int:
         os._exit(code)
 
 
+def is_over(folder: Path) -> bool:
+    """Whether the others are done, or the process that started us is gone."""
+    return (folder / "stop").exists() or os.getppid() == 1
+
+
 def wait(children: list[int]) -> int:
     """How many of them ended well."""
     return sum(os.waitpid(child, 0)[1] == 0 for child in children)
@@ -63,7 +70,7 @@ def look(folder: Path) -> None:
     """Read and query over and over, in a state that is always whole, and never less than before."""
     bench = Bench(folder)
     seen = looked = 0
-    while not (folder / "stop").exists() or looked < 3:
+    while not is_over(folder) or looked < 3:
         (found,) = bench.warehouse.query(CONSISTENT).to_pylist()
         assert found["rows"] == found["counted"], found
         assert found["processed"] == found["computed"], found
@@ -71,37 +78,57 @@ def look(folder: Path) -> None:
         seen = found["rows"]
         if seen:
             assert bench.warehouse.read("raw.tills").num_rows >= seen
-        if bench.settings.warehouse.exists():
-            with duckdb.connect(str(bench.settings.warehouse), read_only=True) as engine:
-                rows, counted, processed, computed = engine.execute(CONSISTENT).fetchall()[0]
-                assert (rows, processed) == (counted, computed)
         looked += 1
 
 
 def hold_open(folder: Path, read_only: bool) -> None:
-    """Have the file that people open, open, as a person with a DuckDB shell has."""
+    """Have the file that people open, open, as a person with a DuckDB shell has; it shows one state all along."""
     with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=read_only) as engine:
+        before = engine.execute(CONSISTENT).fetchall()
         (folder / f"opened-{read_only}").touch()
-        while not (folder / "stop").exists():
-            assert engine.execute("select count(*) from raw.shops").fetchall() == [(3,)]
+        while not is_over(folder):
+            assert engine.execute(CONSISTENT).fetchall() == before
+            ((rows, counted, processed, computed),) = before
+            assert (rows, processed) == (counted, computed)
             if not read_only:
                 engine.execute("create or replace table mine as select * from processed.shops")
             time.sleep(0.05)
 
 
+def open_by_a_person(folder: Path, read_only: bool) -> int:
+    """Another process that has the file open until everything is over."""
+    person = fork(lambda: hold_open(folder, read_only))
+    until = time.monotonic() + 30
+    while not (folder / f"opened-{read_only}").exists():
+        if time.monotonic() > until:
+            raise SystemExit("the file that people open couldn't be opened")
+        time.sleep(0.01)
+    return person
+
+
 def contend(folder: Path, days: list[date]) -> dict[str, int]:
-    """A worker for each day, while others read and have the file open."""
-    people = [fork(lambda: hold_open(folder, False))]
-    while not (folder / "opened-False").exists():
-        time.sleep(0.01)
-    workers = [fork(lambda day=day: load_and_process(folder, day)) for day in days]  # type: ignore[misc]
+    """
+    A worker for each day, while others read and have the file open.
+
+    A file that one person has open for writing DuckDB gives to nobody else, until the next one is in its place: so the reader comes first.
+    """
+    people = [open_by_a_person(folder, True)]
+    first = days[0]
+    worked = wait([fork(lambda: publish_after(folder, first))])
+    people.append(open_by_a_person(folder, False))
+    workers = [fork(functools.partial(load_and_process, folder, day)) for day in days]
     readers = [fork(lambda: look(folder))]
-    worked = wait(workers)
-    people.append(fork(lambda: hold_open(folder, True)))
-    while not (folder / "opened-True").exists():
-        time.sleep(0.01)
+    worked += wait(workers)
     (folder / "stop").touch()
     return {"workers": worked, "readers": wait(readers), "people": wait(people)}
+
+
+def publish_after(folder: Path, day: date) -> None:
+    """Load a day, and put the next file in the place of the one that is open."""
+    bench = Bench(folder)
+    bench.load(day=day)
+    bench.warehouse.publish()
+    bench.warehouse.close()
 
 
 def kill(folder: Path, count: int, seed: int) -> dict[str, int]:
@@ -109,7 +136,9 @@ def kill(folder: Path, count: int, seed: int) -> dict[str, int]:
     chance = random.Random(seed)
     killed = 0
     while killed < count:
-        children = [fork(lambda number=number: load_and_process(folder, DAY + timedelta(days=number))) for number in range(4)]  # type: ignore[misc]
+        children = [
+            fork(functools.partial(load_and_process, folder, DAY + timedelta(days=number))) for number in range(4)
+        ]
         time.sleep(chance.uniform(0, 0.25))
         for child in children:
             os.kill(child, signal.SIGKILL)

@@ -1,0 +1,261 @@
+"""`python -m ingestion_platform …`: what each command prints, and its exit code."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from ingestion_platform.__main__ import main
+from ingestion_platform_tests.example import FIRST, HEADER, land_example, put, sale
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings by variables, as a person has them; the example has landed."""
+    monkeypatch.chdir(tmp_path)
+    for variable in [name for name in os.environ if name.startswith("INGESTION_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("INGESTION_PII_SALT", "salt")
+    land_example(tmp_path / "data" / "landing")
+    return tmp_path
+
+
+@pytest.fixture
+def command(environment: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command; exit code, what it printed, what it said of errors."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def table(text: str) -> list[dict[str, str]]:
+    """CSV that was printed."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def tables_in(environment: Path) -> list[Path]:
+    """The files of raw sales."""
+    return sorted((environment / "data" / "warehouse" / "tables" / "raw" / "sales").rglob("*.parquet"))
+
+
+def test_catch_up_loads_and_computes_everything(command: Command, environment: Path) -> None:
+    """A line for each table; reports are published; the file that people open is there."""
+    code, out, err = command("catch-up")
+    assert (code, err) == (0, "")
+    assert "raw.sales: 3 rows of 2 days" in out
+    assert "reports.daily_sales: 2 partitions computed" in out
+    assert (environment / "data" / "published" / "daily_sales" / "2024-10-01.csv").exists()
+    assert (environment / "data" / "warehouse.duckdb").exists()
+
+
+def test_status_shows_rows_quarantined_rejected_and_stale(command: Command, environment: Path) -> None:
+    """A line for each table, in columns."""
+    put(environment / "data" / "landing", "sales/2024/10/02/S0002.csv", (HEADER + "T9,S0").encode())
+    command("catch-up")
+    code, out, _ = command("status")
+    lines = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert code == 0
+    assert lines["table"] == ["days", "rows", "rejected", "quarantined", "stale"]
+    assert lines["raw.sales"] == ["2", "3", "1", "0"]
+    assert lines["processed.sales"] == ["2", "2", "1"]
+    assert lines["reports.daily_sales"] == ["2", "2"]
+    assert "raw.deliveries" in lines
+
+
+def test_status_before_anything_was_loaded(command: Command) -> None:
+    """Every table with nothing in it."""
+    code, out, err = command("status")
+    assert (code, err) == (0, "")
+    assert all(line.split()[1:3] == ["0", "0"] for line in out.splitlines()[1:])
+
+
+def test_read_prints_csv(command: Command) -> None:
+    """Money with its cents, moments in UTC, days chosen by the business day."""
+    command("catch-up")
+    code, out, _ = command("read", "processed.sales", "--first", "2024-10-02")
+    assert code == 0
+    (row,) = table(out)
+    assert (row["transaction_id"], row["amount_zar"], row["sold_at"], row["_day"]) == (
+        "T3",
+        "25.00",
+        "2024-10-02 08:00:00",
+        "2024-10-02",
+    )
+    code, out, _ = command("read", "processed.sales", "--last", "2024-10-01")
+    assert [row["transaction_id"] for row in table(out)] == ["T1"]
+
+
+def test_query_prints_values_exactly(command: Command) -> None:
+    """A whole number beside a missing one, a large one, a list: as they are."""
+    command("catch-up")
+    code, out, _ = command(
+        "query",
+        "select * from (values (1, 9007199254740993, ['a', 'b, c'], true), (null, null, null, null)) as t(small, large, list, truth)",
+    )
+    assert code == 0
+    assert table(out) == [
+        {"small": "1", "large": "9007199254740993", "list": '["a", "b, c"]', "truth": "True"},
+        {"small": "", "large": "", "list": "", "truth": ""},
+    ]
+
+
+def test_the_quarantine_can_be_asked(command: Command) -> None:
+    """Why the bad line isn't there."""
+    command("catch-up")
+    _, out, _ = command("query", "select _row, reasons from platform.quarantine")
+    assert table(out) == [{"_row": "2", "reasons": "[\"quantity: 'many' is not exactly a INTEGER\"]"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message", "hint"),
+    [
+        (("read", "reports.dayly"), "NotMaterialized", "there is no table 'reports.dayly'", "reports.daily_sales"),
+        (
+            ("read", "reports.daily_sales", "--first", "2030-01-01"),
+            "NotMaterialized",
+            "nothing yet from 2030-01-01",
+            "dagster asset materialize",
+        ),
+        (("query", "selekt"), "WarehouseError", "syntax error", "one select statement"),
+        (("query", "select * from sale"), "WarehouseError", "sale", "one select statement"),
+    ],
+)
+def test_an_error_is_one_line_and_a_hint(
+    command: Command, words: tuple[str, ...], kind: str, message: str, hint: str
+) -> None:
+    """On standard error, with exit code 1; nothing of Python's is shown."""
+    command("catch-up")
+    code, out, err = command(*words)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"{kind}: ")
+    assert message in err
+    assert hint in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("hint: ")
+    assert "Traceback" not in err
+
+
+def test_a_wrong_setting_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name of its variable."""
+    monkeypatch.setenv("INGESTION_TIMEZONE", "Mars/Olympus")
+    code, _, err = command("status")
+    assert code == 1
+    assert err.startswith("SettingsError: INGESTION_TIMEZONE")
+
+
+def test_a_missing_salt_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is hashed without one."""
+    monkeypatch.delenv("INGESTION_PII_SALT")
+    code, _, err = command("catch-up")
+    assert code == 1
+    assert "INGESTION_PII_SALT" in err
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("nonsense",), ("read",), ("query",), ("read", "raw.sales", "--first", "2024-13-01")]
+)
+def test_a_command_that_is_none_ends_with_two(command: Command, words: tuple[str, ...]) -> None:
+    """As command lines do."""
+    with pytest.raises(SystemExit) as ended:
+        command(*words)
+    assert ended.value.code == 2
+
+
+def test_verify_and_repair(command: Command, environment: Path) -> None:
+    """Sound: 0. Damaged: 1, with the file. Repaired: 0 again, and sound."""
+    command("catch-up")
+    assert command("verify") == (0, "everything is as it was written\n", "")
+    assert command("repair") == (0, "nothing is damaged\n", "")
+    path = tables_in(environment)[0]
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    code, out, err = command("verify")
+    assert (code, err) == (1, "")
+    assert f"raw.sales 2024-10-01: {path.relative_to(environment)}" in out or str(path) in out
+    assert "1 damaged (hint: repair, or rebuild)" in out
+    code, out, _ = command("read", "raw.sales")
+    assert code == 1
+    code, out, _ = command("repair")
+    assert code == 0
+    assert out == "making raw.sales 2024-10-01 anew\n1 damaged files made anew\n"
+    assert command("verify")[0] == 0
+    assert [row["transaction_id"] for row in table(command("read", "raw.sales")[1])] == ["T1", "T2", "T3"]
+
+
+def test_rebuild_of_a_damaged_ledger(command: Command, environment: Path) -> None:
+    """Every command says that it is damaged and which one helps; that one does, and keeps the former one aside."""
+    command("catch-up")
+    before = command("read", "processed.sales")[1]
+    ledger = environment / "data" / "warehouse" / "ledger.sqlite"
+    os.truncate(ledger, 5000)
+    for words in (
+        ("status",),
+        ("catch-up",),
+        ("read", "raw.sales"),
+        ("query", "select 1"),
+        ("verify",),
+        ("repair",),
+        ("publish",),
+    ):
+        code, out, err = command(*words)
+        assert code == 1, words
+        assert "ledger" in out + err
+        assert "rebuild" in out + err
+        assert "Traceback" not in err
+    code, out, _ = command("rebuild")
+    assert code == 0
+    assert "setting the former warehouse aside" in out
+    assert "once you trust the new one, delete" in out
+    assert command("read", "processed.sales")[1] == before
+    assert command("verify")[0] == 0
+
+
+def test_publish_makes_the_file_that_people_open(command: Command, environment: Path) -> None:
+    """Also when it was spoilt or deleted."""
+    command("catch-up")
+    path = environment / "data" / "warehouse.duckdb"
+    path.write_bytes(b"no database")
+    code, out, _ = command("publish")
+    assert (code, out) == (0, "data/warehouse.duckdb shows the newest state\n")
+    with duckdb.connect(str(path), read_only=True) as engine:
+        assert engine.sql("select count(*) from processed.sales").fetchall() == [(2,)]
+
+
+def test_a_reader_who_has_enough_is_no_error(command: Command, environment: Path) -> None:
+    """`… | head -1`: no traceback, exit code 0, for an answer that is longer than a pipe and for a short one."""
+    put(
+        environment / "data" / "landing",
+        "sales/2024/10/01/S0001.csv",
+        (HEADER + "".join(sale(f"T{number}", FIRST) for number in range(3000))).encode(),
+    )
+    command("catch-up")
+    for words in (["read", "raw.sales"], ["query", "select 1 as one"]):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ingestion_platform", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=with_path(),
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if words[0] == "read":
+            assert process.stdout.readline().startswith("transaction_id")
+        process.stdout.close()
+        err = process.stderr.read()
+        assert (process.wait(), err) == (0, "")
+
+
+def with_path() -> dict[str, str]:
+    """The environment, with the project found from any folder."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
