@@ -358,7 +358,7 @@ class Warehouse:
         Raises:
             WarehouseError: it can't be run, or gives no table.
         """
-        self._catalog.show(self.engine, verify=True)
+        self._catalog.show(self.engine, read_by=sql)
         try:
             statements = self.engine.extract_statements(sql)
             # Anything else would seem to be done, and be gone with this engine. MULTI is how a pivot is taken apart.
