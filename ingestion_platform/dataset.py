@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.key_template import KeyTemplate
-from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, Check, Column
+from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, Check, Column, Mask
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -237,7 +237,12 @@ class Dataset:
         self._require(not twice, f"columns declared twice: {twice}", "each column once")
         self._require(bool(names), "it has no columns", "declare at least one")
         for key in self.primary_key:
-            self._column(key, "primary_key")
+            mask = self._column(key, "primary_key").pii
+            self._require(
+                mask in (None, Mask.HASH),
+                f"primary_key {key!r} is masked by {mask}: different keys would look the same, and rows be superseded",
+                "Mask.HASH keeps different values different",
+            )
         if self.kind == "events" or self.event_time is not None:
             if self.event_time is None:
                 raise self._error("events need event_time", "name the TIMESTAMP column that says when a row happened")
@@ -342,7 +347,11 @@ class Datasets(Mapping[str, Dataset]):
                 f"did you mean {near[0]!r}?" if near else f"datasets: {sorted(self._by_name)}",
             )
         found = self._by_name[other]
-        found.column(column)
+        if found.column(column).pii is not None:
+            raise DeclarationError(
+                f"dataset {dataset.name!r}: {role} {other}.{column}, which is masked: no value would be found there",
+                "refer to a column that isn't personal",
+            )
         if found.kind != "snapshots":
             raise DeclarationError(
                 f"dataset {dataset.name!r}: {role} {other}.{column}, but {other!r} holds {found.kind}",

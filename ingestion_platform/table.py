@@ -74,7 +74,7 @@ class Mask(StrEnum):
     REDACT = "redact"
     """Always NULL."""
     LAST4 = "last4"
-    """Stars and the last four characters."""
+    """Stars and the last four characters; of values of fewer than eight only stars."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -112,7 +112,8 @@ class Catalog:
             except (duckdb.Error, OSError) as error:
                 half.unlink(missing_ok=True)
                 raise WarehouseError(
-                    f"{self._path} can't be made anew: {error}", "is the disk full, or the folder read-only?"
+                    f"{self._path} can't be made anew: {error}",
+                    "is the disk full, the folder read-only, or a file damaged? `python -m ingestion_platform verify` tells",
                 ) from error
             # Of somebody who had the former file open for writing: DuckDB would take it for the new one's.
             self._path.with_name(self._path.name + ".wal").unlink(missing_ok=True)

@@ -40,7 +40,7 @@ QUARANTINE_COLUMNS = (
 row as it was sent, as JSON.
 """
 
-VERSION = 1
+VERSION = 2
 """Counts up when the meaning of a declaration changes: every processed day is then computed again."""
 
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
@@ -101,17 +101,32 @@ class Contract:
             {key: value for key, value in dataclasses.asdict(column).items() if key != "description"}
             for column in self.dataset.columns
         ]
-        dataset = self.dataset
+        dataset, daily = self.dataset, self.dataset.daily
         parts = (
-            VERSION, columns, dataset.kind, dataset.primary_key, dataset.event_time, dataset.daily.allowed_lateness_days, self.time_zone,
-            self.business_zone.key, dataset.duplicate_keys, [(check.name, check.expression) for check in dataset.checks],
+            VERSION, daily.from_, columns, dataset.kind, dataset.primary_key, dataset.event_time, dataset.daily.allowed_lateness_days,
+            self.time_zone, self.business_zone.key, dataset.duplicate_keys, [(check.name, check.expression) for check in dataset.checks],
         )  # fmt: skip
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def reader_digest(self) -> str:
         """Changes whenever the same bytes would enter raw otherwise."""
         columns = [(column.name, column.field, column.capture) for column in self.dataset.columns]
-        parts = (VERSION, repr(self.dataset.source.format), columns, self.dataset.on_unknown_column)
+        dataset = self.dataset
+        # The ledger notes with each object the days that its rows belong to and who sent it.
+        homes: tuple[object, ...] = ()
+        if dataset.kind == "events" and dataset.event_time is not None:
+            event = dataset.column(dataset.event_time).null_values
+            daily = dataset.daily
+            homes = (
+                event,
+                daily.allowed_lateness_days,
+                daily.from_,
+                dataset.event_time,
+                self.time_zone,
+                self.business_zone.key,
+            )
+        sender = dataset.senders.key_capture if dataset.senders is not None else None
+        parts = (VERSION, repr(dataset.source.format), columns, dataset.on_unknown_column, dataset.kind, homes, sender)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     # --- values
@@ -185,7 +200,8 @@ class Contract:
         if column.pii is Mask.HASH:
             return f"sha256(getvariable('pii_salt') || {value}::varchar)"
         if column.pii is Mask.LAST4:
-            return f"repeat('*', greatest(length({value}::varchar) - 4, 0)) || right({value}::varchar, 4)"
+            shown = f"case when length({value}::varchar) < 8 then 0 else 4 end"
+            return f"repeat('*', length({value}::varchar) - {shown}) || right({value}::varchar, {shown})"
         return f"case when {value} is null then null end::varchar"
 
     @property
@@ -218,13 +234,16 @@ class Contract:
         if self.dataset.kind == "snapshots":
             return own
         event = name(f"value:{self.dataset.event_time}")
-        last = day + timedelta(days=self.dataset.daily.allowed_lateness_days)
+        is_kept = day >= self.dataset.daily.from_
+        last = day + timedelta(days=self.dataset.daily.allowed_lateness_days if is_kept else 0)
         in_time = f"({self._within(event, day, day)} and {landed_on} between date '{day.isoformat()}' and date '{last.isoformat()}')"
         homeless = f"({own} and not coalesce({self._within(event, self._earliest(day), day)}, false))"
         return f"(coalesce({in_time}, false) or {homeless})"
 
     def _earliest(self, landed_on: date) -> date:
-        return landed_on - timedelta(days=self.dataset.daily.allowed_lateness_days)
+        """The first day that rows landing on a day may belong to. Before the dataset's own first day there is none."""
+        earliest = landed_on - timedelta(days=self.dataset.daily.allowed_lateness_days)
+        return min(landed_on, max(earliest, self.dataset.daily.from_))
 
     def _within(self, event: str, first: date, last: date) -> str:
         return f"({event} >= {_moment(start_of(first, self.business_zone))} and {event} < {_moment(bounds(last, self.business_zone)[1])})"
@@ -301,6 +320,8 @@ class Contract:
         value = name(f"value:{event_time}")
         lateness = self.dataset.daily.allowed_lateness_days
         too_late = f" UTC is more than {lateness} days before {day}, the day of its object"
+        if self._earliest(day) > day - timedelta(days=lateness):
+            too_late = f" UTC is before {self._earliest(day)}, the first day"
         first, after = start_of(self._earliest(day), self.business_zone), bounds(day, self.business_zone)[1]
         own = f"_day = date '{day.isoformat()}'"
         return [

@@ -23,7 +23,7 @@ from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
-from ingestion_platform.warehouse.engine import name, relation, text
+from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import NO_DAY, Conflict, FileRow, Ledger, PartitionRow
 from ingestion_platform.warehouse.process import COPY_OPTIONS, Processor, count_failures
@@ -150,12 +150,12 @@ class Deriver:
                 inputs = self.inputs(table, day)
             former = self._ledger.partition(table.key, day)
             if former is not None and former.inputs == inputs and not force:
-                self._publish_if_absent(table, former)
+                self._publish_if_other(table, former)
                 return Processor.describe(former, has_changed=False)
             path = self._store.new_path(table.key, day.isoformat() if day else "all")
             rows = self._run(table, day, seen, path)
             file = self._store.describe(path, rows)
-            quoted = f"read_parquet({text(str(self._store.absolute(path).absolute()))})"
+            quoted = parquet(self._store.absolute(path))
             failed = count_failures(self._engine, table.checks, quoted)
             if table.primary_key:
                 key = ", ".join(name(column) for column in table.primary_key)
@@ -217,10 +217,18 @@ class Deriver:
         """Where a partition of a report is published."""
         return self._publish / table.name / f"{day or table.name}.{ending}"
 
-    def _publish_if_absent(self, table: SqlTable, row: PartitionRow) -> None:
-        if table.layer == "reports" and not all(
-            self.published(table, row.day, ending).exists() for ending in ("csv", "parquet")
-        ):
+    def _noted(self, table: SqlTable, row: PartitionRow) -> Path:
+        """Where it is noted of which content the published files are."""
+        target = self.published(table, row.day, "content")
+        return target.with_name(f".{target.name}")
+
+    def _publish_if_other(self, table: SqlTable, row: PartitionRow) -> None:
+        """Publish what a killed process didn't come to, and what was deleted."""
+        if table.layer != "reports":
+            return
+        noted = self._noted(table, row)
+        is_there = all(self.published(table, row.day, ending).exists() for ending in ("csv", "parquet"))
+        if not is_there or not noted.exists() or noted.read_text() != row.content:
             self._publish_row(table, row)
 
     def _publish_row(self, table: SqlTable, row: PartitionRow) -> None:
@@ -236,9 +244,11 @@ class Deriver:
 
     def _write_published(self, table: SqlTable, row: PartitionRow) -> None:
         file: FileRow = self._ledger.partition_files([row])[0]
-        source = f"read_parquet({text(str(self._store.absolute(file.path).absolute()))})"
+        source = parquet(self._store.absolute(file.path))
         folder = self.published(table, row.day, "csv").parent
         folder.mkdir(parents=True, exist_ok=True)
+        noted = self._noted(table, row)
+        noted.unlink(missing_ok=True)
         for ending, options in (("parquet", COPY_OPTIONS), ("csv", "(format csv, header true)")):
             target = self.published(table, row.day, ending)
             half = target.with_name(f".{target.name}.{os.getpid()}.half")
@@ -249,6 +259,9 @@ class Deriver:
                 half.replace(target)
             finally:
                 half.unlink(missing_ok=True)
+        half = noted.with_name(f"{noted.name}.{os.getpid()}.half")
+        half.write_text(row.content)
+        half.replace(noted)
 
 
 def create_views(

@@ -50,6 +50,11 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def parquet(path: Path) -> str:
+    """SQL of the rows of one file. A folder on the way that is called `shop=a` is no column."""
+    return f"read_parquet({text(str(path.absolute()))}, hive_partitioning = false)"
+
+
 def relation(
     store: FileStore,
     files: Sequence[FileRow],
@@ -80,13 +85,14 @@ def relation(
     parts = []
     whole = [file for file in files if not file.excluded]
     if whole:
-        parts.append(f"select * from read_parquet({_paths(store, whole)}, union_by_name = true)")
+        parts.append(
+            f"select * from read_parquet({_paths(store, whole)}, union_by_name = true, hive_partitioning = false)"
+        )
     for file in files:
         if file.excluded:
             keys = ", ".join(text(key) for key in file.excluded)
-            parts.append(
-                f"select * from read_parquet({_paths(store, [file])}) where {name(object_column)} not in ({keys})"
-            )
+            source = parquet(store.absolute(file.path))
+            parts.append(f"select * from {source} where {name(object_column)} not in ({keys})")
     if not parts:
         return empty
     union = " union all by name ".join([empty, *parts])

@@ -597,7 +597,8 @@ class Ledger:
 
     def _release_twins(self, connection: sqlite3.Connection, before: ObjectRow, run_id: str) -> set[str]:
         """When the object that stood for a content has gone, the next one of that content takes its place."""
-        if before.content is None or before.state != "loaded":
+        # A pending one stands for the others too: it may be another by the time it is loaded.
+        if before.content is None or before.state not in ("loaded", "pending"):
             return set()
         holders = self._objects(
             connection, "dataset = ? and content = ? and is_current = 1", before.dataset, before.content
@@ -823,20 +824,24 @@ class Ledger:
                 if connection.execute("select 1 from files where path = ?", (path,)).fetchone() is not None
             }
 
-    def forget_dropped(self, before: datetime) -> list[str]:
-        """Strike out files that left their table before that moment, and say which they were."""
+    def dropped(self, before: datetime) -> list[str]:
+        """Paths of files that left their table before that moment."""
         with self.reading() as connection:
             rows = connection.execute(
-                "select file_id, path from files where dropped_at is not null and dropped_at < ?", (before.isoformat(),)
-            ).fetchall()
-        if not rows:
-            return []
+                "select path from files where dropped_at is not null and dropped_at < ?", (before.isoformat(),)
+            )
+            return [path for (path,) in rows]
+
+    def forget(self, paths: Sequence[str]) -> None:
+        """Strike out files that left their table and have been deleted."""
+        if not paths:
+            return
         with self.writing() as connection:
-            for row in rows:
-                connection.execute("delete from exclusions where file_id = ?", (row["file_id"],))
-                connection.execute("delete from file_days where file_id = ?", (row["file_id"],))
-                connection.execute("delete from files where file_id = ?", (row["file_id"],))
-        return [row["path"] for row in rows]
+            for path in paths:
+                of_it = "file_id = (select file_id from files where path = ? and dropped_at is not null)"
+                connection.execute(f"delete from exclusions where {of_it}", (path,))
+                connection.execute(f"delete from file_days where {of_it}", (path,))
+                connection.execute("delete from files where path = ? and dropped_at is not null", (path,))
 
     def everything(self) -> tuple[list[ObjectRow], list[FileRow], list[PartitionRow]]:
         """All objects (every version), all files in use, all partitions: each row's seal is checked on the way."""

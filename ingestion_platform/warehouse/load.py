@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,7 @@ from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectReject
 from ingestion_platform.formats import Field, Records, read_records
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.warehouse.contract import Contract
-from ingestion_platform.warehouse.engine import text
+from ingestion_platform.warehouse.engine import parquet, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now
 from ingestion_platform.warehouse.results import RawDay
@@ -200,13 +201,19 @@ class Loader:
     def _load_once(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
         known = self._ledger.current(self._dataset.name, day)
         # What is known is asked before what has landed: an object that changes in between is news then.
-        todo = [landed for landed in self.listing(day) if reload or self._is_news(landed, known.get(landed.key))]
-        if not todo:
+        listed = self.listing(day)
+        todo = [landed for landed in listed if reload or self._is_news(landed, known.get(landed.key))]
+        # What waits to be loaded and isn't there any more would be waited for for ever.
+        there = {landed.key for landed in listed}
+        gone = [row for row in known.values() if row.state == "pending" and row.key not in there]
+        if not todo and not gone:
             return [], set(), 0
         # In the order in which objects of the same content claim it.
         todo.sort(key=lambda landed: (len(landed.key), landed.key))
         batch = _Batch(self, day, known, {landed.key for landed in todo}, run_id)
         try:
+            for row in gone:
+                batch.miss(row)
             for reading in self._readings(todo, known, reload):
                 batch.add(reading)
             touched = batch.commit()
@@ -259,8 +266,14 @@ class Loader:
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
                 raise ObjectRejected(f"it has columns that aren't declared: {', '.join(records.unknown_columns)}")
         except ObjectRejected as error:
-            return _Reading(landed, sha256, len(content), None, str(error))
+            return _Reading(landed, sha256, len(content), None, self._without_excerpts(str(error)))
         return _Reading(landed, sha256, len(content), records)
+
+    def _without_excerpts(self, reason: str) -> str:
+        """A reason is shown where masked tables are: what it quotes of a file with personal columns stays out."""
+        if all(column.pii is None for column in self._dataset.columns):
+            return reason
+        return re.sub("“.*”", "“(may be personal)”", reason, flags=re.DOTALL)
 
     # --- pieces that a batch uses
 
@@ -272,7 +285,8 @@ class Loader:
         captures = found[1] if found else {}
         of_the_key = [captures[column.capture] for column in self._dataset.columns if column.capture is not None]
         if self._dataset.kind == "snapshots":
-            of_the_key += [day.isoformat(), self._sender(captures) or ""]
+            # A sender's later snapshot replaces the former even when it says what an earlier one had said.
+            of_the_key += [day.isoformat(), reading.landed.key if self._dataset.senders is not None else ""]
         return hashlib.sha256(json.dumps([reading.sha256, of_the_key]).encode()).hexdigest()
 
     def _sender(self, captures: dict[str, str]) -> str | None:
@@ -338,7 +352,7 @@ class Loader:
     def count_home_days(self, path: str, day: date) -> dict[str, dict[str, int]]:
         """Object → processed day → rows, of a file just written."""
         self._engine.execute(f"set TimeZone = {text(self._contract.time_zone)}")
-        raw = f"select * from read_parquet({text(str(self._store.absolute(path).absolute()))})"
+        raw = f"select * from {parquet(self._store.absolute(path))}"
         counts: dict[str, dict[str, int]] = {}
         rows = self._engine.execute(
             f"select _object, ({self._contract.home_day(day)})::varchar, count(*) from ({self._contract.values(raw)}) group by 1, 2"
@@ -413,6 +427,17 @@ class _Batch:
                     "rules": [UNREADABLE], "reasons": [f"record: {record.reason}"], "record": record.record,
                 }
             )  # fmt: skip
+
+    def miss(self, before: ObjectRow) -> None:
+        """Give up an object that is to be loaded and has gone; when it comes back, it is read."""
+        self.keys.append(before.key)
+        self._found[before.key] = before
+        self._decided.append(
+            replace(
+                before, state="rejected", reason="it was gone when it was to be read", version=f"unread:{before.token}", token="",
+                sha256="", content=None, decided_at=now(), run_id=self._run_id,
+            )
+        )  # fmt: skip
 
     def _original(self, row: ObjectRow) -> str | None:
         """The key of the object that stands for this content; None when it is this one."""

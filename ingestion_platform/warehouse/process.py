@@ -24,7 +24,7 @@ from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule
-from ingestion_platform.warehouse.engine import name, relation, text
+from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.ledger import Conflict, FileRow, Ledger, ObjectRow, PartitionRow
 from ingestion_platform.warehouse.results import Balance, TableDay
@@ -117,7 +117,11 @@ class Processor:
             former = self._ledger.partition(self._dataset.processed, day)
             if former is not None and former.inputs == inputs and not force:
                 return self.describe(former, has_changed=False)
-            computed = self._compute(day, files, objects, rows_raw)
+            try:
+                computed = self._compute(day, files, objects, rows_raw)
+            finally:
+                # Any query may ask for a variable: the salt is there for this one alone.
+                self._engine.execute("reset variable pii_salt")
             details = {
                 "rows_raw": rows_raw + rows_unread,
                 "rows_superseded": computed.superseded,
@@ -242,7 +246,7 @@ class Processor:
             count = self._copy(f"select * from ({union}) order by _object, _row", quarantine_path)
             quarantine = self._store.describe(quarantine_path, count)
             found = engine.execute(
-                f"select rule, count(*) from (select unnest(rules) as rule from read_parquet({self._quoted(quarantine_path)}))"
+                f"select rule, count(*) from (select unnest(rules) as rule from {self._parquet(quarantine_path)})"
                 " group by 1 order by 2 desc, 1"
             ).fetchall()
             reasons = dict(found)
@@ -266,7 +270,7 @@ class Processor:
             f"select {text(self._dataset.name)} as dataset, {own_day} as _day, _day as _landed_on, _object, _row,"
             f" [{text(SUPERSEDED)}] as rules, [{text(f'primary key ({key}): another row of this key came later')}] as reasons,"
             f" {self._contract.record()} as record from ({judged})"
-            f" semi join read_parquet({self._quoted(losers_path)}) using (_object, _row)"
+            f" semi join {self._parquet(losers_path)} using (_object, _row)"
         )
 
     def _keep_one_per_key(self, path: str, rows: int, day: date) -> tuple[str, int, tuple[str, int] | None]:
@@ -279,7 +283,7 @@ class Processor:
         key = ", ".join(name(column) for column in self._dataset.primary_key)
         if not key or not rows:
             return path, rows, None
-        good = f"read_parquet({self._quoted(path)})"
+        good = self._parquet(path)
         if _one(self._engine, f"select count(*) from (select distinct {key} from {good})") == rows:
             return path, rows, None
         event = f"{name(self._dataset.event_time)} desc nulls last, " if self._dataset.event_time else ""
@@ -292,7 +296,7 @@ class Processor:
         lost = self._copy(losers, losers_path)
         kept_path = self._store.new_path(self._dataset.processed, day.isoformat())
         kept = self._copy(
-            f"select * from {good} as good anti join read_parquet({self._quoted(losers_path)}) as losers using (_object, _row)",
+            f"select * from {good} as good anti join {self._parquet(losers_path)} as losers using (_object, _row)",
             kept_path,
         )
         self._store.discard(path)
@@ -300,10 +304,13 @@ class Processor:
 
     def _check(self, path: str) -> dict[str, int]:
         """Rows that fail each declared check."""
-        return count_failures(self._engine, self._dataset.checks, f"read_parquet({self._quoted(path)})")
+        return count_failures(self._engine, self._dataset.checks, self._parquet(path))
 
     def _copy(self, query: str, path: str) -> int:
         return _one(self._engine, f"copy ({query}) to {self._quoted(path)} {COPY_OPTIONS}")
+
+    def _parquet(self, path: str) -> str:
+        return parquet(self._store.absolute(path))
 
     def _quoted(self, path: str) -> str:
         return text(str(self._store.absolute(path).absolute()))

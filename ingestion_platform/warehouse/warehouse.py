@@ -207,6 +207,9 @@ class Warehouse:
             if self.ledger.exists and self.ledger.commits() != self._commits:
                 self._commits = self.ledger.commits()
                 self._catalog.publish_soon()
+        except WarehouseError as error:
+            # What was to be done is done and committed: a damaged file of another table fails nobody's work.
+            log.warning("%s; it shows an older state until then", error)
         finally:
             self._let_go()
 
@@ -223,14 +226,7 @@ class Warehouse:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.close()
-            return
-        try:
-            self.close()
-        except WarehouseError as another:
-            # The first error is the one to be told; the file that people open is made anew by the next run.
-            log.warning("after %s: %s", kind.__name__ if kind else "an error", another)
+        self.close()
 
     def _sweep(self) -> None:
         """Once per process: delete what killed runs and replaced tables left."""
@@ -240,8 +236,11 @@ class Warehouse:
         swept = self.store.sweep(self.ledger.known_paths)
         if swept:
             log.info("swept up %d files that a killed run had begun", len(swept))
-        for path in self.ledger.forget_dropped(datetime.now(UTC) - KEEP_DROPPED):
+        # Files first: what a kill leaves is then still in the ledger for the next one.
+        dropped = self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED)
+        for path in dropped:
             self.store.discard(path)
+        self.ledger.forget(dropped)
 
     # --- questions
 

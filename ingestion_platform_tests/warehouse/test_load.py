@@ -1,5 +1,6 @@
 """Landing to raw: exactly once, whatever is sent, however often and in whatever order."""
 
+import dataclasses
 import gzip
 import os
 from collections.abc import Iterator
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.errors import LandingUnavailable, ObjectChanged
+from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.errors import DeclarationError, LandingUnavailable, ObjectChanged
 from ingestion_platform.landing import LandedObject, LandingZone
-from ingestion_platform.table import TIMESTAMP, VARCHAR, Column
-from ingestion_platform_tests.warehouse.building import DAY, HEADER, Bench, line
+from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, Mask
+from ingestion_platform.warehouse import warehouse as warehouse_module
+from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform_tests.warehouse.building import DAY, HEADER, SHOPS, TILLS, Bench, line
 
 A = "tills/2024-10-01/a.csv"
 B = "tills/2024-10-01/b.csv"
@@ -115,6 +118,79 @@ def test_when_the_original_changes_its_double_takes_its_place(bench: Bench) -> N
     changed = bench.load()
     assert bench.rows("raw.tills", "id", "_object") == [("1", later), ("9", A)]
     assert changed.other_days == (date(2024, 10, 2),)
+
+
+def test_a_double_that_has_gone_is_not_waited_for(bench: Bench) -> None:
+    """The original changes after its double was deleted: the load ends, says so, and reads the double when it comes back."""
+    later = "tills/2024-10-02/b.csv"
+    bench.put(A, HEADER + line("1"))
+    bench.put(later, HEADER + line("1"))
+    bench.load()
+    bench.load(day=date(2024, 10, 2))
+    (bench.landing_folder / later).unlink()
+    bench.put(A, HEADER + line("9"))
+    bench.load()
+    assert bench.states(day=date(2024, 10, 2)) == {later: "rejected"}
+    assert bench.rows("raw.tills", "id") == [("9",)]
+    bench.put(later, HEADER + line("1"))
+    bench.load(day=date(2024, 10, 2))
+    assert bench.rows("raw.tills", "id") == [("1",), ("9",)]
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_when_the_double_in_line_has_changed_too_the_next_takes_its_place(bench: Bench, is_deleted: bool) -> None:
+    """Three equal files, the first two are rewritten (or the second deleted) before the next load: the third one's rows stand."""
+    days = {A: DAY, "tills/2024-10-02/b.csv": date(2024, 10, 2), "tills/2024-10-03/c.csv": date(2024, 10, 3)}
+    for key, day in days.items():
+        bench.put(key, HEADER + line("1"))
+        bench.load(day=day)
+    bench.put(A, HEADER + line("2"))
+    second = bench.landing_folder / "tills/2024-10-02/b.csv"
+    if is_deleted:
+        second.unlink()
+    else:
+        bench.put("tills/2024-10-02/b.csv", HEADER + line("3"))
+    for day in days.values():
+        bench.load(day=day)
+    assert bench.rows("raw.tills", "id") == [("1",), ("2",), *([] if is_deleted else [("3",)])]
+
+
+def test_a_longer_lateness_finds_the_rows_new_days(bench: Bench) -> None:
+    """What was too late is in its own day after the declaration is mended and the day loaded: as after a rebuild, and balanced."""
+    last = date(2024, 10, 4)
+    bench.put_shops()
+    bench.load("shops")
+    bench.process("shops")
+    bench.put("tills/2024-10-04/a.csv", HEADER + line("1") + line("2", at="2024-10-04 10:00:00"))
+    bench.load(day=last)
+    bench.process(day=last)
+    assert len(bench.rows("platform.quarantine")) == 1
+    mended = dataclasses.replace(TILLS, daily=Daily(DAY, allowed_lateness_days=3))
+    again = Bench(bench.root, Datasets([SHOPS, mended]))
+    again.load(day=last)
+    for day in again.warehouse.stale_days("processed.tills"):
+        assert day is not None
+        done = again.process(day=day)
+        assert done.balance is not None
+        assert done.balance.holds
+    assert again.rows("processed.tills", "id", "_day") == [("1", DAY), ("2", last)]
+    assert again.rows("platform.quarantine") == []
+
+
+def test_rows_of_before_the_first_day_are_quarantined_with_their_object(bench: Bench) -> None:
+    """There is no partition that they could be in: nobody would ever compute it."""
+    bench.put_shops()
+    bench.load("shops")
+    bench.process("shops")
+    bench.put(A, HEADER + line("1", at="2024-09-30 10:00:00") + line("2"))
+    assert bench.load().touched_days == (DAY,)
+    done = bench.process()
+    assert done.balance is not None
+    assert done.balance.holds
+    assert bench.warehouse.stale_days("processed.tills") == []
+    assert bench.rows("platform.quarantine", "reasons") == [
+        (["at: 2024-09-30 08:00:00 UTC is before 2024-10-01, the first day"],)
+    ]
 
 
 def test_empty_files_are_no_doubles_of_each_other(bench: Bench) -> None:
@@ -322,6 +398,153 @@ def test_trailing_volume_counts_days_that_have_objects(bench: Bench) -> None:
         bench.load(day=day)
     assert bench.warehouse.volume("raw.tills", date(2024, 10, 5)) == [2, 4, 6]
     assert bench.warehouse.usual_volume("raw.tills", date(2024, 10, 5)) == 4
+
+
+def test_a_kill_between_commit_and_publication_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one that asks for the day publishes it, though nothing has changed since."""
+    folder = tmp_path / "sql" / "reports"
+    folder.mkdir(parents=True)
+    (folder / "lines.sql").write_text(
+        '/*\ndescription = "Lines of the day."\n[columns]\nlines = "How many."\n*/\n'
+        'select count(*) as lines from processed.tills where "at" >= $window_start and "at" < $window_end'
+    )
+    bench = Bench(tmp_path, sql=tmp_path / "sql")
+    table = bench.sql_tables["reports.lines"]
+    bench.put_shops()
+    bench.load("shops")
+    bench.process("shops")
+    for number, key in enumerate((A, B)):
+        bench.put(key, HEADER + line(str(number)))
+        bench.load()
+        bench.process()
+        with monkeypatch.context() as patched:
+            if key == B:
+                patched.setattr(Deriver, "_publish_row", lambda *_: None)
+            bench.warehouse.derive(table, DAY)
+    assert not bench.warehouse.derive(table, DAY).has_changed
+    assert (tmp_path / "published" / "lines" / "2024-10-01.csv").read_text().split() == ["lines", "2"]
+
+
+def test_files_of_former_versions_go_even_after_a_kill_in_the_middle(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that ends before the file is deleted leaves it to the next one."""
+    for units in ("1", "2"):
+        bench.put(A, HEADER + line("1", units=units))
+        bench.load()
+    monkeypatch.setattr(warehouse_module, "KEEP_DROPPED", timedelta(0))
+    killed = bench.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(killed.store, "discard", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            killed.load(bench.datasets["tills"], DAY)
+    bench.open().load(bench.datasets["tills"], DAY)
+    assert len(list((bench.root / "warehouse" / "tables").rglob("*.parquet"))) == 1
+
+
+def _cards(mask: Mask, *, primary_key: tuple[str, ...] = ()) -> Dataset:
+    return Dataset(
+        name="cards",
+        description="One row per payment.",
+        source=LandedFiles("cards/%Y-%m-%d/{shop}.csv"),
+        columns=(Column("card", VARCHAR, "Whose.", pii=mask), Column("at", TIMESTAMP, "When.")),
+        primary_key=primary_key,
+        event_time="at",
+        daily=Daily(DAY),
+    )
+
+
+@pytest.mark.parametrize("mask", [Mask.LAST4, Mask.REDACT])
+def test_a_mask_that_merges_values_is_refused_for_a_key(mask: Mask) -> None:
+    """Rows of different keys would be taken for versions of one row, and all but one left out."""
+    with pytest.raises(DeclarationError, match="masked by"):
+        _cards(mask, primary_key=("card",))
+
+
+def test_of_a_short_value_nothing_is_shown(tmp_path: Path) -> None:
+    """The last four of four characters are the value itself."""
+    bench = Bench(tmp_path, Datasets([_cards(Mask.LAST4)]))
+    bench.put("cards/2024-10-01/a.csv", "card,at\n1234,2024-10-01 10:00:00\n12345678,2024-10-01 10:00:00\n")
+    bench.load("cards")
+    bench.process("cards")
+    assert bench.rows("processed.cards", "card") == [("****",), ("****5678",)]
+
+
+def test_the_names_of_folders_above_the_warehouse_are_no_columns(tmp_path: Path) -> None:
+    """DuckDB would take `shop=elsewhere` for a partition, and put it in the place of every row's own shop."""
+    bench = Bench(tmp_path / "shop=elsewhere")
+    bench.put_shops()
+    bench.load("shops")
+    bench.process("shops")
+    bench.put(A, HEADER + line("1"))
+    bench.load()
+    bench.process()
+    assert bench.rows("raw.tills", "shop") == bench.rows("processed.tills", "shop") == [("a",)]
+
+
+def test_a_damaged_file_of_another_day_fails_no_load(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The rows are committed; the damage is told, with the command that mends it."""
+    second = date(2024, 10, 2)
+    bench.put(A, HEADER + line("1"))
+    with bench.open() as warehouse:
+        warehouse.load(TILLS, DAY)
+    next((bench.root / "warehouse" / "tables" / "raw").rglob("*.parquet")).write_bytes(b"PAR1")
+    os.utime(bench.settings.warehouse, (1, 1))
+    bench.put("tills/2024-10-02/a.csv", HEADER + line("2"))
+    with bench.open() as warehouse:
+        assert warehouse.load(TILLS, second).rows == 1
+    assert "repair" in caplog.text
+
+
+def test_the_salt_is_not_to_be_read_by_a_query(bench: Bench) -> None:
+    """Nor by a report's SQL, which would put it into a table."""
+    bench.put(A, HEADER + line("1"))
+    bench.load()
+    bench.process()
+    assert bench.warehouse.query("select getvariable('pii_salt') as salt").to_pylist() == [{"salt": None}]
+
+
+def test_the_reason_of_a_rejection_quotes_nothing_personal(bench: Bench) -> None:
+    """The ledger and Dagster show it, where the card's number is masked."""
+    bench.put(A, line("1", card="4000111122223333"))
+    bench.put(B, HEADER + line("1") + '"' + line("2", card="4000111122223333"))
+    (first, second) = bench.load().entries
+    assert (first.state, second.state) == ("rejected", "rejected")
+    assert "4000111122223333" not in first.reason + second.reason
+
+
+def test_a_snapshot_that_goes_back_to_a_former_state_counts(tmp_path: Path) -> None:
+    """Five, seven, five again: the last one sent is the state, although its bytes were there before."""
+    stock = Dataset(
+        name="stock",
+        description="One row per article.",
+        kind="snapshots",
+        source=LandedFiles("stock/%Y-%m-%d/{shop}-{hour}.csv"),
+        columns=(Column("article", VARCHAR, "Which."), Column("units", VARCHAR, "How many.")),
+        primary_key=("article",),
+        senders=Senders("shops", "shop"),
+        daily=Daily(DAY),
+    )
+    bench = Bench(tmp_path, Datasets([SHOPS, stock]))
+    for hour, units in (("08", 5), ("12", 7), ("16", 5)):
+        bench.put(f"stock/2024-10-01/a-{hour}.csv", f"article,units\nx,{units}\n")
+    bench.load("stock")
+    bench.process("stock")
+    assert bench.rows("processed.stock", "units", "_object") == [("5", "stock/2024-10-01/a-16.csv")]
+
+
+def test_what_a_load_would_read_is_news(bench: Bench) -> None:
+    """Also a file rewritten within the tick of its clock, and one that is read otherwise since the declaration was mended."""
+    bench.put(A, HEADER + line("1"))
+    bench.load()
+    landed = bench.warehouse.listing(TILLS, DAY)
+    assert bench.warehouse.news(TILLS, DAY, landed) == ()
+    status = os.stat(bench.landing_folder / A)
+    bench.put(A, HEADER + line("1") + line("2"))
+    os.utime(bench.landing_folder / A, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert bench.warehouse.news(TILLS, DAY, bench.warehouse.listing(TILLS, DAY))
+    mended = dataclasses.replace(TILLS, columns=(*TILLS.columns, Column("lane", VARCHAR, "Which till.")))
+    assert Bench(bench.root, Datasets([SHOPS, mended])).warehouse.news(mended, DAY, landed)
 
 
 class Flaky:
