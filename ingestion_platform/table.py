@@ -6,6 +6,8 @@ Belongs here: what is true of any table, whatever filled it. Doesn't: where rows
 """
 
 import re
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -18,6 +20,8 @@ STRICT = ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=False)
 
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 """What tables and columns may be called: snake_case. A leading underscore is the platform's."""
+
+_NOT_RE2 = re.compile(r"\(\?(=|!|<=|<!)|\\[1-9]")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,6 +47,22 @@ class DataType:
     def precision(self) -> int:
         """All digits of a decimal; 0 for every other type."""
         return int(self.sql[8:-1].split(",")[0]) if self.is_decimal else 0
+
+    def can_be(self, value: object) -> bool:
+        """Whether *value*, as a declaration writes it, is one of this type."""
+        text = str(value)
+        try:
+            if self.sql in ("INTEGER", "BIGINT"):
+                int(text)
+            elif self.sql == "DOUBLE" or self.is_decimal:
+                Decimal(text)
+            elif self.sql == "DATE":
+                date.fromisoformat(text)
+            elif self.sql == "TIMESTAMP":
+                datetime.fromisoformat(text)
+        except (ValueError, InvalidOperation):
+            return False
+        return True
 
 
 VARCHAR = DataType("VARCHAR")
@@ -132,6 +152,21 @@ class Column:
                 raise DeclarationError(
                     f"column {self.name!r}: pattern {self.pattern!r} is no regular expression: {error}"
                 ) from error
+            if _NOT_RE2.search(self.pattern):
+                raise DeclarationError(
+                    f"column {self.name!r}: pattern {self.pattern!r} looks around or back, which RE2 can't",
+                    "say it without (?=…), (?!…), (?<…) and \\1",
+                )
+        for role, value in (
+            ("minimum", self.minimum),
+            ("maximum", self.maximum),
+            *(("one_of", one) for one in self.one_of),
+        ):
+            if value is not None and not self.type.can_be(value):
+                raise DeclarationError(
+                    f"column {self.name!r}: {role} {value!r} is no {self.type}",
+                    "write it as a value of the column's type",
+                )
         if self.references is not None and self.references.count(".") != 1:
             raise DeclarationError(f"column {self.name!r}: references is 'dataset.column', not {self.references!r}")
 

@@ -32,7 +32,7 @@ from ingestion_platform.dataset import (
 )
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.key_template import KeyTemplate
-from ingestion_platform.table import DATE, DOUBLE, TIMESTAMP, VARCHAR, Check, Column, DataType, decimal
+from ingestion_platform.table import DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, Check, Column, DataType, decimal
 
 DATASETS = find_datasets(ingestion_platform.datasets)
 
@@ -476,3 +476,18 @@ def test_daily_counts_from_its_first_day() -> None:
     """The first day is taken as written; a text in ISO form is read as that date."""
     assert Daily("2024-10-01").from_ == date(2024, 10, 1)  # type: ignore[arg-type]
     assert Daily(date(2024, 10, 1)).from_ + timedelta(days=1) == date(2024, 10, 2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"minimum": "low"}, "minimum 'low' is no INTEGER"),
+        ({"maximum": 1.5}, "maximum 1.5 is no INTEGER"),
+        ({"one_of": ("1", "two")}, "one_of 'two' is no INTEGER"),
+        ({"pattern": "(?!0)[0-9]+"}, "looks around"),
+    ],
+)
+def test_a_rule_that_cannot_be_held_fails_at_import(rule: dict[str, object], said: str) -> None:
+    """A limit that isn't of the column's type, and a pattern that the warehouse's engine can't run, are told with the column's name."""
+    with pytest.raises(DeclarationError, match=re.escape(said)):
+        Column("units", INTEGER, "How many.", **rule)  # type: ignore[arg-type]

@@ -122,7 +122,7 @@ def look(
         clock: seconds.
     """
     end = clock() + PATIENCE_SECONDS
-    recent = recent_days(dataset, today, max(warehouse.days(dataset.raw), default=None))
+    recent = recent_days(dataset, today, warehouse.newest_day(dataset))
     seen = {day: cursor.seen[day] for day in recent if day in cursor.seen}
     arrivals: list[Arrival] = []
     changed: list[tuple[date, tuple[LandedObject, ...]]] = []

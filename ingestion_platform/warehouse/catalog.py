@@ -11,6 +11,7 @@ import atexit
 import fcntl
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -30,6 +31,9 @@ from ingestion_platform.warehouse.ledger import FileRow, Ledger, PartitionRow
 from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTables
 
 log = logging.getLogger(__name__)
+
+SHARE = 20.0
+"""Making the file anew takes longer as the ledger grows: at most one second in so many is spent on it while runs are at work."""
 
 PAUSE_SECONDS = 5.0
 """A process that changes one table after the other makes the file anew no more often than this, and once more when it ends."""
@@ -78,7 +82,7 @@ class Catalog:
 
     def publish_soon(self) -> None:
         """Publish now, or, when that was done a moment ago, before this process ends."""
-        if self._path.exists() and time.time() - self._path.stat().st_mtime < PAUSE_SECONDS:
+        if self._age() < max(PAUSE_SECONDS, SHARE * self._took()):
             if not self._is_due_at_exit:
                 self._is_due_at_exit = True
                 atexit.register(self._publish_at_exit)
@@ -86,8 +90,17 @@ class Catalog:
         self.publish()
 
     def _publish_at_exit(self) -> None:
-        if self._ledger.exists:
+        # While it takes no time worth mentioning, whoever ends a run finds its tables; else the share holds here too.
+        took = self._took()
+        if self._ledger.exists and (took < 1 or self._age() >= SHARE * took):
             self.publish()
+
+    def _age(self) -> float:
+        """Seconds since the file was made; without end when there is none."""
+        try:
+            return time.time() - self._path.stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
 
     def publish(self) -> None:
         """Make the file anew, unless it already shows the ledger's newest state."""
@@ -100,6 +113,7 @@ class Catalog:
             commits = self._ledger.commits()
             if shown.exists() and shown.read_text() == self._state(commits):
                 return
+            began = time.perf_counter()
             half = self._path.with_name(f".{self._path.name}.half")
             for leftover in (half, half.with_name(half.name + ".wal")):
                 leftover.unlink(missing_ok=True)
@@ -118,6 +132,14 @@ class Catalog:
             # Of somebody who had the former file open for writing: DuckDB would take it for the new one's.
             self._path.with_name(self._path.name + ".wal").unlink(missing_ok=True)
             shown.write_text(self._state(commits))
+            (folder / "catalog.seconds").write_text(f"{time.perf_counter() - began:.3f}")
+
+    def _took(self) -> float:
+        """Seconds that it took to make the file the last time."""
+        try:
+            return float((self._store.root / "catalog.seconds").read_text())
+        except (FileNotFoundError, ValueError):
+            return 0.0
 
     def _state(self, commits: int) -> str:
         """What tells whether the file is the one that was made of this many commits and of these declarations."""

@@ -219,8 +219,7 @@ class Deriver:
 
     def _noted(self, table: SqlTable, row: PartitionRow) -> Path:
         """Where it is noted of which content the published files are."""
-        target = self.published(table, row.day, "content")
-        return target.with_name(f".{target.name}")
+        return self._store.root / "published" / table.name / f"{row.day or table.name}.content"
 
     def _publish_if_other(self, table: SqlTable, row: PartitionRow) -> None:
         """Publish what a killed process didn't come to, and what was deleted."""
@@ -259,6 +258,7 @@ class Deriver:
                 half.replace(target)
             finally:
                 half.unlink(missing_ok=True)
+        noted.parent.mkdir(parents=True, exist_ok=True)
         half = noted.with_name(f"{noted.name}.{os.getpid()}.half")
         half.write_text(row.content)
         half.replace(noted)

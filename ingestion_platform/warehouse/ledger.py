@@ -702,6 +702,14 @@ class Ledger:
             )
             return [self._date(day) for (day,) in rows]
 
+    def newest_object_day(self, dataset: str) -> date | None:
+        """The last day that an object is known of."""
+        with self.reading() as connection:
+            found = connection.execute(
+                "select max(day) from objects where dataset = ? and is_current = 1", (dataset,)
+            ).fetchone()
+        return date.fromisoformat(found[0]) if found[0] else None
+
     def rows_by_day(self, dataset: str, first: date, last: date) -> list[int]:
         """Rows in raw of each day that has objects, oldest first."""
         with self.reading() as connection:

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 COPY_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
 
+LANDING_ORDER = "order by _landed_on, length(_object), _object, _row"
+"""The order in which a load that finds everything there writes rows: the order of claims (see `ObjectRow.order`)."""
+
 SUPERSEDED = "primary key: superseded"
 """The rule under which a losing row goes to quarantine where the declaration says so."""
 
@@ -224,7 +227,9 @@ class Processor:
             f"select {shown}, {own_day} as _day, _day as _landed_on, _object, _row from ({judged}) where not _is_broken"
         )
         path = self._store.new_path(self._dataset.processed, day.isoformat())
-        rows = self._copy(good, path)
+        # Sums of floating point, and whatever a query takes first, depend on the order of rows: it is that of one load of
+        # everything. One file has it already.
+        rows = self._copy(f"{good} {LANDING_ORDER}" if len(files) > 1 else good, path)
         quarantine_parts = []
         superseded = sum(row.rows_loaded for row in objects if row.key in set(replaced))
         # What was counted when it was loaded, and isn't good: only then are reasons looked for.
@@ -296,7 +301,8 @@ class Processor:
         lost = self._copy(losers, losers_path)
         kept_path = self._store.new_path(self._dataset.processed, day.isoformat())
         kept = self._copy(
-            f"select * from {good} as good anti join {self._parquet(losers_path)} as losers using (_object, _row)",
+            f"select * from {good} as good anti join {self._parquet(losers_path)} as losers using (_object, _row)"
+            f" {LANDING_ORDER}",
             kept_path,
         )
         self._store.discard(path)

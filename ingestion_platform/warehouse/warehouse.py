@@ -273,6 +273,10 @@ class Warehouse:
             return self.ledger.object_days(table_name)
         return [date.fromisoformat(row.day) for row in self.ledger.partitions(table) if row.day]
 
+    def newest_day(self, dataset: Dataset) -> date | None:
+        """The last day that raw knows an object of; None when it knows none."""
+        return self.ledger.newest_object_day(dataset.name)
+
     def stale_days(self, table: str) -> list[date | None]:
         """
         Partitions of a processed or report table whose inputs have changed since they were computed, or that never were though

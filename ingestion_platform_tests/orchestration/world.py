@@ -331,6 +331,10 @@ class FakeWarehouse(Warehouse):
         raw = [day for name, day in self.world.raw if f"raw.{name}" == table]
         return sorted([*raw, *(day for name, day in self.world.tables if name == table and day is not None)])
 
+    def newest_day(self, dataset: Dataset) -> date | None:
+        """Of the loads."""
+        return max((day for name, day in self.world.raw if name == dataset.name), default=None)
+
     def stale_days(self, table: str) -> list[date | None]:
         """As the world says."""
         self.world.calls["stale_days"] += 1

@@ -547,6 +547,21 @@ def test_what_a_load_would_read_is_news(bench: Bench) -> None:
     assert Bench(bench.root, Datasets([SHOPS, mended])).warehouse.news(mended, DAY, landed)
 
 
+def test_a_processed_day_has_the_same_content_whatever_was_loaded_first(tmp_path: Path) -> None:
+    """Byte for byte, so that nothing made of it comes out otherwise or is computed again."""
+    contents = set()
+    for keys in ((A, B), (B, A)):
+        bench = Bench(tmp_path / keys[0][-5])
+        bench.put_shops()
+        bench.load("shops")
+        bench.process("shops")
+        for key in keys:
+            bench.put(key, HEADER + line(key))
+            bench.load()
+        contents.add(bench.process().content)
+    assert len(contents) == 1
+
+
 class Flaky:
     """A landing zone whose first read (of *key*, when given) fails."""
 
