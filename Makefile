@@ -38,12 +38,13 @@ demo: setup .env $(HOME_OF_DAGSTER)/dagster.yaml ## land 60 stores x 7 days with
 .PHONY: dev
 dev: setup .env $(HOME_OF_DAGSTER)/dagster.yaml ## open Dagster's UI on the data (PORT=3000)
 	@echo "dev: http://127.0.0.1:$(PORT) (ctrl-C ends it)"
+	@mkdir -p data/landing
 	@exec $(INTERRUPTIBLE) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
 # Two processes that find an empty home at once can break it for good: one fills it first.
-$(HOME_OF_DAGSTER)/dagster.yaml: dagster.yaml .venv/.locked
+$(HOME_OF_DAGSTER)/dagster.yaml: deploy/dagster.yaml .venv/.locked
 	@mkdir -p $(@D)
-	@cp dagster.yaml $@.new
+	@cp deploy/dagster.yaml $@.new
 	@mv $@.new $@
 	@report=$$($(BIN)/dagster instance info 2>&1) || { echo "$$report" >&2; rm -f $@; exit 1; }
 

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import date
 from functools import cached_property
+from itertools import combinations
 from types import ModuleType
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
@@ -123,6 +124,15 @@ class LandedFiles:
     def captures(self) -> frozenset[str]:
         """Captures that every template gives."""
         return frozenset.intersection(*(frozenset(key.captures) for key in self.keys))
+
+    def overlap(self, other: "LandedFiles") -> str | None:
+        """A key that both would take; None when none was found by trying each one's own keys on the other."""
+        for ours, theirs in ((self, other), (other, self)):
+            for template in ours.keys:
+                key = template.key(date(2024, 2, 29), **dict.fromkeys(template.captures, "x1"))
+                if theirs.match(key) is not None:
+                    return key
+        return None
 
     def match(self, key: str) -> tuple[date, dict[str, str]] | None:
         """The day and the captures of an object's key, or None when it isn't this dataset's."""
@@ -236,6 +246,10 @@ class Dataset:
         twice = sorted({name for name in names if names.count(name) > 1})
         self._require(not twice, f"columns declared twice: {twice}", "each column once")
         self._require(bool(names), "it has no columns", "declare at least one")
+        try:
+            _ = self.source.keys
+        except DeclarationError as error:
+            raise self._error(error.what, error.hint) from error
         for key in self.primary_key:
             mask = self._column(key, "primary_key").pii
             self._require(
@@ -331,6 +345,13 @@ class Datasets(Mapping[str, Dataset]):
             if dataset.name in self._by_name:
                 raise DeclarationError(f"dataset {dataset.name!r} is declared twice", "rename one of them")
             self._by_name[dataset.name] = dataset
+        for one, other_one in combinations(self._by_name.values(), 2):
+            shared = one.source.overlap(other_one.source)
+            if shared is not None:
+                raise DeclarationError(
+                    f"datasets {one.name!r} and {other_one.name!r} both claim keys like {shared!r}",
+                    "an object belongs to one dataset: tell their templates apart",
+                )
         for dataset in self._by_name.values():
             for column, other, name in dataset.references:
                 self._named(dataset, f"column {column.name!r} references", other, name)
@@ -382,14 +403,41 @@ def find_datasets(package: ModuleType) -> Datasets:
     """
     found: list[Dataset] = []
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        place = f"{package.__name__.replace('.', '/')}/{info.name}.py"
         try:
             module = importlib.import_module(f"{package.__name__}.{info.name}")
         except DeclarationError as error:
-            place = f"{package.__name__.replace('.', '/')}/{info.name}.py"
             raise DeclarationError(f"{place}: {error.what}", error.hint) from error
+        except ValidationError as error:
+            raise _told(place, error) from error
         found.extend(_declared_in(module))
     return Datasets(found)
 
 
 def _declared_in(module: ModuleType) -> Sequence[Dataset]:
     return [value for _, value in inspect.getmembers(module, lambda value: isinstance(value, Dataset))]
+
+
+def _told(place: str, error: ValidationError) -> DeclarationError:
+    """Pydantic's first complaint in our words: the file, the argument, and what was most likely meant."""
+    first = error.errors(include_url=False)[0]
+    argument = str(first["loc"][0]) if first["loc"] else ""
+    declared: type[object] = {"Dataset": Dataset, "Column": Column, "Check": Check, "Csv": Csv, "Daily": Daily}.get(
+        error.title, Dataset
+    )
+    known = list(inspect.signature(declared).parameters)
+    if argument.isdigit() and int(argument) < len(known):
+        argument = known[int(argument)]
+    if first["type"] == "unexpected_keyword_argument":
+        near = difflib.get_close_matches(argument, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"arguments: {', '.join(known)}"
+        return DeclarationError(f"{place}: {error.title} has no argument {argument!r}", hint)
+    found = first.get("input")
+    hint = (
+        f"write ({found!r},): the comma makes it a tuple"
+        if first["type"] == "tuple_type" and isinstance(found, str)
+        else ""
+    )
+    return DeclarationError(
+        f"{place}: {error.title}, {argument}: {first['msg']}, not {found!r}", hint or "see its docstring"
+    )

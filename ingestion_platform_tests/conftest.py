@@ -117,6 +117,7 @@ def landing_and_producer(request: pytest.FixtureRequest, tmp_path: Path) -> tupl
     """An empty landing zone of each kind, and a producer that writes into it."""
     if request.param == "local":
         root = tmp_path / "landing"
+        root.mkdir(exist_ok=True)
         return LocalLanding(root), LocalProducer(root)
     server: S3Server = request.getfixturevalue("s3_server")
     from ingestion_platform.landing.s3 import S3Landing

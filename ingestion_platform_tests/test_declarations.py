@@ -4,6 +4,7 @@ Every dataset as it is declared, and what a person is told who declares one wron
 Belongs here: rules that hold for all declarations at once. Doesn't: what loading or processing makes of them.
 """
 
+import dataclasses
 import re
 import sys
 from collections.abc import Callable
@@ -252,7 +253,9 @@ WRONG: dict[str, tuple[Callable[[], object], str, str]] = {
         "did you mean 'shop_id'",
     ),
     "a reference to events": (
-        lambda: Datasets([_referencing("calls.visit_id"), _dataset(name="calls")]),
+        lambda: Datasets(
+            [_referencing("calls.visit_id"), _dataset(name="calls", source=LandedFiles("calls/%Y-%m-%d/{shop}.csv"))]
+        ),
         r"dataset 'visits': column 'shop_id' references calls.visit_id, but 'calls' holds events",
         "only snapshots have a state",
     ),
@@ -491,3 +494,49 @@ def test_a_rule_that_cannot_be_held_fails_at_import(rule: dict[str, object], sai
     """A limit that isn't of the column's type, and a pattern that the warehouse's engine can't run, are told with the column's name."""
     with pytest.raises(DeclarationError, match=re.escape(said)):
         Column("units", INTEGER, "How many.", **rule)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ('Dataset(name="x", primary_key="id", **REST)', "the comma makes it a tuple"),
+        ('Dataset(name="x", event_tiem="at", **REST)', "did you mean event_time?"),
+        ('Column("x", "INTEGER", "What.")', "Column, type"),
+        ('Dataset(name="x", source=LandedFiles("x/{a}.csv"), **REST)', "dataset 'x': key template"),
+    ],
+)
+def test_what_a_declaration_gets_wrong_is_told_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    """An argument that isn't one, a value of another kind, a template without a day: file, name and hint."""
+    package = tmp_path / "wrong_declarations"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    source = "" if "source=" in code else 'source=LandedFiles("x/%Y-%m-%d.csv"),'
+    (package / "tills.py").write_text(
+        "from datetime import date\n"
+        "from ingestion_platform.dataset import Daily, Dataset, LandedFiles\n"
+        "from ingestion_platform.table import TIMESTAMP, Column\n"
+        f'REST = dict(description="x", {source} columns=(Column("at", TIMESTAMP, "When."),), daily=Daily(date(2024, 1, 1)))\n'
+        f"thing = {code}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.startswith("wrong_declarations")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(DeclarationError, match=r"wrong_declarations/tills\.py") as told:
+        find_datasets(__import__("wrong_declarations"))
+    assert said in str(told.value)
+
+
+def test_two_datasets_cannot_claim_one_object() -> None:
+    """An object would be loaded twice, into two tables, and nobody would have said so."""
+    one = Dataset(
+        name="one",
+        description="x",
+        source=LandedFiles("x/%Y-%m-%d/{shop}.csv"),
+        columns=(Column("at", TIMESTAMP, "When."),),
+        event_time="at",
+        daily=Daily(date(2024, 1, 1)),
+    )
+    with pytest.raises(DeclarationError, match="both claim"):
+        Datasets([one, dataclasses.replace(one, name="two", source=LandedFiles("x/%Y-%m-%d/{region}.csv"))])

@@ -117,7 +117,7 @@ def test_one_code_location_has_one_name() -> None:
 
 def test_the_instance_is_what_we_say(tmp_path: Path) -> None:
     """Dagster takes `dagster.yaml`: no telemetry, four runs at once, runs that died found out, ticks not kept for ever."""
-    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert not instance.telemetry_enabled
         queue = instance.get_concurrency_config().run_queue_config
@@ -132,7 +132,7 @@ def test_a_day_is_materialized_from_the_command_line(tmp_path: Path) -> None:
     for step in tell(Plan(stores=2, days=1, lines_per_store_day=4)).steps:
         step.land(FolderProducer(tmp_path / "landing"))
     (tmp_path / "dagster").mkdir()
-    shutil.copy(ROOT / "dagster.yaml", tmp_path / "dagster")
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", tmp_path / "dagster")
     done = python(
         tmp_path,
         *("-m", "dagster", "asset", "materialize", "-m", "ingestion_platform.definitions"),

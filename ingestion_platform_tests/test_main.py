@@ -115,7 +115,7 @@ def test_the_quarantine_can_be_asked(command: Command) -> None:
     """Why the bad line isn't there."""
     command("catch-up")
     _, out, _ = command("query", "select _row, reasons from platform.quarantine")
-    assert table(out) == [{"_row": "2", "reasons": "[\"quantity: 'many' is not exactly a INTEGER\"]"}]
+    assert table(out) == [{"_row": "2", "reasons": "[\"quantity: 'many' is not exactly of type INTEGER\"]"}]
 
 
 @pytest.mark.parametrize(

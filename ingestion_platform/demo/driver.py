@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from textwrap import shorten
 
 from tqdm import tqdm
 
@@ -53,6 +54,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
             f"the demo lands files in a folder, and INGESTION_LANDING is {settings.landing}", "unset it for the demo"
         )
     story = tell(plan)
+    Path(settings.landing).mkdir(parents=True, exist_ok=True)
     _refuse_foreign(open_landing(settings.landing), story)
     producer = FolderProducer(Path(settings.landing))
     last = plan.dates[-1]
@@ -236,7 +238,7 @@ def _look_up(warehouse: Warehouse, incident: Incident) -> tuple[str, bool, str]:
 
 
 def _short(entry: LedgerEntry | None) -> str:
-    return entry.reason.split(" (hint")[0][:90] if entry else "it isn't in the ledger"
+    return shorten(entry.reason.split(" (hint")[0], 110, placeholder=" …") if entry else "it isn't in the ledger"
 
 
 def _rows(entry: LedgerEntry | None) -> str:

@@ -60,7 +60,8 @@ class LocalLanding:
         """
         folder, _, name_prefix = prefix.rpartition("/")
         names = self._names(folder) if "/" in prefix else ()
-        if names is None or not self._is_root_there() or not self._is_folder(names):
+        self._require_root()
+        if names is None or not self._is_folder(names):
             return
         base = f"{folder}/" if folder else ""
         pending = [iter(self._entries(base, self._join(names), name_prefix, start_after))]
@@ -183,15 +184,18 @@ class LocalLanding:
     def _join(self, names: tuple[bytes, ...]) -> bytes:
         return os.path.join(self._root, *names)
 
-    def _is_root_there(self) -> bool:
-        """Whether the root is a folder; what is there and is none is refused."""
+    def _require_root(self) -> None:
+        """A root that isn't there is most likely a disk that isn't mounted: told, and not taken for an empty landing zone."""
         with self._told("the root"):
             try:
                 if stat.S_ISDIR(os.stat(self._root).st_mode):
-                    return True
+                    return
             except FileNotFoundError:
                 if not os.path.lexists(self._root):
-                    return False
+                    raise LandingError(
+                        f"landing zone {self._url} isn't there",
+                        "is its disk mounted, and INGESTION_LANDING right? A new one is made with mkdir",
+                    ) from None
         raise LandingError(f"landing zone {self._url}: this is no folder", "set INGESTION_LANDING")
 
     def _is_folder(self, names: tuple[bytes, ...]) -> bool:

@@ -40,9 +40,10 @@ class LandingZone(Protocol):
         """
         Yield the objects whose key starts with *prefix* (any text, not only whole segments), by key in byte order, page by page.
 
-        An empty or absent root lists nothing. Keys that aren't greater than *start_after* are left out.
+        An empty root lists nothing. Keys that aren't greater than *start_after* are left out.
 
         Raises:
+            LandingError: the root itself (the folder, the bucket) isn't there.
             LandingUnavailable: no answer after every attempt.
         """
         ...

@@ -92,13 +92,16 @@ def recent_days(dataset: Dataset, today: date, newest: date | None = None) -> li
         dataset: whose.
         today: the business day.
         newest: the last day that has anything. Where it lies long ago, as in a history that is being handed over, files still come
-            around it.
+            around it, and for the days after it.
     """
     number = max(dataset.daily.allowed_lateness_days + 1, FEWEST_RECENT_DAYS)
     found: set[date] = set()
-    for last in (today, newest or today):
-        last = min(last, today)
-        found.update(days_between(max(dataset.daily.from_, last - timedelta(days=number - 1)), last))
+    newest = newest or dataset.daily.from_
+    for first, last in (
+        (today - timedelta(days=number - 1), today),
+        (newest - timedelta(days=number - 1), newest + timedelta(days=FEWEST_RECENT_DAYS)),
+    ):
+        found.update(days_between(max(dataset.daily.from_, first), min(last, today)))
     return sorted(found)
 
 

@@ -89,9 +89,14 @@ def run_days(
                 context.log.error(f"{partition}: {error}")
                 continue
             except Exception as error:
-                # One day's surprise doesn't cost the others their work; a single day fails with the whole trace.
+                # One day's surprise doesn't cost the others their work; a single day fails with the whole trace. What nobody
+                # foresaw comes again however often it is tried, unless it comes from outside.
                 if len(days) == 1:
-                    raise
+                    if isinstance(error, OSError):
+                        raise
+                    raise dg.Failure(
+                        f"{table.key} {partition or ''}: {type(error).__name__}: {error}", allow_retries=False
+                    ) from error
                 failed.append(FailedDay(day, f"{type(error).__name__}: {error}", "", False))
                 context.log.error(f"{partition}: {traceback.format_exc()}")
                 continue

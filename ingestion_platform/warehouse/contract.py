@@ -280,7 +280,7 @@ class Contract:
             rule(
                 f"not {column.type}",
                 f"{source} is not null and {value} is null",
-                f"{shown} || {text(f' is not exactly a {column.type}')}",
+                f"{shown} || {text(f' is not exactly of type {column.type}')}",
             )
         if column.minimum is not None:
             rule(

@@ -36,6 +36,9 @@ PARAMETERS = ("window_start", "window_end", "day", "time_zone")
 CURRENT = "_current"
 """`processed.<snapshots>_current` is the newest snapshot as of the day being computed."""
 
+_LOOKS_BACK = re.compile(r"\$(window_start|day)\s*(::\s*\w+\s*)?-(?!-)")
+"""A query that goes back from its own day."""
+
 _HEADER = re.compile(r"\s*/\*(?P<toml>.*?)\*/(?P<sql>.*)", re.DOTALL)
 
 
@@ -158,6 +161,7 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
                 raise DeclarationError(f"{_shown(path)}: a dataset is called {path.stem!r} already", "rename the file")
         for table_name, columns in known.items():
             _create_empty(engine, table_name, columns)
+        _bind_checks(engine, datasets)
         done: dict[str, SqlTable] = {}
         while waiting:
             ready = [key for key in waiting if not (set(parsed[key][2]) & set(waiting))]
@@ -248,6 +252,11 @@ def _parse(engine: duckdb.DuckDBPyConnection, path: Path) -> tuple[_Header, str,
     if unknown:
         raise DeclarationError(
             f"{place}: parameter ${unknown[0]} is not known", f"known: {', '.join('$' + each for each in PARAMETERS)}"
+        )
+    if header.history_days == 0 and _LOOKS_BACK.search(sql):
+        raise DeclarationError(
+            f"{place}: the query reads days before its own ({_LOOKS_BACK.search(sql)[0]} …), and would see none of them",  # type: ignore[index]
+            "history_days = … in the comment says how many it may see",
         )
     return header, sql, reads, tuple(sorted(used))
 
@@ -352,6 +361,19 @@ def _create_check(
     engine.execute(
         f"describe select ({check.expression}) from ({sql}\n)", {each: values[each] for each in used}
     ).fetchall()
+
+
+def _bind_checks(engine: duckdb.DuckDBPyConnection, datasets: Datasets) -> None:
+    """Hold every dataset's own checks against its processed columns."""
+    for dataset in datasets.values():
+        for check in dataset.checks:
+            try:
+                engine.execute(f"describe select ({check.expression}) from {dataset.processed}").fetchall()
+            except duckdb.Error as error:
+                raise DeclarationError(
+                    f"dataset {dataset.name!r}: check {check.name!r} doesn't bind: {error}",
+                    "a condition over this dataset's columns",
+                ) from error
 
 
 def _table_of(table: str, datasets: Datasets) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import WarehouseDamaged
+from ingestion_platform.errors import WarehouseDamaged, WarehouseError
 from ingestion_platform.warehouse.ledger import FileRow, ObjectRow
 from ingestion_platform.warehouse.warehouse import Warehouse
 
@@ -191,6 +191,11 @@ def rebuild(make: Callable[[], Warehouse], *, tell: Callable[[str], None] = log.
         Where the former one is now; None when there was none.
     """
     warehouse = make()
+    if warehouse.folder.exists() and next(iter(warehouse.landing.list()), None) is None:
+        raise WarehouseError(
+            f"the landing zone {warehouse.landing.url} holds nothing: a rebuild from it would be an empty warehouse",
+            "is INGESTION_LANDING right?",
+        )
     aside: Path | None = None
     if warehouse.folder.exists():
         aside = warehouse.folder.with_name(f"{warehouse.folder.name}.aside-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")

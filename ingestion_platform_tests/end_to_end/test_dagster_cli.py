@@ -111,7 +111,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     shop = Shop(tmp_path_factory.mktemp("shop"))
     shop.place.tell(PLAN)
     shop.home.mkdir()
-    shutil.copy(ROOT / "dagster.yaml", shop.home)
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", shop.home)
     code, told = shop.end(shop.begin("-m", "dagster", "instance", "info"))
     assert code == 0, told
     with shop.place.open() as warehouse:

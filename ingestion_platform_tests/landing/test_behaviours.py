@@ -32,7 +32,7 @@ def keys(landing: LandingZone, prefix: str = "", *, start_after: str = "") -> li
     return [object_.key for object_ in landing.list(prefix, start_after=start_after)]
 
 
-def test_an_absent_root_lists_nothing(landing: LandingZone) -> None:
+def test_an_empty_root_lists_nothing(landing: LandingZone) -> None:
     """Before anything has landed, there is nothing, and no error."""
     assert keys(landing) == []
     assert keys(landing, "sales/") == []

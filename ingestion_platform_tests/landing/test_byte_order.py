@@ -39,6 +39,7 @@ def test_a_folder_and_s3_list_the_same_keys_in_the_same_order(
             S3Producer(s3_server, bucket, "").put(key, key.encode())
         expected = sorted(keys, key=str.encode)
         some = [key for key in expected if key.startswith(prefix) and key.encode() > start_after.encode()]
+        root.mkdir(exist_ok=True)
         for landing in (LocalLanding(root), S3Landing(f"s3://{bucket}", attempts=1)):
             assert [object_.key for object_ in landing.list()] == expected
             assert [object_.key for object_ in landing.list(prefix, start_after=start_after)] == some

@@ -271,3 +271,9 @@ def test_missing_is_told_from_changed(root: Path) -> None:
     (root / "a").write_bytes(b"now a file")
     with pytest.raises(ObjectMissing):
         LocalLanding(root).read(object_)
+
+
+def test_a_root_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
+    """A disk that isn't mounted is told; every table would otherwise be found up to date."""
+    with pytest.raises(LandingError, match="isn't there"):
+        list(LocalLanding(tmp_path / "unmounted").list("sales/"))

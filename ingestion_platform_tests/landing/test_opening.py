@@ -52,10 +52,10 @@ def test_a_secret_in_the_url_is_refused_and_not_repeated() -> None:
     assert "wJalr" not in str(caught.value)
 
 
-def test_boto3_is_imported_for_s3_alone() -> None:
+def test_boto3_is_imported_for_s3_alone(tmp_path: Path) -> None:
     """Opening a folder imports neither boto3 nor botocore, which take most of a second."""
     program = (
-        "import sys; from ingestion_platform.landing import open_landing; list(open_landing('nowhere').list());"
+        "import sys; from ingestion_platform.landing import open_landing; list(open_landing(sys.argv[1]).list());"
         "sys.exit(any(name.split('.')[0] in ('boto3', 'botocore') for name in sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0

@@ -77,6 +77,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.landing_folder = self.root / "landing"
+        self.landing_folder.mkdir(parents=True, exist_ok=True)
         self.settings = Settings.model_validate(
             {
                 "landing": str(self.landing_folder),

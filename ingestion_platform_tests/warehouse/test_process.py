@@ -64,7 +64,7 @@ def test_every_reason_of_a_row_is_told(bench: Bench) -> None:
     assert done.reasons == {"id: missing": 1, "shop: not in shops.shop": 1, "units: not INTEGER": 1}
     ((record, texts),) = bench.rows("platform.quarantine", "record", "reasons")
     assert '"units":"many"' in str(record)
-    assert "units: 'many' is not exactly a INTEGER" in texts  # type: ignore[operator]
+    assert "units: 'many' is not exactly of type INTEGER" in texts  # type: ignore[operator]
     assert str(done.balance) == "2 read = 1 processed + 0 duplicates + 1 quarantined"
 
 
