@@ -14,6 +14,8 @@ HOME_OF_DAGSTER := $(CURDIR)/data/dagster_home
 # A shell in the background ignores interrupts and hands that on; Dagster couldn't be ended then. GNU's env undoes it.
 INTERRUPTIBLE := $(shell env --default-signal=INT,TERM true 2>/dev/null && echo env --default-signal=INT,TERM)
 export PYTHONUTF8 := 1
+# Dozens of processes start: their modules are compiled once, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Never the home of another Dagster on this machine. Tests make their own.
 demo dev: export DAGSTER_HOME := $(HOME_OF_DAGSTER)

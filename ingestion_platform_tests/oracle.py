@@ -433,7 +433,8 @@ def _home(dataset: Dataset, landed_on: date, values: Row | None, zone: ZoneInfo)
     event_day = _local_day(moment, zone)
     if event_day > landed_on:
         return landed_on, {f"{dataset.event_time}: after its object's day"}
-    if event_day < landed_on - timedelta(days=dataset.daily.allowed_lateness_days):
+    earliest = max(landed_on - timedelta(days=dataset.daily.allowed_lateness_days), dataset.daily.from_)
+    if event_day < min(earliest, landed_on):
         return landed_on, {f"{dataset.event_time}: too late"}
     return event_day, set()
 

@@ -148,7 +148,7 @@ def test_random_bytes_in_the_ledger_are_told_and_rebuilt(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 @example(0.046875, 128)

@@ -37,7 +37,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=18, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(actions, min_size=4, max_size=14))
 def test_any_history_ends_as_a_rebuild_does(history: list[tuple[str, str, date, str]]) -> None:
     """Sorted exports are equal, nothing is damaged, every balance holds, and each object version is in the ledger once."""
