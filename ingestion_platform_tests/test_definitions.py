@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ingestion_platform.demo import FolderProducer, Plan, tell
+from ingestion_platform.demo import Plan
 from ingestion_platform.orchestration.graph import asset_key, landing_key
 
 ROOT = Path(__file__).parent.parent
@@ -125,23 +125,3 @@ def test_the_instance_is_what_we_say(tmp_path: Path) -> None:
         assert queue.max_concurrent_runs == 4
         assert instance.run_monitoring_enabled
         assert instance.python_log_level == "INFO"
-
-
-def test_a_day_is_materialized_from_the_command_line(tmp_path: Path) -> None:
-    """The documented command takes everything of a day from landed files to reports, in plain lines without a warning of Dagster's."""
-    for step in tell(Plan(stores=2, days=1, lines_per_store_day=4)).steps:
-        step.land(FolderProducer(tmp_path / "landing"))
-    (tmp_path / "dagster").mkdir()
-    shutil.copy(ROOT / "deploy" / "dagster.yaml", tmp_path / "dagster")
-    done = python(
-        tmp_path,
-        *("-m", "dagster", "asset", "materialize", "-m", "ingestion_platform.definitions"),
-        *("--select", "*", "--partition", DAY),
-        PYTHONWARNINGS="ignore:Function `asset_",
-    )
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told
-    assert "Warning" not in told
-    assert "DEBUG" not in told
-    assert f"processed.sales {DAY}:" in told
-    assert (tmp_path / "published").is_dir()

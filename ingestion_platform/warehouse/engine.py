@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from ingestion_platform.errors import SettingsError
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import FileRow
 
@@ -35,7 +36,12 @@ def connect(*, threads: int = 0, memory_limit: str = "", spill: Path | None = No
         config["memory_limit"] = memory_limit
     if spill is not None:
         config["temp_directory"] = str(spill)
-    connection = duckdb.connect(":memory:", config=config)
+    try:
+        connection = duckdb.connect(":memory:", config=config)
+    except duckdb.Error as error:
+        raise SettingsError(
+            f"DuckDB doesn't take the settings: {error}", "see INGESTION_MEMORY_LIMIT and INGESTION_THREADS"
+        ) from error
     connection.execute("set enable_progress_bar = false")
     return connection
 

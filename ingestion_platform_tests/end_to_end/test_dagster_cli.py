@@ -234,7 +234,7 @@ def test_twenty_kills_leave_no_lock_and_no_half_done_work(shop: Shop, calm: dict
     """After SIGKILL to the groups of twenty working runs, command lines among them, the next one finishes with the right tables."""
     chance = random.Random(7)
     days = [str(day) for day in PLAN.dates]
-    campaign = shop.begin("-m", "ingestion_platform_tests.end_to_end.killing", "18", "7", "3", *days)
+    campaign = shop.begin("-m", "ingestion_platform_tests.end_to_end.killing", "18", "7", "3", *days[:3])
     real = [shop.materialize("raw/sales*", "--partition", days[index], "--config-json", REPLAY) for index in (2, 5)]
     for run in real:
         assert run.stdout is not None

@@ -149,16 +149,17 @@ def test_a_look_costs_as_much_with_ten_years_of_history(place: World) -> None:
         for _ in range(3):
             place.calls.clear()
             sensing.tick()
-            assert place.calls["listing"] <= 8 + OTHER_DAYS_A_LOOK
+            assert place.calls["listing"] <= 8 + 9 + OTHER_DAYS_A_LOOK
             assert place.calls["raw_day"] == 0
         assert len(sensing.cursor or "") < 1000
 
 
 def test_the_recent_days_cover_the_allowed_lateness() -> None:
-    """As many days are listed at every look as rows may be late, a week at least, none before the first."""
-    assert recent_days(tills(), TODAY)[0] == TODAY - timedelta(days=7)
+    """As many days are listed at every look as rows may be late, a week at least, none before the first; the first, where all is empty."""
+    assert recent_days(tills(), TODAY, TODAY)[0] == TODAY - timedelta(days=7)
     late = tills(daily=Daily(date(2024, 1, 1), allowed_lateness_days=30))
-    assert recent_days(late, TODAY)[0] == TODAY - timedelta(days=30)
+    assert recent_days(late, TODAY, TODAY)[0] == TODAY - timedelta(days=30)
+    assert recent_days(late, TODAY)[0] == date(2024, 1, 1)
     assert recent_days(tills(daily=Daily(TODAY, 3)), TODAY) == [TODAY]
     assert recent_days(tills(daily=Daily(TODAY + timedelta(days=1), 3)), TODAY) == []
 
@@ -173,6 +174,8 @@ def test_a_history_that_is_handed_over_is_watched_where_it_grows(place: World, a
     arriving.tick()
     place.land("tills", newest - timedelta(days=2), "B")
     assert days_asked(arriving.tick()) == [("2024-10-07", "2024-10-07")]
+    place.land("tills", newest + timedelta(days=1), "A")
+    assert ("2024-10-10", "2024-10-10") in days_asked(arriving.tick())
 
 
 def test_a_first_look_at_loaded_history_starts_nothing(place: World) -> None:

@@ -1,6 +1,6 @@
 """The whole path in Dagster on a real landing zone and warehouse: runs, sensors and restatement until nothing is left to do."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -11,9 +11,8 @@ from ingestion_platform import datasets as declarations
 from ingestion_platform.dataset import find_datasets
 from ingestion_platform.demo import FolderProducer, Plan, Trouble, tell
 from ingestion_platform.orchestration.build import build_definitions, warehouse_of
-from ingestion_platform.orchestration.graph import Graph, table_of
+from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.resource import WarehouseResource
-from ingestion_platform.orchestration.runs import RANGE_END, RANGE_START
 from ingestion_platform.settings import Settings
 from ingestion_platform.warehouse import load_sql_tables
 from ingestion_platform_tests.orchestration.world import materializations, run
@@ -46,59 +45,11 @@ class Place:
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursors: dict[str, str | None] = {}
 
-    def tick(self, name: str) -> list[dg.RunRequest]:
-        """The runs that a sensor asks for."""
-        with dg.build_sensor_context(
-            self.instance,
-            cursor=self.cursors.get(name),
-            definitions=self.definitions,
-            resources={"warehouse": self.resource},
-        ) as context:
-            result = self.definitions.get_repository_def().get_sensor_def(name).evaluate_tick(context)
-        self.cursors[name] = result.cursor
-        return list(result.run_requests or ())
-
-    def obey(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-        """Run what was asked for."""
-        first = request.partition_key or request.tags[RANGE_START]
-        last = request.partition_key or request.tags[RANGE_END]
-        tables = [table_of(key) for key in request.asset_selection or ()]
-        return run(self.definitions, self.instance, tables, date.fromisoformat(first), date.fromisoformat(last))
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A fresh deployment."""
     return Place(tmp_path)
-
-
-def test_files_that_land_become_reports_without_anybody(place: Place) -> None:
-    """What lands starts runs; late and corrected files restate the days concerned; then nothing is left to do, and every balance holds."""
-    story = tell(PLAN)
-    producer = FolderProducer(Path(place.settings.landing))
-    names = [f"{dataset}_arrives" for dataset in place.datasets]
-    for step in story.steps:
-        step.land(producer)
-        for _ in range(12):
-            asked = [one for name in [*names, "restatement"] for one in place.tick(name)]
-            if not asked:
-                break
-            for one in asked:
-                assert place.obey(one).success
-        else:
-            raise AssertionError("the sensors find no end")
-    with place.resource.opened() as warehouse:
-        for table in place.graph.computed():
-            assert warehouse.stale_days(table) == [], table
-        for dataset in place.datasets.values():
-            days = warehouse.days(dataset.processed)
-            assert days
-            for day in days:
-                found = warehouse.table_day(dataset.processed, day)
-                assert found is not None
-                assert found.balance is not None
-                assert found.balance.holds
-        assert set(warehouse.days("reports.daily_sales")) >= set(PLAN.dates)
 
 
 def test_a_range_of_everything_shows_numbers_of_each_day(place: Place) -> None:
