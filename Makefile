@@ -19,8 +19,6 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Never the home of another Dagster on this machine. Tests make their own.
 demo dev: export DAGSTER_HOME := $(HOME_OF_DAGSTER)
-# `dagster dev` says at each start that `dg dev` is newer, which nobody who types `make dev` can act on.
-dev: export PYTHONWARNINGS := ignore:Function `dev_command` is superseded
 
 .PHONY: help
 help: ## list these commands

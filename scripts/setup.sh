@@ -48,5 +48,12 @@ export UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV="$PWD/.venv"
 # The project itself: built by what was just installed, so nothing more is fetched.
 .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
 
+# Dagster's command line says at each start that another one is newer, before any code of ours is loaded: nobody who follows the README
+# can act on that.
+site=$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')
+cat > "$site/quiet_dagster.pth" <<'END'
+import warnings; warnings.filterwarnings("ignore", message=r"Function `(asset_\w+|dev)_command` is superseded")
+END
+
 touch .venv/.locked
 echo "setup: done in $(($(date +%s) - started)) s"

@@ -72,7 +72,6 @@ class Shop:
             "INGESTION_TIMEZONE": settings.timezone,
             "INGESTION_PII_SALT": SALT,
             # The command line warns of itself before it loads anything of ours; nothing else is left out.
-            "PYTHONWARNINGS": "ignore:Function `asset_materialize_command`",
         }
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
