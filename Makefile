@@ -32,11 +32,11 @@ setup: .venv/.locked ## install the locked packages into .venv (again only when 
 	@scripts/setup.sh
 
 .PHONY: demo
-demo: setup .env $(HOME_OF_DAGSTER)/dagster.yaml ## land 60 stores x 7 days with every trouble, run the whole path, tell what happened
+demo: setup ingestion.env $(HOME_OF_DAGSTER)/dagster.yaml ## land 60 stores x 7 days with every trouble, run the whole path, tell what happened
 	@$(BIN)/python -m ingestion_platform.demo run
 
 .PHONY: dev
-dev: setup .env $(HOME_OF_DAGSTER)/dagster.yaml ## open Dagster's UI on the data (PORT=3000)
+dev: setup ingestion.env $(HOME_OF_DAGSTER)/dagster.yaml ## open Dagster's UI on the data (PORT=3000)
 	@echo "dev: http://127.0.0.1:$(PORT) (ctrl-C ends it)"
 	@mkdir -p data/landing
 	@exec $(INTERRUPTIBLE) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
@@ -48,9 +48,9 @@ $(HOME_OF_DAGSTER)/dagster.yaml: deploy/dagster.yaml .venv/.locked
 	@mv $@.new $@
 	@report=$$($(BIN)/dagster instance info 2>&1) || { echo "$$report" >&2; rm -f $@; exit 1; }
 
-.env:
-	@cp .env.demo .env
-	@echo "made .env from .env.demo: settings for the demo; set a secret INGESTION_PII_SALT of your own before real data"
+ingestion.env:
+	@cp demo.env ingestion.env
+	@echo "made ingestion.env from demo.env: settings for the demo; set a secret INGESTION_PII_SALT of your own before real data"
 
 .PHONY: test
 test: setup ## run every test

@@ -1,7 +1,8 @@
 """
 The only reader of the environment: one frozen `Settings`.
 
-A `.env` file in the working directory gives what the environment doesn't; variables of the environment win.
+A file `ingestion.env` in the working directory gives what the environment doesn't; variables of the environment win. It isn't
+called `.env`: Dagster reads that itself and lets it win over the environment, so that its commands and ours would see different settings.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ class Settings(BaseSettings):
     """What a deployment decides. Each field is the variable `INGESTION_<FIELD>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INGESTION_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="INGESTION_", env_file="ingestion.env", extra="ignore", frozen=True, env_ignore_empty=True
     )
 
     landing: str = Field("data/landing", description="root of the landing zone: a folder, or `s3://bucket/prefix`")

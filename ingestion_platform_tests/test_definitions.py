@@ -13,6 +13,7 @@ import pytest
 
 from ingestion_platform.demo import Plan
 from ingestion_platform.orchestration.graph import asset_key, landing_key
+from ingestion_platform.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 DAY = str(Plan().first_day)
@@ -125,3 +126,16 @@ def test_the_instance_is_what_we_say(tmp_path: Path) -> None:
         assert queue.max_concurrent_runs == 4
         assert instance.run_monitoring_enabled
         assert instance.python_log_level == "INFO"
+
+
+def test_the_environment_wins_over_the_file_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For Dagster's commands as for ours: the file has a name that Dagster doesn't read by itself."""
+    (tmp_path / "ingestion.env").write_text("INGESTION_TIMEZONE=Europe/London\nINGESTION_PII_SALT=of-the-file\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INGESTION_TIMEZONE", raising=False)
+    monkeypatch.setenv("INGESTION_PII_SALT", "of-the-environment")
+    settings = Settings.load()
+    assert settings.timezone == "Europe/London"
+    assert settings.pii_salt is not None
+    assert settings.pii_salt.get_secret_value() == "of-the-environment"
+    assert Settings.model_config.get("env_file") != ".env"
