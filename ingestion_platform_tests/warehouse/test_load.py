@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles, Senders
-from ingestion_platform.errors import DeclarationError, LandingUnavailable, ObjectChanged
+from ingestion_platform.errors import DeclarationError, LandingUnavailable, ObjectChanged, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, Mask
+from ingestion_platform.warehouse import upkeep
 from ingestion_platform.warehouse import warehouse as warehouse_module
 from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform_tests.warehouse.building import DAY, HEADER, SHOPS, TILLS, Bench, line
@@ -584,3 +585,13 @@ class Flaky:
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """As the zone does."""
         return self._zone.put_if_absent(key, content)
+
+
+def test_a_warehouse_is_not_rebuilt_from_an_empty_landing_zone(bench: Bench) -> None:
+    """A disk that isn't mounted over its folder would end in an empty warehouse, told as done; what is there stays."""
+    bench.put(A, HEADER + line("1"))
+    bench.load()
+    (bench.landing_folder / A).unlink()
+    with pytest.raises(WarehouseError, match="holds nothing"):
+        upkeep.rebuild(bench.open)
+    assert bench.rows("raw.tills", "id") == [("1",)]
