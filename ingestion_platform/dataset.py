@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import date
 from functools import cached_property
 from itertools import combinations
@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.key_template import KeyTemplate
+from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, Segments, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, Check, Column, Mask
 
 
@@ -97,7 +98,7 @@ class Parquet:
     max_bytes: int = 4 * 1024**3
 
 
-Format = Csv | JsonLines | Xml | Parquet
+Format = Csv | JsonLines | Xml | Parquet | Segments
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -125,15 +126,6 @@ class LandedFiles:
         """Captures that every template gives."""
         return frozenset.intersection(*(frozenset(key.captures) for key in self.keys))
 
-    def overlap(self, other: "LandedFiles") -> str | None:
-        """A key that both would take; None when none was found by trying each one's own keys on the other."""
-        for ours, theirs in ((self, other), (other, self)):
-            for template in ours.keys:
-                key = template.key(date(2024, 2, 29), **dict.fromkeys(template.captures, "x1"))
-                if theirs.match(key) is not None:
-                    return key
-        return None
-
     def match(self, key: str) -> tuple[date, dict[str, str]] | None:
         """The day and the captures of an object's key, or None when it isn't this dataset's."""
         for template in self.keys:
@@ -141,6 +133,21 @@ class LandedFiles:
             if found is not None:
                 return found
         return None
+
+
+Source = LandedFiles | StreamSegments
+
+
+def overlap(one: Source, other: Source) -> str | None:
+    """A key that both would take; None when none was found by trying each one's own keys on the other. Datasets of one stream share it."""
+    if isinstance(one, StreamSegments) and isinstance(other, StreamSegments) and one.stream.name == other.stream.name:
+        return None
+    for ours, theirs in ((one, other), (other, one)):
+        for template in ours.keys:
+            key = template.key(date(2024, 2, 29), **dict.fromkeys(template.captures, "1"))
+            if theirs.match(key) is not None:
+                return key
+    return None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -218,7 +225,7 @@ class Dataset:
 
     name: str
     description: str
-    source: LandedFiles
+    source: Source
     columns: tuple[Column, ...]
     kind: Literal["events", "snapshots"] = "events"
     primary_key: tuple[str, ...] = ()
@@ -272,6 +279,8 @@ class Dataset:
                     f"column {column.name!r} takes capture {column.capture!r}, which its keys {self.source.templates!r} don't have",
                     f"captures: {sorted(self.source.captures)}",
                 )
+        if isinstance(self.source, StreamSegments):
+            self._require_stream_fields(self.source)
         if self.senders is not None and self.senders.key_capture not in self.source.captures:
             raise self._error(
                 f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
@@ -287,6 +296,25 @@ class Dataset:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    def _require_stream_fields(self, source: StreamSegments) -> None:
+        for column in self.columns:
+            of_envelope = column.field.startswith("@")
+            self._require(
+                not of_envelope or column.field in ENVELOPE_FIELDS or column.field.startswith("@header."),
+                f"column {column.name!r}: {column.field!r} is nothing that a stream's record has",
+                f"one of {', '.join(ENVELOPE_FIELDS)}, @header.<name>, or a field of the value",
+            )
+            self._require(
+                of_envelope or column.capture is not None or not isinstance(source.values, BytesValues),
+                f"column {column.name!r} is a field of the value, and the values are bytes that nobody looks into",
+                "take source='@value', or declare what the values are",
+            )
+        self._require(
+            self.kind == "events",
+            f"a stream is no {self.kind}: its segments are no whole state",
+            "declare events",
+        )
 
     def _error(self, what: str, hint: str) -> DeclarationError:
         return DeclarationError(f"dataset {self.name!r}: {what}", hint)
@@ -345,8 +373,9 @@ class Datasets(Mapping[str, Dataset]):
             if dataset.name in self._by_name:
                 raise DeclarationError(f"dataset {dataset.name!r} is declared twice", "rename one of them")
             self._by_name[dataset.name] = dataset
+        self._route()
         for one, other_one in combinations(self._by_name.values(), 2):
-            shared = one.source.overlap(other_one.source)
+            shared = overlap(one.source, other_one.source)
             if shared is not None:
                 raise DeclarationError(
                     f"datasets {one.name!r} and {other_one.name!r} both claim keys like {shared!r}",
@@ -359,6 +388,61 @@ class Datasets(Mapping[str, Dataset]):
                 self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.column)
                 if dataset.senders.active_from is not None:
                     self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.active_from)
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """Every stream that a dataset is made of, by name."""
+        return {
+            dataset.source.stream.name: dataset.source.stream
+            for dataset in self._by_name.values()
+            if isinstance(dataset.source, StreamSegments)
+        }
+
+    def of_stream(self, stream: Stream) -> tuple[Dataset, ...]:
+        """The datasets made of a stream."""
+        return tuple(
+            dataset
+            for dataset in self._by_name.values()
+            if isinstance(dataset.source, StreamSegments) and dataset.source.stream.name == stream.name
+        )
+
+    def _route(self) -> None:
+        """Hold the datasets of each stream against each other, and tell the one that takes the rest what the others take."""
+        for stream in self.streams.values():
+            sharing = self.of_stream(stream)
+            sources = {
+                dataset.name: dataset.source for dataset in sharing if isinstance(dataset.source, StreamSegments)
+            }
+            if any(source.stream != stream for source in sources.values()):
+                raise DeclarationError(
+                    f"stream {stream.name!r} is declared twice, and not alike",
+                    "declare it once, and import it where it is used",
+                )
+            ways = {source.routed_by for source in sources.values()}
+            if len(ways) > 1:
+                raise DeclarationError(
+                    f"datasets {sorted(sources)} of stream {stream.name!r} are routed by different fields: {sorted(map(str, ways))}",
+                    "one field tells the type of every record",
+                )
+            if ways == {None}:
+                continue
+            taken: dict[str, str] = {}
+            for name, source in sources.items():
+                for type_ in source.types:
+                    if type_ in taken:
+                        raise DeclarationError(
+                            f"datasets {taken[type_]!r} and {name!r} both take records of type {type_!r} of stream {stream.name!r}",
+                            "a record belongs to one dataset",
+                        )
+                    taken[type_] = name
+            rest = [name for name, source in sources.items() if source.takes_the_rest]
+            if not rest:
+                raise DeclarationError(
+                    f"stream {stream.name!r}: no dataset takes the records of types that nobody knows",
+                    "declare one with types=EVERYTHING_ELSE, so that nothing disappears",
+                )
+            others = tuple(sorted(type_ for type_, name in taken.items() if name != rest[0]))
+            self._by_name[rest[0]] = replace(self._by_name[rest[0]], source=replace(sources[rest[0]], others=others))
 
     def _named(self, dataset: Dataset, role: str, other: str, column: str) -> None:
         if other not in self._by_name:

@@ -9,6 +9,9 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     │   ├── ObjectMissing     no object under that key
     │   ├── ObjectChanged     it changed while being read          (retry)
     │   └── LandingUnavailable  no answer after every attempt      (retry)
+    ├── SourceError           a stream, an API or a database refused or lost something
+    │   ├── SourceUnavailable no answer after every attempt        (retry)
+    │   └── StreamGap         records of a stream are gone for ever
     └── WarehouseError        the warehouse can't do what was asked
         ├── WarehouseBusy     somebody else held it too long       (retry)
         ├── WarehouseDamaged  a file is cut, flipped or gone
@@ -71,6 +74,20 @@ class LandingUnavailable(LandingError):
     """The landing zone gave no usable answer after every attempt."""
 
     can_retry = True
+
+
+class SourceError(IngestionError):
+    """A source refused something, and will again, or isn't what was declared."""
+
+
+class SourceUnavailable(SourceError):
+    """A source gave no usable answer after every attempt; what landed until then stays, and the next attempt goes on after it."""
+
+    can_retry = True
+
+
+class StreamGap(SourceError):
+    """Records of a stream are gone before they could land. The range is recorded in the landing zone, and what came after it has landed."""
 
 
 class WarehouseError(IngestionError):

@@ -11,7 +11,7 @@ from functools import cached_property
 from ingestion_platform.errors import DeclarationError
 
 _TOKEN = re.compile(r"%(?P<strftime>.)|\{(?P<capture>[^{}]*)\}")
-_DIRECTIVES = {"Y": "[0-9]{4}", "m": "[0-9]{2}", "d": "[0-9]{2}"}
+_DIRECTIVES = {"Y": "[0-9]{4}", "m": "[0-9]{2}", "d": "[0-9]{2}", "H": "[01][0-9]|2[0-3]"}
 """Not `\\d`, which takes the digits of every script: a listing by prefix wouldn't find those."""
 
 
@@ -19,8 +19,8 @@ class KeyTemplate:
     """
     A compiled template such as `sales/%Y/%m/%d/{store_id}.csv` or `sales/year=%Y/month=%m/day=%d/{store_id}.csv.gz`.
 
-    `%Y %m %d` must each stand in it once or more (all of one kind must agree in a key); `{name}` captures one or more characters
-    other than `/`.
+    `%Y %m %d` must each stand in it once or more (all of one kind must agree in a key), `%H` may; `{name}` captures one or more
+    characters other than `/`.
     """
 
     def __init__(self, text: str) -> None:
@@ -34,7 +34,7 @@ class KeyTemplate:
             if directive is not None:
                 if directive not in _DIRECTIVES:
                     raise DeclarationError(
-                        f"key template {text!r}: %{directive} is not understood", "%Y, %m and %d are"
+                        f"key template {text!r}: %{directive} is not understood", "%Y, %m, %d and %H are"
                     )
                 pattern += f"(?P={directive})" if directive in seen else f"(?P<{directive}>{_DIRECTIVES[directive]})"
                 seen.add(directive)
@@ -47,7 +47,7 @@ class KeyTemplate:
             else:
                 self.captures.append(capture)
                 pattern += f"(?P<{capture}>[^/]+)"
-        if seen != set(_DIRECTIVES):
+        if not {"Y", "m", "d"} <= seen:
             raise DeclarationError(
                 f"key template {text!r} doesn't give the day: %Y, %m and %d must all be in it",
                 "every object belongs to a day by its key",
@@ -65,6 +65,7 @@ class KeyTemplate:
         if found is None:
             return None
         groups = found.groupdict()
+        groups.pop("H", None)
         try:
             day = date(int(groups.pop("Y")), int(groups.pop("m")), int(groups.pop("d")))
         except ValueError:
@@ -80,15 +81,17 @@ class KeyTemplate:
     def prefix(self, day: date) -> str:
         """The longest prefix that all keys of *day* share."""
         text = self.text
-        found = re.search(r"\{", text)
+        found = re.search(r"\{|%H", text)
         return _with_day(text[: found.start()] if found else text, day)
 
     def key(self, day: date, **captures: str) -> str:
-        """The key of an object of *day* with these captures."""
+        """The key of an object of *day*, in its first hour, with these captures."""
         parts = re.split(r"\{([^{}]*)\}", self.text)
         return "".join(captures[part] if index % 2 else _with_day(part, day) for index, part in enumerate(parts))
 
 
 def _with_day(text: str, day: date) -> str:
     # %Y of a year before 1000 has fewer than four digits on some systems.
-    return text.replace("%Y", f"{day.year:04}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}")
+    return (
+        text.replace("%Y", f"{day.year:04}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}").replace("%H", "00")
+    )

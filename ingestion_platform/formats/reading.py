@@ -15,7 +15,9 @@ from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.json_lines import read_json_lines
 from ingestion_platform.formats.parquet_files import read_parquet
 from ingestion_platform.formats.records import Field, Records
+from ingestion_platform.formats.segments import read_segment
 from ingestion_platform.formats.xml_records import read_xml
+from ingestion_platform.stream import LandedName, Segments
 
 _STEP_BYTES = 1024**2
 _GZIP = b"\x1f\x8b"
@@ -47,6 +49,11 @@ def read_records(format: Format, content: bytes, fields: Sequence[Field], *, key
             return read_xml(format, content, fields)
         case Parquet():
             return read_parquet(format, content, fields)
+        case Segments():
+            name = LandedName.parse(key)
+            return read_segment(
+                format, content, fields, named=(name.shard, name.span) if name is not None and name.span else None
+            )
 
 
 def _plain(content: bytes, key: str, max_bytes: int) -> bytes:

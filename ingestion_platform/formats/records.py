@@ -1,8 +1,17 @@
 """What reading an object gives: rows of text, the records that couldn't be read, and how its columns differ from the declared ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import pyarrow as pa
+
+
+class Positions(Protocol):
+    """Where each record of a segment stands in its shard, ascending."""
+
+    def before(self, position: int) -> int:
+        """How many records come before *position*."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +55,27 @@ class Records:
         rejected: ascending by row.
         unknown_columns: names in the object that no field asks for.
         missing_columns: sources of fields that the object doesn't have at all.
+        positions: of a stream's segment: those of all its records, whichever dataset's they are.
     """
 
     table: pa.Table
     rejected: tuple[RejectedRecord, ...] = ()
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
+    positions: Positions | None = None
 
     @property
     def rows_read(self) -> int:
         """Records in the object, whatever became of them."""
         return self.table.num_rows + len(self.rejected)
+
+    def since(self, position: int) -> "Records":
+        """The same without the records before *position*."""
+        if self.positions is None or (before := self.positions.before(position)) == 0:
+            return self
+        rows = self.table.column("_row").to_numpy()
+        return replace(
+            self,
+            table=self.table.slice(int(rows.searchsorted(before, side="right"))),
+            rejected=tuple(record for record in self.rejected if record.row > before),
+        )

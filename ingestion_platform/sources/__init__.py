@@ -1,0 +1,13 @@
+"""
+How things get into the landing zone, where their producers don't put them there themselves: one module per kind of source.
+
+| module | what |
+|---|---|
+| `reading` | what every kind of stream can do, and what it tells while it is read |
+| `landed` | what of a stream has landed, told from names alone: where to go on, what is missing |
+| `drain` | records into segments, until now or without end |
+| `opening` | the reader of a declared stream |
+
+Belongs here: fetching, and landing what was fetched as it came. Doesn't: what it means (`formats/`, `warehouse/`), when it happens
+(`orchestration/`). Each client library is known to its own module alone.
+"""

@@ -1,0 +1,48 @@
+"""What the behaviour suite needs of every kind of stream: somebody who writes into it, and somebody who reads it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingestion_platform.sources.reading import StreamReader
+from ingestion_platform.stream import Stream
+
+
+@dataclass(frozen=True)
+class Put:
+    """A record as its producer knows it: the value is unique in a test, and ascends for each key."""
+
+    key: str
+    value: bytes
+
+
+class StreamWorld(Protocol):
+    """
+    A real stream of one kind on a server of its own, empty at first.
+
+    `can_split`: the number of shards can grow. `can_forget`: the server can be made to drop old records.
+    """
+
+    kind: str
+    can_split: bool
+    can_forget: bool
+
+    def declared(self, **changes: object) -> Stream:
+        """The declaration of the stream."""
+        ...
+
+    def reader(self) -> StreamReader:
+        """A new reader of it."""
+        ...
+
+    def put(self, records: Sequence[Put]) -> None:
+        """Write records, in this order; those of a key land in one shard."""
+        ...
+
+    def split(self) -> None:
+        """Make more shards of those there are."""
+        ...
+
+    def forget(self) -> None:
+        """Drop everything that has been written so far, as retention does."""
+        ...
