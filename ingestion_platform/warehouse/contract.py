@@ -18,12 +18,18 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.dataset import Dataset
+from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
 from ingestion_platform.warehouse.days import STEADY_SINCE, bounds, span, start_of, steady_offset
 from ingestion_platform.warehouse.engine import name, text
 
 RAW_PLATFORM_COLUMNS = (("_extra", "VARCHAR"), ("_object", "VARCHAR"), ("_row", "BIGINT"), ("_day", "DATE"))
 """What every raw table has beside the declared columns, all of which are VARCHAR there."""
+
+ENVELOPE_COLUMNS = (
+    ("_shard", "@shard"), ("_position", "@position"), ("_arrived_at", "@arrived_at"), ("_key", "@key"), ("_headers", "@headers"),
+)  # fmt: skip
+"""What a raw table made of a stream has beside them, as VARCHAR, and where it is in a record."""
 
 PROCESSED_PLATFORM_COLUMNS = (("_day", "DATE"), ("_landed_on", "DATE"), ("_object", "VARCHAR"), ("_row", "BIGINT"))
 """
@@ -82,7 +88,15 @@ class Contract:
     @property
     def raw_columns(self) -> list[tuple[str, str]]:
         """`(name, type)` of the raw table."""
-        return [(column.name, "VARCHAR") for column in self.dataset.columns] + list(RAW_PLATFORM_COLUMNS)
+        declared = [column.name for column in self.dataset.columns]
+        return [(name, "VARCHAR") for name in [*declared, *(name for name, _ in self.envelope)]] + list(
+            RAW_PLATFORM_COLUMNS
+        )
+
+    @property
+    def envelope(self) -> tuple[tuple[str, str], ...]:
+        """Column and source of what a raw table made of a stream has around each value."""
+        return ENVELOPE_COLUMNS if isinstance(self.dataset.source, StreamSegments) else ()
 
     @property
     def processed_columns(self) -> list[tuple[str, str]]:

@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged, WarehouseError
+from ingestion_platform.stream import Span
 from ingestion_platform.warehouse.files import REBUILD, StoredFile
 from ingestion_platform.warehouse.results import LedgerEntry
+from ingestion_platform.warehouse.standing import Standing, stand
 from ingestion_platform.warehouse.waiting import holder_of
 
 log = logging.getLogger(__name__)
@@ -40,11 +42,14 @@ create table if not exists objects (
     rows_read integer not null, rows_loaded integer not null, rows_quarantined integer not null,
     unknown_columns text not null, missing_columns text not null,
     file_id integer, quarantine_file_id integer, home_days text not null,
+    shard text, first_position text, last_position text, stands_from text,
     first_seen_at text not null, decided_at text not null, run_id text not null, seal text not null,
     primary key (dataset, key, version)
 ) strict, without rowid;
 create index if not exists objects_by_day on objects (dataset, day) where is_current = 1;
 create index if not exists objects_by_content on objects (dataset, content) where is_current = 1 and content is not null;
+create index if not exists objects_by_position on objects (dataset, shard, last_position)
+    where is_current = 1 and shard is not null;
 create index if not exists objects_pending on objects (dataset) where state = 'pending';
 create table if not exists files (
     file_id integer primary key, table_name text not null, day text not null, role text not null, path text not null unique,
@@ -73,7 +78,7 @@ insert or ignore into meta values ('schema', 1), ('commits', 0);
 OBJECT_COLUMNS = (
     "dataset", "key", "version", "day", "state", "is_current", "sha256", "content", "size_bytes", "landed_at", "token", "reader", "sender",
     "reason", "duplicate_of", "rows_read", "rows_loaded", "rows_quarantined", "unknown_columns", "missing_columns", "file_id",
-    "quarantine_file_id", "home_days", "first_seen_at", "decided_at", "run_id",
+    "quarantine_file_id", "home_days", "shard", "first_position", "last_position", "stands_from", "first_seen_at", "decided_at", "run_id",
 )  # fmt: skip
 FILE_COLUMNS = (
     "file_id",
@@ -92,8 +97,16 @@ PARTITION_COLUMNS = (
     "table_name", "day", "inputs", "content", "rows", "details", "file_id", "quarantine_file_id", "computed_at", "run_id",
 )  # fmt: skip
 
+POSITION_DIGITS = 130
+"""No source's positions have more."""
+
 NO_DAY = ""
 """The day of a table that has no days, as it stands in the ledger."""
+
+
+def position_text(position: int) -> str:
+    """A position as the ledger holds it: as text, because it may have 60 digits, and such that texts sort as positions do."""
+    return f"{position:0{POSITION_DIGITS}}"
 
 
 class Conflict(Exception):
@@ -127,6 +140,10 @@ class ObjectRow:
     file_id: int | None
     quarantine_file_id: int | None
     home_days: str
+    shard: str | None
+    first_position: str | None
+    last_position: str | None
+    stands_from: str | None
     first_seen_at: str
     decided_at: str
     run_id: str
@@ -135,6 +152,13 @@ class ObjectRow:
     def order(self) -> tuple[str, int, str]:
         """Among objects of the same content the smallest is loaded: first day, shortest key (a copy's name is longer), then by name."""
         return (self.day, len(self.key), self.key)
+
+    @property
+    def span(self) -> Span | None:
+        """Of a stream's segment: the positions that it holds."""
+        if self.first_position is None or self.last_position is None:
+            return None
+        return Span(int(self.first_position), int(self.last_position))
 
     @property
     def days(self) -> dict[str, int]:
@@ -211,6 +235,10 @@ def _code(error: Exception) -> int:
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
 
 
+def _stands_from(standing: Standing) -> str:
+    return position_text(standing.since)
+
+
 def _weights(row: ObjectRow) -> dict[str, tuple[int, int, int]]:
     """Processed day → what a loaded object adds there: to the digest, to the rows, to the unread records."""
     found = {}
@@ -219,6 +247,19 @@ def _weights(row: ObjectRow) -> dict[str, tuple[int, int, int]]:
         identity = hashlib.sha256(repr((row.key, row.sha256, row.reader, row.day, rows, unread)).encode()).hexdigest()
         found[home] = (int(identity, 16), rows, unread)
     return found
+
+
+def _overlaps(objects: Sequence[ObjectRow]) -> Iterator[str]:
+    """Segments that stand for positions which another one stands for too, or which none does."""
+    by_shard: dict[tuple[str, str], list[ObjectRow]] = {}
+    for row in objects:
+        if row.is_current and row.shard is not None and row.state in ("loaded", "duplicate", "pending"):
+            by_shard.setdefault((row.dataset, row.shard), []).append(row)
+    for (dataset, shard), rows in sorted(by_shard.items()):
+        standing = stand((row.key, row.span) for row in rows if row.span is not None)
+        for row in rows:
+            if row.state != "pending" and row.stands_from != _stands_from(standing[row.key]):
+                yield f"{row.key} of raw.{dataset} doesn't stand for the positions of shard {shard} that it should"
 
 
 class Ledger:
@@ -449,6 +490,22 @@ class Ledger:
             )
         return rows[0] if rows else None
 
+    def segments_around(self, dataset: str, shard: str, span: Span) -> list[ObjectRow]:
+        """Objects that hold, or wait to be loaded for, positions of *span*."""
+        with self.reading() as connection:
+            return self._segments(connection, dataset, shard, span)
+
+    def _segments(self, connection: sqlite3.Connection, dataset: str, shard: str, span: Span) -> list[ObjectRow]:
+        return self._objects(
+            connection,
+            "dataset = ? and shard = ? and is_current = 1 and last_position >= ? and first_position <= ?"
+            " and state in ('loaded', 'duplicate', 'pending')",
+            dataset,
+            shard,
+            position_text(span.first),
+            position_text(span.last),
+        )
+
     def pending_days(self, dataset: str) -> list[date]:
         """Days with objects that wait to be loaded because the one they were a duplicate of has changed."""
         with self.reading() as connection:
@@ -549,6 +606,11 @@ class Ledger:
                 )  # fmt: skip
             for before in withdrawn:
                 pending |= self._release_twins(connection, before, run_id)
+            changed = [row for row in (*decided, *withdrawn) if row.shard is not None]
+            if changed:
+                settled, waiting = self._settle(connection, dataset, changed, {row.key for row in decided}, run_id)
+                touched |= settled
+                pending |= waiting
             if file_id is not None:
                 for home in {home for row in decided if row.state == "loaded" for home in row.days}:
                     connection.execute("insert or ignore into file_days values (?, ?)", (file_id, home))
@@ -616,6 +678,47 @@ class Ledger:
             if twin.duplicate_of != standing.key:
                 self._put_object(connection, replace(twin, duplicate_of=standing.key, decided_at=now(), run_id=run_id))
         return days
+
+    def _settle(
+        self, connection: sqlite3.Connection, dataset: str, changed: Sequence[ObjectRow], decided: set[str], run_id: str
+    ) -> tuple[set[str], set[str]]:
+        """
+        After segments have come or gone: each position counts in one of those that hold it, whichever was loaded first.
+
+        Returns:
+            The processed days touched, and the raw days with segments that wait to be loaded because they stand for other positions now.
+
+        Raises:
+            Conflict: a segment of this commit was planned on others than there are.
+        """
+        touched: set[str] = set()
+        days: set[str] = set()
+        ranges: dict[str, Span] = {}
+        for row in changed:
+            if row.shard is not None and row.span is not None:
+                known = ranges.get(row.shard, row.span)
+                ranges[row.shard] = Span(min(known.first, row.span.first), max(known.last, row.span.last))
+        for shard, span in ranges.items():
+            rows = self._segments(connection, dataset, shard, span)
+            # Those that reach into the range from before it decide too.
+            begin = min((row.span.first for row in rows if row.span is not None), default=span.first)
+            around = self._segments(connection, dataset, shard, Span(begin, span.last)) if begin < span.first else rows
+            standing = stand((row.key, row.span) for row in around if row.span is not None)
+            for row in rows:
+                if row.state == "pending" or row.stands_from == _stands_from(standing[row.key]):
+                    continue
+                if row.key in decided:
+                    raise Conflict(row.key)
+                touched |= self._withdraw(connection, row)
+                self._put_object(
+                    connection,
+                    replace(
+                        row, state="pending", duplicate_of=None, rows_read=0, rows_loaded=0, rows_quarantined=0, file_id=None,
+                        quarantine_file_id=None, home_days="{}", stands_from=None, decided_at=now(), run_id=run_id,
+                    ),
+                )  # fmt: skip
+                days.add(row.day)
+        return touched, days
 
     def _drop_files_without_rows(self, connection: sqlite3.Connection, dataset: str) -> None:
         """A file all of whose objects are excluded is no longer part of its table."""
@@ -881,7 +984,7 @@ class Ledger:
             if row.file_id is not None:
                 homes |= {(row.file_id, home) for home in row.days}
             standing |= {(file_id, row.key) for file_id in (row.file_id, row.quarantine_file_id) if file_id is not None}
-        found = []
+        found = list(_overlaps(objects))
         with self.reading() as connection:
             days = {
                 (dataset, day): (digest, rows, unread)

@@ -31,11 +31,13 @@ from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
 from ingestion_platform.formats import Field, Records, read_records
 from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.stream import Span, StreamSegments
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import parquet, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
-from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now
+from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now, position_text
 from ingestion_platform.warehouse.results import RawDay
+from ingestion_platform.warehouse.standing import order, stand
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +107,10 @@ class Loader:
         self._reader = contract.reader_digest()
         columns = self._dataset.columns
         self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
+        self._fields += [Field(name, source) for name, source in contract.envelope]
         fields: list[pa.Field[Any]] = [
             *[pa.field(column.name, pa.string()) for column in columns],
+            *[pa.field(name, pa.string()) for name, _ in contract.envelope],
             pa.field("_extra", pa.string()),
             pa.field("_object", pa.string()),
             pa.field("_row", pa.int64()),
@@ -209,7 +213,7 @@ class Loader:
         if not todo and not gone:
             return [], set(), 0
         # In the order in which objects of the same content claim it.
-        todo.sort(key=lambda landed: (len(landed.key), landed.key))
+        todo.sort(key=self._claim_order)
         batch = _Batch(self, day, known, {landed.key for landed in todo}, run_id)
         try:
             for row in gone:
@@ -221,6 +225,10 @@ class Loader:
             batch.discard()
             raise
         return batch.keys, touched, batch.bytes_read
+
+    def _claim_order(self, landed: LandedObject) -> tuple[object, ...]:
+        span = self.span_of(landed.key)
+        return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
         return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
@@ -277,9 +285,15 @@ class Loader:
 
     # --- pieces that a batch uses
 
+    def span_of(self, key: str) -> tuple[str, Span] | None:
+        """Shard and positions of a segment; None of any other object."""
+        source = self._dataset.source
+        return source.span(key) if isinstance(source, StreamSegments) else None
+
     def content_of(self, reading: _Reading, day: date) -> str | None:
         """What makes two objects the same: bytes, and whatever of the key goes into the rows. None: nothing can be doubled."""
-        if reading.records is None or reading.records.rows_read == 0:
+        if reading.records is None or reading.records.rows_read == 0 or self.span_of(reading.landed.key) is not None:
+            # What two segments have in common is told by their positions.
             return None
         found = self._dataset.source.match(reading.landed.key)
         captures = found[1] if found else {}
@@ -296,6 +310,7 @@ class Loader:
         """The ledger's row of an object that was read."""
         records = reading.records if state == "loaded" else None
         found = self._dataset.source.match(reading.landed.key)
+        span = self.span_of(reading.landed.key)
         moment = now()
         return ObjectRow(
             dataset=self._dataset.name,
@@ -322,6 +337,10 @@ class Loader:
             file_id=None,
             quarantine_file_id=None,
             home_days="{}",
+            shard=span[0] if span else None,
+            first_position=position_text(span[1].first) if span else None,
+            last_position=position_text(span[1].last) if span else None,
+            stands_from=None,
             first_seen_at=moment,
             decided_at=moment,
             run_id=run_id,
@@ -338,6 +357,7 @@ class Loader:
                 arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))
             else:
                 arrays.append(records.table.column(column.name))
+        arrays += [records.table.column(name) for name, _ in self._contract.envelope]
         extra = (
             records.table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
         )
@@ -383,6 +403,7 @@ class _Batch:
         self._demoted: dict[str, str] = {}
         self._touched: list[tuple[ObjectRow, str, str]] = []
         self._claims: dict[str, str] = {}
+        self._furthest: dict[str, tuple[str, Span]] = {}
         self._gathered: list[pa.Table] = []
         self._gathered_rows = 0
         self._path: str | None = None
@@ -399,6 +420,7 @@ class _Batch:
         if reading.records is None and not reading.reason:
             assert before is not None, "only a known object can be merely touched"
             self._touched.append((before, reading.landed.token, _utc(reading.landed)))
+            self._claim_positions(key)
             if before.state == "loaded" and before.content is not None:
                 winner = self._claims.setdefault(before.content, key)
                 if winner != key:
@@ -411,6 +433,12 @@ class _Batch:
             self._decided.append(self._loader.row_of(reading, self._day, "rejected", self._run_id))
             return
         row = self._loader.row_of(reading, self._day, "loaded", self._run_id)
+        records = reading.records
+        if row.span is not None and row.shard is not None:
+            row, records = self._stand(row, row.shard, row.span, records)
+            if row.state == "duplicate":
+                self._decided.append(row)
+                return
         if row.content is not None:
             original = self._original(row)
             if original is not None:
@@ -419,14 +447,46 @@ class _Batch:
                 return
             self._claims[row.content] = key
         self._decided.append(row)
-        self._gather(self._loader.table_of(reading.records, key, self._day))
-        for record in reading.records.rejected:
+        self._gather(self._loader.table_of(records, key, self._day))
+        for record in records.rejected:
             self._rejected.append(
                 {
                     "dataset": self._dataset.name, "_day": self._day, "_landed_on": self._day, "_object": key, "_row": record.row,
                     "rules": [UNREADABLE], "reasons": [f"record: {record.reason}"], "record": record.record,
                 }
             )  # fmt: skip
+
+    def _stand(self, row: ObjectRow, shard: str, span: Span, records: Records) -> tuple[ObjectRow, Records]:
+        """A segment with what of it counts: positions that another segment stands for are left out."""
+        others = [
+            (other.key, other.span)
+            for other in self._loader._ledger.segments_around(self._dataset.name, shard, span)
+            if other.span is not None and other.key not in self._todo
+        ]
+        # Segments come in the order of their claims: of those before, the one that reaches furthest decides.
+        before = [self._furthest[shard]] if shard in self._furthest else []
+        standing = stand([(row.key, span), *others, *before])[row.key]
+        self._claim_positions(row.key)
+        left = records.since(standing.since)
+        row = replace(row, stands_from=position_text(standing.since))
+        if standing.since > span.last:
+            row = replace(
+                row, state="duplicate", duplicate_of=standing.instead, rows_read=0, rows_loaded=0, rows_quarantined=0,
+                reason=f"{standing.instead} holds the same positions",
+            )  # fmt: skip
+        elif left is not records:
+            row = replace(
+                row, rows_read=left.rows_read, rows_loaded=left.table.num_rows, rows_quarantined=len(left.rejected),
+                reason=f"its positions before {standing.since} stand in {standing.instead}",
+            )  # fmt: skip
+        return row, left
+
+    def _claim_positions(self, key: str) -> None:
+        found = self._loader.span_of(key)
+        if found is not None:
+            shard, span = found
+            if shard not in self._furthest or span.last > self._furthest[shard][1].last:
+                self._furthest[shard] = (key, span)
 
     def miss(self, before: ObjectRow) -> None:
         """Give up an object that is to be loaded and has gone; when it comes back, it is read."""

@@ -56,6 +56,11 @@ PLATFORM_DOCS = {
     "_object": "Key of the landed object that the row came in.",
     "_row": "The record's number in its object, from 1.",
     "_landed_on": "Day of the object's key.",
+    "_shard": "Shard or partition of the stream.",
+    "_position": "The record's position in its shard; behind a colon its number, where the source held several records as one.",
+    "_arrived_at": "When the stream took the record, UTC.",
+    "_key": "The record's key.",
+    "_headers": "The record's headers, as a JSON array of name and value.",
 }
 
 

@@ -1,0 +1,52 @@
+"""
+Segments that hold the same positions: which of them counts for which.
+
+Two drains of one stream, or a drain and a replay, may land the same records in segments that are cut otherwise. Which rows then stand in
+raw is
+a function of the segments' names alone, whatever the order of loading: each position counts in the first segment that holds it, by first
+position, then the longer one, then by key. A segment holds every record between its first and its last position, so what is left of a later
+one is always its end.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ingestion_platform.stream import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    What a segment counts for.
+
+    Args:
+        since: the positions from here on, to its last; `last + 1` when others hold them all.
+        instead: key of the segment that stands for what comes before; empty when it counts whole.
+    """
+
+    since: int
+    instead: str = ""
+
+
+def order(key: str, span: Span) -> tuple[int, int, int, str]:
+    """The order in which segments claim positions."""
+    return span.first, -span.last, len(key), key
+
+
+def stand(segments: Iterable[tuple[str, Span]]) -> dict[str, Standing]:
+    """
+    What each of a shard's segments counts for.
+
+    Args:
+        segments: key and positions; all that share positions with one another.
+    """
+    found: dict[str, Standing] = {}
+    covered, by = -1, ""
+    for key, span in sorted(segments, key=lambda one: order(*one)):
+        if covered >= span.first:
+            found[key] = Standing(min(covered, span.last) + 1, by)
+        else:
+            found[key] = Standing(span.first)
+        if span.last > covered:
+            covered, by = span.last, key
+    return found
