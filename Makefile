@@ -18,7 +18,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 # Never the home of another Dagster on this machine. Tests make their own.
-demo dev: export DAGSTER_HOME := $(HOME_OF_DAGSTER)
+demo dev worker: export DAGSTER_HOME := $(HOME_OF_DAGSTER)
 
 .PHONY: help
 help: ## list these commands
@@ -40,6 +40,11 @@ dev: setup ingestion.env $(HOME_OF_DAGSTER)/dagster.yaml ## open Dagster's UI on
 	@echo "dev: http://127.0.0.1:$(PORT) (ctrl-C ends it)"
 	@mkdir -p data/landing
 	@exec $(INTERRUPTIBLE) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+
+.PHONY: worker
+worker: setup ingestion.env $(HOME_OF_DAGSTER)/dagster.yaml ## follow the streams of INGESTION_STREAMS without end; Dagster's UI shows what lands
+	@mkdir -p data/landing
+	@exec $(INTERRUPTIBLE) $(BIN)/python -m ingestion_platform worker
 
 # Two processes that find an empty home at once can break it for good: one fills it first.
 $(HOME_OF_DAGSTER)/dagster.yaml: deploy/dagster.yaml .venv/.locked

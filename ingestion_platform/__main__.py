@@ -14,7 +14,7 @@ from datetime import date
 import pandas as pd
 import pyarrow as pa
 
-from ingestion_platform.assembly import open_warehouse
+from ingestion_platform.assembly import declared_datasets, open_warehouse
 from ingestion_platform.errors import IngestionError
 from ingestion_platform.warehouse import Warehouse, upkeep
 
@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
     read.add_argument("--last", type=date.fromisoformat, help="last business day")
+    worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
+    worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -63,6 +65,11 @@ def _run(chosen: argparse.Namespace) -> int:
         if aside is not None:
             print(f"done; once you trust the new one, delete {aside}")
         return 0
+    if chosen.command == "worker":
+        # Only this command needs Dagster, which takes a second to import.
+        from ingestion_platform.orchestration.worker import run_worker
+
+        return run_worker(declared_datasets().streams, chosen.stream)
     with open_warehouse() as warehouse:
         if chosen.command == "status":
             _tell_status(warehouse)

@@ -441,6 +441,11 @@ class Datasets(Mapping[str, Dataset]):
                     f"stream {stream.name!r}: no dataset takes the records of types that nobody knows",
                     "declare one with types=EVERYTHING_ELSE, so that nothing disappears",
                 )
+            if ways.isdisjoint(column.field for column in self._by_name[rest[0]].columns):
+                raise DeclarationError(
+                    f"dataset {rest[0]!r} takes the records of unknown types, and no column of it holds the type",
+                    f"declare one with source={next(iter(ways))!r}: the types that nobody knows are reported by it",
+                )
             others = tuple(sorted(type_ for type_, name in taken.items() if name != rest[0]))
             self._by_name[rest[0]] = replace(self._by_name[rest[0]], source=replace(sources[rest[0]], others=others))
 

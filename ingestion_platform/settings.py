@@ -5,6 +5,7 @@ A file `ingestion.env` in the working directory gives what the environment doesn
 called `.env`: Dagster reads that itself and lets it win over the environment, so that its commands and ours would see different settings.
 """
 
+import tomllib
 from pathlib import Path
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -37,6 +38,14 @@ class Settings(BaseSettings):
     alert_webhook: SecretStr | None = Field(
         None, description="URL that failed runs and checks are posted to as JSON; without it they are only logged"
     )
+    streams: str = Field(
+        "", description="streams that are drained from here, by name, separated by commas; `all`: every declared one"
+    )
+    kafka_servers: str = Field("", description="`host:port,…` of the Kafka cluster called `default`")
+    kafka_clusters: Path | None = Field(
+        None,
+        description="TOML file with a table of librdkafka's properties for each Kafka cluster, secrets among them",
+    )
     threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
     memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")
 
@@ -65,6 +74,41 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False, include_input=False)[0]
             variable = "INGESTION_" + "_".join(str(part) for part in first["loc"]).upper()
             raise SettingsError(f"{variable}: {first['msg']}", "see the README's settings") from error
+
+    def drains(self, stream: str) -> bool:
+        """Whether this deployment drains a stream."""
+        named = {name.strip() for name in self.streams.split(",")}
+        return "all" in named or stream in named
+
+    def kafka(self) -> dict[str, dict[str, str]]:
+        """
+        Kafka clusters by name, each with librdkafka's properties.
+
+        Raises:
+            SettingsError: the file isn't there, or isn't one of tables of texts.
+        """
+        clusters: dict[str, dict[str, str]] = {}
+        if self.kafka_clusters is not None:
+            where = f"INGESTION_KAFKA_CLUSTERS: {self.kafka_clusters}"
+            try:
+                found = tomllib.loads(self.kafka_clusters.read_text())
+            except OSError as error:
+                raise SettingsError(f"{where}: {error.strerror}", "name a file that can be read") from error
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                # The message would show the line, and a password may stand in it.
+                raise SettingsError(
+                    f"{where} is no TOML", 'as in [default] and "bootstrap.servers" = "host:9092"'
+                ) from error
+            for cluster, properties in found.items():
+                if not isinstance(properties, dict):
+                    raise SettingsError(f"{where}: {cluster!r} is no table", f"as in [{cluster}] above its properties")
+                clusters[cluster] = {
+                    name: str(value).lower() if isinstance(value, bool) else str(value)
+                    for name, value in properties.items()
+                }
+        if self.kafka_servers:
+            clusters.setdefault("default", {})["bootstrap.servers"] = self.kafka_servers
+        return clusters
 
     @property
     def zone(self) -> ZoneInfo:

@@ -18,8 +18,10 @@ from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.graph import Graph, Table, asset_key, landing_key
 from ingestion_platform.orchestration.metadata import Metadata
 from ingestion_platform.orchestration.partitions import daily, reading_days
+from ingestion_platform.orchestration.progress import LoadProgress
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
+from ingestion_platform.stream import Segments
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse import RawDay, SqlTable, TableDay, Warehouse
 
@@ -55,6 +57,8 @@ def format_kind(dataset: Dataset) -> str:
             return "json"
         case Xml():
             return "xml"
+        case Segments():
+            return "parquet"
         case _:
             return "parquet"
 
@@ -94,10 +98,18 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
 
         def work(warehouse: Warehouse, day: date | None, is_shown: bool) -> Outcome:
             assert day is not None
-            raw = warehouse.load(dataset, day, reload=config.reload, run_id=context.run.run_id)
+            progress = LoadProgress(f"{dataset.raw} {day}", context.log.info)
+            raw = warehouse.load(
+                dataset, day, reload=config.reload, run_id=context.run.run_id, progress=progress.object_read
+            )
             senders = warehouse.senders(dataset, day) if dataset.senders is not None else None
             trailing = warehouse.volume(dataset.raw, day)
-            verdicts = checks.judge_raw(dataset, raw, senders, trailing, is_over=day < resource.today())
+            unknown = (
+                warehouse.unknown_types(dataset, day) if checks.KNOWN_TYPES in checks.raw_checks(dataset) else None
+            )
+            verdicts = checks.judge_raw(
+                dataset, raw, senders, trailing, is_over=day < resource.today(), unknown_types=unknown
+            )
             shown = show.of_raw_day(raw, senders)
             if is_shown:
                 shown |= _shown(context, warehouse, dataset.raw, day, raw.rows)

@@ -6,12 +6,13 @@ import dagster as dg
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.landing import open_landing
-from ingestion_platform.orchestration import alerts, assets, schedules, sensors
+from ingestion_platform.orchestration import alerts, assets, schedules, sensors, streams
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
-from ingestion_platform.orchestration.resource import WarehouseResource
+from ingestion_platform.orchestration.resource import StreamsResource, WarehouseResource
 from ingestion_platform.settings import Settings
+from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse import SqlTables, Warehouse
 
 
@@ -21,6 +22,7 @@ def build_definitions(
     sql_tables: SqlTables,
     *,
     warehouse: WarehouseResource | None = None,
+    opened: StreamsResource | None = None,
     retries: dg.RetryPolicy = assets.RETRIES,
 ) -> dg.Definitions:
     """
@@ -31,6 +33,7 @@ def build_definitions(
         datasets: all of them.
         sql_tables: all of them.
         warehouse: what opens the warehouse; default: the one that the settings name.
+        opened: what opens streams; default: those that the settings name.
         retries: of steps that fail by an error that says a retry can help.
     """
     zone = settings.zone
@@ -38,14 +41,21 @@ def build_definitions(
     store = "s3" if settings.landing.startswith("s3://") else "file"
     made: list[dg.AssetsDefinition] = []
     with quiet():
+        for stream in datasets.streams.values():
+            made.append(streams.stream_asset(stream, time_zone=zone.key, store=store, retries=retries))
         for dataset in datasets.values():
-            made.append(landing_asset(dataset, time_zone=zone.key, store=store))
+            if not isinstance(dataset.source, StreamSegments):
+                made.append(landing_asset(dataset, time_zone=zone.key, store=store))
             made.append(assets.raw_asset(dataset, time_zone=zone.key, retries=retries))
             made.append(assets.processed_asset(dataset, datasets=datasets, time_zone=zone.key, retries=retries))
         for sql in sql_tables.values():
             made.append(assets.sql_asset(sql, graph=graph, time_zone=zone.key, retries=retries))
         to = alerts.sinks(settings.alert_webhook)
         declared = [schedules.dataset_schedule(dataset, graph, zone) for dataset in datasets.values()]
+        declared += [
+            streams.drain_schedule(stream, zone, is_running=settings.drains(stream.name))
+            for stream in datasets.streams.values()
+        ]
         return dg.Definitions(
             assets=made,
             sensors=[
@@ -55,7 +65,10 @@ def build_definitions(
                 alerts.failed_check_sensor(to),
             ],
             schedules=[schedules.close_of_the_day(graph, zone), *(one for one in declared if one is not None)],
-            resources={"warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone)},
+            resources={
+                "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone),
+                "streams": opened or StreamsResource(settings),
+            },
             # A step here is short and the warehouse does its own parallel work: a process for each costs seconds and gains nothing.
             executor=dg.in_process_executor,
         )

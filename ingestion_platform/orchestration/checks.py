@@ -15,6 +15,7 @@ from ingestion_platform.dataset import Dataset
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.graph import asset_key
 from ingestion_platform.orchestration.quiet import quiet
+from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse import RawDay, SenderReport, SqlTable, TableDay
 
@@ -38,6 +39,9 @@ VOLUME = Check(
 )
 LEDGER_BALANCE = Check(
     "ledger_balance", "", "In every object, rows read = rows loaded + rows quarantined.", blocking=True
+)
+KNOWN_TYPES = Check(
+    "known_types", "", "Every record of the stream has a type that some dataset takes.", severity="warn"
 )
 PRIMARY_KEY = Check("primary_key", "", "No two rows have the same key.", blocking=True)
 NOT_EMPTY = Check("not_empty", "", "The table has rows when everything it is made of has rows.", severity="warn")
@@ -69,7 +73,9 @@ class Verdict:
 def raw_checks(dataset: Dataset) -> tuple[Check, ...]:
     """The checks of a raw table."""
     roster = (ALL_SENDERS_REPORTED,) if dataset.senders is not None else ()
-    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *roster, SCHEMA_DRIFT, VOLUME)
+    source = dataset.source
+    types = (KNOWN_TYPES,) if isinstance(source, StreamSegments) and source.takes_the_rest else ()
+    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *roster, *types, SCHEMA_DRIFT, VOLUME)
 
 
 def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
@@ -117,7 +123,13 @@ def evaluation(table: str, partition: str | None, verdict: Verdict) -> dg.AssetC
 
 
 def judge_raw(
-    dataset: Dataset, raw: RawDay, senders: SenderReport | None, trailing: Sequence[int], *, is_over: bool
+    dataset: Dataset,
+    raw: RawDay,
+    senders: SenderReport | None,
+    trailing: Sequence[int],
+    *,
+    is_over: bool,
+    unknown_types: Mapping[str, int] | None = None,
 ) -> list[Verdict]:
     """
     Judge a raw day.
@@ -128,10 +140,13 @@ def judge_raw(
         senders: who was expected; None without a roster.
         trailing: rows of the days before.
         is_over: whether the business day has ended, so that whoever hasn't sent is late.
+        unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
     """
     verdicts = [_ledger_balance(raw), _no_rejected_objects(raw)]
     if senders is not None:
         verdicts.append(_all_senders_reported(senders, is_over=is_over))
+    if unknown_types is not None:
+        verdicts.append(_known_types(dataset, raw, unknown_types))
     return [*verdicts, _schema_drift(raw), _volume(dataset, raw, trailing, is_over=is_over)]
 
 
@@ -248,6 +263,25 @@ def _all_senders_reported(senders: SenderReport, *, is_over: bool) -> Verdict:
         False,
         f"{len(missing):,} of {len(senders.expected):,} senders are missing: {_some(missing)}."
         " What they send later is loaded under its own day without anybody's doing",
+        details,
+    )
+
+
+def _known_types(dataset: Dataset, raw: RawDay, unknown: Mapping[str, int]) -> Verdict:
+    rows = sum(unknown.values())
+    details = show.numbers({"rows": rows, "types": len(unknown), "unreadable": raw.rows_quarantined})
+    if not rows:
+        return Verdict(KNOWN_TYPES, True, "every record that could be read has a type that some dataset takes", details)
+    details["unknown_types"] = show.table_of_records(
+        {"type": "string", "rows": "int"},
+        ({"type": type_ or "(none)", "rows": count} for type_, count in unknown.items()),
+    )
+    named = _some(f"{type_ or 'no type at all'} ({count:,})" for type_, count in unknown.items())
+    return Verdict(
+        KNOWN_TYPES,
+        False,
+        f"{rows:,} records are of types that no dataset takes: {named}. They are kept in {dataset.raw};"
+        " declare a dataset with those types, and they move there",
         details,
     )
 

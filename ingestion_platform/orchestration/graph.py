@@ -11,6 +11,7 @@ from datetime import date
 import dagster as dg
 
 from ingestion_platform.dataset import Dataset
+from ingestion_platform.stream import Stream, StreamSegments
 from ingestion_platform.warehouse import SqlTable
 
 
@@ -114,5 +115,11 @@ def table_of(key: dg.AssetKey) -> str:
 
 
 def landing_key(dataset: Dataset) -> dg.AssetKey:
-    """The asset that stands for what has landed."""
-    return dg.AssetKey(["landing", dataset.name])
+    """The asset that stands for what has landed: of a stream one for all that is made of it."""
+    source = dataset.source
+    return stream_key(source.stream) if isinstance(source, StreamSegments) else dg.AssetKey(["landing", dataset.name])
+
+
+def stream_key(stream: Stream) -> dg.AssetKey:
+    """The asset that stands for what has landed of a stream."""
+    return dg.AssetKey(["landing", stream.name])

@@ -1,5 +1,5 @@
 """
-The warehouse as steps and sensors get it.
+The warehouse and the streams as steps and sensors get them.
 
 Nothing is opened before the first question; each step and each sensor tick opens its own and closes it, so that what it changed is
 published for readers when it ends.
@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
+from ingestion_platform.landing import open_landing
+from ingestion_platform.settings import Settings
+from ingestion_platform.sources.landed import LandedStream
+from ingestion_platform.sources.opening import Connections, open_reader
+from ingestion_platform.sources.reading import StreamReader
+from ingestion_platform.stream import Stream
 from ingestion_platform.warehouse import Warehouse
 
 
@@ -38,3 +44,36 @@ class WarehouseResource:
             yield warehouse
         finally:
             warehouse.close()
+
+
+class StreamsResource:
+    """
+    Opens streams for a step or the worker.
+
+    Args:
+        settings: of the deployment; its landing zone and servers are opened when asked for.
+        open_reader: makes a stream's reader; default: the one of its kind.
+    """
+
+    def __init__(
+        self, settings: Settings, open_reader: Callable[[Stream, Connections], StreamReader] = open_reader
+    ) -> None:
+        self._settings = settings
+        self._open_reader = open_reader
+        self.zone = settings.zone
+
+    def drains(self, stream: Stream) -> bool:
+        """Whether this deployment drains it."""
+        return self._settings.drains(stream.name)
+
+    def landed(self, stream: Stream) -> LandedStream:
+        """The stream in the landing zone."""
+        return LandedStream(stream, open_landing(self._settings.landing), self.zone)
+
+    def reader(self, stream: Stream) -> StreamReader:
+        """A reader of the stream."""
+        return self._open_reader(stream, Connections(self._settings.kafka()))
+
+    def today(self) -> date:
+        """The business day that it is now."""
+        return datetime.now(self.zone).date()

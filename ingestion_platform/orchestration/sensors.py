@@ -12,6 +12,7 @@ from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.landing_assets import observation
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.runs import busy, request
+from ingestion_platform.stream import StreamSegments
 
 ARRIVALS_EVERY_SECONDS = 30
 RESTATEMENTS_EVERY_SECONDS = 60
@@ -29,7 +30,9 @@ def arrival_sensor(
         name=f"{dataset.name}_arrives",
         description=f"New or changed objects of {dataset.name}: one run a day, from raw to the reports made of it.",
         asset_selection=dg.AssetSelection.assets(*(asset_key(key) for key in tables)),
-        minimum_interval_seconds=ARRIVALS_EVERY_SECONDS,
+        minimum_interval_seconds=dataset.source.load_every_seconds
+        if isinstance(dataset.source, StreamSegments)
+        else ARRIVALS_EVERY_SECONDS,
         default_status=status,
         required_resource_keys={"warehouse"},
     )
@@ -65,7 +68,10 @@ def arrival_sensor(
             ],
             skip_reason=skip,
             cursor=str(found.cursor),
-            asset_events=[observation(dataset, day, objects) for day, objects in found.changed],
+            # What lands of a stream is told by whoever drains it.
+            asset_events=[observation(dataset, day, objects) for day, objects in found.changed]
+            if not isinstance(dataset.source, StreamSegments)
+            else [],
         )
 
     return arrives

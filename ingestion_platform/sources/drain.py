@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Protocol
@@ -214,6 +214,11 @@ class Drain:
         self._replayed = self._landed.spans(days[0] - timedelta(days=1), days[1] + timedelta(days=1))
         return self._run(lambda _: From(first), until=until, seconds=None, size_bytes=None, stop=stop, since=first)
 
+    def states(self) -> dict[str, ShardState]:
+        """Each shard as it stands now; may be asked from another thread while the drain runs."""
+        with self._lock:
+            return {shard: replace(state, gaps=list(state.gaps)) for shard, state in sorted(self._states.items())}
+
     # --- the loop
 
     def _where(self, shard: Shard) -> Start:
@@ -293,7 +298,11 @@ class Drain:
         )
 
     def _state(self, shard: str) -> ShardState:
-        return self._states.setdefault(shard, ShardState())
+        found = self._states.get(shard)
+        if found is None:
+            with self._lock:
+                found = self._states.setdefault(shard, ShardState())
+        return found
 
     def _take(self, event: reading.Event, *, is_replay: bool) -> None:
         match event:
@@ -497,8 +506,8 @@ class Drain:
                 done.append(LandedSegment(key, held.shard, own, hour, piece.num_rows, len(content)))
         left_out = table.num_rows - sum(segment.records for segment in done)
         if left_out:
-            with self._lock:
-                self._state(held.shard).already_landed += left_out
+            # Those of a shard come one after the other: nobody else counts here meanwhile.
+            self._state(held.shard).already_landed += left_out
         return done
 
     def _finish(self, shard: str) -> None:

@@ -17,11 +17,11 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -61,6 +61,10 @@ QUARANTINE_SCHEMA = pa.schema(_QUARANTINE_FIELDS)
 
 UNREADABLE = "record: can't be read"
 """The rule that a record breaks which didn't even become a row."""
+
+
+Progress: TypeAlias = Callable[[int, int, int], None]
+"""Told of each object: its number, how many there are, and its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ class Loader:
         self._engine = engine
         self._threads = threads or (os.cpu_count() or 1)
         self._reader = contract.reader_digest()
+        self._progress: Progress | None = None
         columns = self._dataset.columns
         self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
         self._fields += [Field(name, source) for name, source in contract.envelope]
@@ -152,15 +157,17 @@ class Loader:
 
     # --- loading
 
-    def load(self, day: date, *, reload: bool, run_id: str) -> RawDay:
+    def load(self, day: date, *, reload: bool, run_id: str, progress: Progress | None = None) -> RawDay:
         """
         Load the day's new and changed objects, and whatever that sets free elsewhere.
 
         Args:
             reload: read every object of the day again, known or not.
             run_id: noted in the ledger.
+            progress: told of each object that was read.
         """
         began = time.perf_counter()
+        self._progress = progress
         keys, touched, bytes_read = self._load_until_settled(day, reload, run_id)
         others: set[date] = set()
         # What waits because its double elsewhere has changed, here or in a run that was killed before it came to it.
@@ -218,8 +225,10 @@ class Loader:
         try:
             for row in gone:
                 batch.miss(row)
-            for reading in self._readings(todo, known, reload):
+            for number, reading in enumerate(self._readings(todo, known, reload), start=1):
                 batch.add(reading)
+                if self._progress is not None:
+                    self._progress(number, len(todo), reading.records.rows_read if reading.records else 0)
             touched = batch.commit()
         except BaseException:
             batch.discard()

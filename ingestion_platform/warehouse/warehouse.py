@@ -23,13 +23,14 @@ from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
+from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.engine import connect, name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
-from ingestion_platform.warehouse.load import Loader
+from ingestion_platform.warehouse.load import Loader, Progress
 from ingestion_platform.warehouse.process import Processor
 from ingestion_platform.warehouse.results import RawDay, SenderReport, TableDay
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
@@ -137,13 +138,22 @@ class Warehouse:
 
     # --- work
 
-    def load(self, dataset: Dataset, day: date, *, reload: bool = False, run_id: str = "") -> RawDay:
+    def load(
+        self,
+        dataset: Dataset,
+        day: date,
+        *,
+        reload: bool = False,
+        run_id: str = "",
+        progress: Progress | None = None,
+    ) -> RawDay:
         """
         Load a day's new and changed objects into raw, exactly once.
 
         Args:
             reload: read every object of the day again, known or not.
             run_id: noted in the ledger.
+            progress: told of each object that was read: its number, how many there are, its rows.
 
         Raises:
             LandingUnavailable: the landing zone gave no answer; nothing was loaded, and the next load goes on.
@@ -151,7 +161,7 @@ class Warehouse:
         """
         with self._told(f"{dataset.raw} {day}"):
             self._sweep()
-            return self._loader(dataset).load(day, reload=reload, run_id=run_id)
+            return self._loader(dataset).load(day, reload=reload, run_id=run_id, progress=progress)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """
@@ -336,6 +346,27 @@ class Warehouse:
         rows = self.volume(table, day, trailing)
         return statistics.median(rows) if len(rows) >= 3 else None
 
+    def unknown_types(self, dataset: Dataset, day: date) -> dict[str, int]:
+        """
+        What a dataset that takes the rest of its stream holds of a raw day.
+
+        Returns:
+            Type → rows, the most frequent first; records without a type under an empty one. Nothing for any other dataset.
+        """
+        source = dataset.source
+        if not (isinstance(source, StreamSegments) and source.takes_the_rest):
+            return {}
+        column = next(column for column in dataset.columns if column.field == source.routed_by)
+        files = self.ledger.files(dataset.raw, first=day, last=day)
+        if not files:
+            return {}
+        rows = relation(self.store, files, [(column.name, "VARCHAR")])
+        return dict(
+            self.engine.execute(
+                f"select coalesce({name(column.name)}, ''), count(*) from ({rows}) group by 1 order by 2 desc, 1"
+            ).fetchall()
+        )
+
     def columns(self, table: str) -> tuple[ColumnDoc, ...]:
         """A table's columns with their docs."""
         layer, table_name = table.split(".", 1)
@@ -422,6 +453,8 @@ class Warehouse:
                 for column in self.datasets[table_name].columns
                 if column.pii is not None
             ]
+            if hidden and isinstance(self.datasets[table_name].source, StreamSegments):
+                hidden += ["'(personal)' as _key", "'(personal)' as _headers"]
             shown = f"* replace ({', '.join([*hidden, 'json_keys(_extra)::varchar as _extra'])})"
         order = "order by _object, _row" if layer in ("raw", "processed") and table not in self.sql_tables else ""
         return _arrow(self.engine.sql(f"select {shown} from ({source}) {order} limit {int(limit)}"))

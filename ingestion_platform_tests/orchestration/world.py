@@ -1,7 +1,7 @@
 """A warehouse in memory for tests of orchestration: it counts what it is asked, and fails, rejects and unbalances where it is told to."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -226,7 +226,15 @@ class FakeWarehouse(Warehouse):
         if error is not None:
             raise error
 
-    def load(self, dataset: Dataset, day: date, *, reload: bool = False, run_id: str = "") -> RawDay:
+    def load(
+        self,
+        dataset: Dataset,
+        day: date,
+        *,
+        reload: bool = False,
+        run_id: str = "",
+        progress: Callable[[int, int, int], None] | None = None,
+    ) -> RawDay:
         """Everything listed becomes `ROWS` rows an object."""
         self._begin("load", dataset.raw, day, reload)
         entries = []

@@ -126,7 +126,7 @@ def test_of_two_runs_at_once_one_looks_again(bench: Bench) -> None:
     other = bench.open()
     loader = bench.warehouse._loader(SALES)
     plain = loader._ledger.commit_load
-    done = []
+    done: list[object] = []
 
     def commit_late(*arguments: object, **named: object) -> object:
         if not done:

@@ -1,0 +1,83 @@
+"""How far long work is: what is done, how fast, and about how long it still takes, as lines of the run's log."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from ingestion_platform.sources.drain import LandedSegment, ShardState
+from ingestion_platform.stream import Stream
+
+TOLD_EVERY_SECONDS = 10.0
+
+
+class LoadProgress:
+    """
+    Says how far the load of a day is.
+
+    Args:
+        what: the table and the day.
+        say: takes each line.
+        clock: seconds.
+    """
+
+    def __init__(self, what: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._say = say
+        self._clock = clock
+        self._began = self._told = clock()
+        self._rows = 0
+
+    def object_read(self, number: int, of: int, rows: int) -> None:
+        """Take note of an object: which of how many, and its rows."""
+        self._rows = rows if number == 1 else self._rows + rows
+        now = self._clock()
+        if now - self._told < TOLD_EVERY_SECONDS:
+            return
+        self._told = now
+        seconds = now - self._began
+        self._say(
+            f"{self._what}: {number:,} of {of:,} objects, {self._rows:,} rows, {self._rows / seconds:,.0f} a second,"
+            f" {seconds * (of - number) / number:,.0f} s to go"
+        )
+
+
+class DrainProgress:
+    """
+    Says how far a drain is, while it runs.
+
+    Args:
+        stream: which.
+        say: takes each line.
+    """
+
+    def __init__(self, stream: Stream, say: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._say = say
+        self._began = self._told = time.monotonic()
+        self._records = 0
+        self._window: tuple[datetime, datetime] | None = None
+        self._reached: dict[str, datetime] = {}
+
+    def covers(self, first: datetime, until: datetime) -> None:
+        """Set the window (UTC) that a replay covers: then it is known how much is left."""
+        self._window = (first, until)
+
+    def landed(self, segment: LandedSegment, state: ShardState) -> None:
+        """Take note of a segment."""
+        self._records += segment.records
+        self._reached[segment.shard] = segment.hour
+        now = time.monotonic()
+        if now - self._told < TOLD_EVERY_SECONDS:
+            return
+        self._told = now
+        seconds = now - self._began
+        left = ""
+        if self._window is not None:
+            first, until = (moment.replace(tzinfo=None) for moment in self._window)
+            hours = sum((hour - first).total_seconds() for hour in self._reached.values()) / len(self._reached)
+            done = min(max(hours / max((until - first).total_seconds(), 1.0), 0.01), 1.0)
+            left = f", about {done * 100:.0f} %, {seconds / done - seconds:.0f} s to go"
+        self._say(
+            f"{self._stream.name}: {self._records:,} records landed, {self._records / seconds:,.0f} a second,"
+            f" at {max(self._reached.values()):%Y-%m-%d %H}h{left}"
+        )

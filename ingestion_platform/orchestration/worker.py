@@ -1,0 +1,227 @@
+"""
+The worker: follows streams without end, and reports what lands to Dagster as it goes, so that the UI shows the same as of a drain by
+schedule.
+
+Belongs here: starting a stream again when its source was away, ending in order, and reporting. Doesn't: draining (`sources/drain.py`),
+what is
+reported of it (`streams.py`).
+
+It may be killed at any moment, and run beside schedules and other workers: see `sources/drain.py`. Rules that act on the running stream are
+`Watcher`s, given to it.
+"""
+
+import logging
+import random
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from ingestion_platform.errors import IngestionError, SettingsError
+from ingestion_platform.orchestration import streams
+from ingestion_platform.orchestration.checks import Verdict, evaluation
+from ingestion_platform.orchestration.graph import stream_key, table_of
+from ingestion_platform.orchestration.quiet import quieten
+from ingestion_platform.orchestration.resource import StreamsResource
+from ingestion_platform.settings import Settings
+from ingestion_platform.sources.drain import Drain, LandedSegment, ShardState, Watcher
+from ingestion_platform.stream import Span, Stream
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 30.0
+"""Dagster's event log takes about ten milliseconds an event: one report of a stream and day, not one of every segment."""
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 60.0
+
+
+@dataclass
+class _Pending:
+    """What has landed since the last report."""
+
+    segments: dict[date, list[LandedSegment]] = field(default_factory=lambda: defaultdict(list))
+    gaps: int = 0
+
+
+class Following:
+    """
+    Follows one stream in a thread of its own.
+
+    Args:
+        stream: which.
+        resource: opens it.
+        instance: of Dagster, that is told.
+        watchers: look at what arrives.
+        stop: set when the worker is to end.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        resource: StreamsResource,
+        instance: dg.DagsterInstance,
+        watchers: Sequence[Watcher],
+        stop: threading.Event,
+    ) -> None:
+        self.stream = stream
+        self.error: Exception | None = None
+        self._resource = resource
+        self._instance = instance
+        self._watchers = watchers
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._pending = _Pending()
+        self._reported = time.monotonic()
+        self._was_well = time.monotonic()
+        self._told_gaps: set[tuple[str, Span]] = set()
+        self._drain: Drain | None = None
+
+    def run(self) -> None:
+        """Follow until told to stop; begin again whenever that can help."""
+        waits = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                self._drain = Drain(
+                    self._resource.landed(self.stream),
+                    self._resource.reader(self.stream),
+                    watchers=self._watchers,
+                    on_landed=self._landed,
+                )
+                log.info("%s: following", self.stream.name)
+                self._drain.follow(self._stop)
+            except IngestionError as error:
+                self.report(problem=str(error))
+                if not error.can_retry:
+                    self.error = error
+                    log.error("%s: given up: %s", self.stream.name, error)
+                    return
+                waits = 0 if time.monotonic() - began > LONGEST_WAIT_SECONDS else waits + 1
+                bound = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0**waits)
+                wait = random.uniform(bound / 2, bound)
+                log.warning("%s: %s; again in %.0f s", self.stream.name, error, wait)
+                self._stop.wait(wait)
+            except Exception as error:
+                # What nobody foresaw comes again however often it is tried: this stream ends, loudly, and the others go on.
+                self.error = error
+                log.exception("%s: given up", self.stream.name)
+                self.report(problem=f"{type(error).__name__}: {error}")
+                return
+        self.report()
+
+    def _landed(self, segment: LandedSegment, _state: ShardState) -> None:
+        with self._lock:
+            self._pending.segments[segment.hour.date()].append(segment)
+
+    def report_when_due(self) -> None:
+        """Report when enough time has gone by."""
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self.report()
+
+    def report(self, problem: str = "") -> None:
+        """
+        Tell Dagster what has landed since the last report, the lag, and what is gone.
+
+        Args:
+            problem: why the stream isn't being read at the moment.
+        """
+        with self._lock:
+            pending, self._pending = self._pending, _Pending()
+            seconds, self._reported = time.monotonic() - self._reported, time.monotonic()
+        shards: Mapping[str, ShardState] = self._drain.states() if self._drain is not None else {}
+        if not problem:
+            self._was_well = time.monotonic()
+        today = self._resource.today()
+        events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
+        for day, segments in sorted(pending.segments.items()):
+            numbers = streams.of_drain(shards, segments, seconds)
+            events.append(streams.materialization(self.stream, day, numbers))
+        lag, gaps = streams.judge_lag(self.stream, shards), self._gaps(shards)
+        if problem:
+            away = time.monotonic() - self._was_well
+            lag = Verdict(
+                streams.LAG, away <= self.stream.max_lag_seconds, f"not read for {away:.0f} s: {problem}", lag.details
+            )
+        table = table_of(stream_key(self.stream))
+        events.append(evaluation(table, today.isoformat(), lag))
+        events += [evaluation(table, day.isoformat(), streams.judge_gaps(found)) for day, found in gaps.items()]
+        for event in events:
+            self._instance.report_runless_asset_event(event)
+        landed = sum(segment.records for segments in pending.segments.values() for segment in segments)
+        log.info("%s: %s records landed in %.0f s; %s", self.stream.name, f"{landed:,}", seconds, lag.story)
+
+    def _gaps(self, shards: Mapping[str, ShardState]) -> dict[date, list[tuple[str, Span, str]]]:
+        """What was newly found to be gone, under today."""
+        new = [
+            (shard, span, why)
+            for shard, state in shards.items()
+            for span, why in state.gaps
+            if (shard, span) not in self._told_gaps
+        ]
+        self._told_gaps |= {(shard, span) for shard, span, _ in new}
+        return {self._resource.today(): new} if new else {}
+
+
+def run_worker(
+    declared: Mapping[str, Stream],
+    names: Sequence[str] = (),
+    *,
+    settings: Settings | None = None,
+    resource: StreamsResource | None = None,
+    instance: dg.DagsterInstance | None = None,
+    watchers: Sequence[Watcher] = (),
+    stop: threading.Event | None = None,
+) -> int:
+    """
+    Follow streams until the process is told to end (SIGTERM, SIGINT), then land what is held.
+
+    Args:
+        declared: every stream by name.
+        names: of streams to follow; default: those that the settings say are drained from here.
+        settings: default: those of the environment.
+        resource: default: what the settings name.
+        instance: of Dagster; default: the one of DAGSTER_HOME.
+        watchers: look at what arrives: live rules.
+        stop: ends the worker when set, as the signals do.
+
+    Returns:
+        0 when it was told to end, 1 when a stream had to be given up.
+
+    Raises:
+        SettingsError: there is no such stream, or none to follow.
+    """
+    quieten()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = settings or Settings.load()
+    unknown = sorted(set(names) - set(declared))
+    if unknown:
+        raise SettingsError(f"no stream is called {unknown[0]!r}", f"streams: {', '.join(sorted(declared)) or 'none'}")
+    chosen = [stream for name, stream in declared.items() if name in names or (not names and settings.drains(name))]
+    if not chosen:
+        raise SettingsError(
+            "there is no stream to follow", f"set INGESTION_STREAMS to some of {', '.join(sorted(declared))}, or to all"
+        )
+    stop = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+    instance = instance or dg.DagsterInstance.get()
+    resource = resource or StreamsResource(settings)
+    following = [Following(stream, resource, instance, watchers, stop) for stream in chosen]
+    threads = [threading.Thread(target=one.run, name=f"follow-{one.stream.name}") for one in following]
+    log.info(
+        "worker: %s; began %s", ", ".join(stream.name for stream in chosen), datetime.now(UTC).isoformat("T", "seconds")
+    )
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for one, thread in zip(following, threads, strict=True):
+            if thread.is_alive() and not stop.is_set():
+                one.report_when_due()
+            thread.join(0.5)
+    return 1 if any(one.error is not None for one in following) else 0
