@@ -5,6 +5,7 @@ A file `ingestion.env` in the working directory gives what the environment doesn
 called `.env`: Dagster reads that itself and lets it win over the environment, so that its commands and ours would see different settings.
 """
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Self
@@ -114,3 +115,8 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The business time zone."""
         return ZoneInfo(self.timezone)
+
+
+def inherited(**changes: str) -> dict[str, str]:
+    """The environment of this process for another one, with some of the settings, by field, changed."""
+    return {**os.environ, **{f"INGESTION_{name.upper()}": value for name, value in changes.items()}}

@@ -18,12 +18,15 @@ from textwrap import shorten
 from tqdm import tqdm
 
 from ingestion_platform.assembly import open_warehouse
+from ingestion_platform.demo.broker import serve
+from ingestion_platform.demo.business import Business
+from ingestion_platform.demo.events import LATE_DAYS, TOPIC, Told, tell_events
 from ingestion_platform.demo.plan import ALL_TROUBLES, Plan
 from ingestion_platform.demo.producer import FolderProducer
 from ingestion_platform.demo.retailer import Incident, Outcome, Step, Story, tell
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import LandingZone, open_landing
-from ingestion_platform.settings import Settings
+from ingestion_platform.settings import Settings, inherited
 from ingestion_platform.warehouse import LedgerEntry, Warehouse
 
 _DONE = re.compile(r" - ((?:raw|processed|reports)\.\w+) (\d{4}-\d{2}-\d{2}): (?!check )")
@@ -64,28 +67,33 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     log = settings.warehouse.parent / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    for number, step in enumerate(story.steps, 1):
-        moment = time.monotonic()
-        landed = step.land(producer)
-        say(
-            f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing} ({time.monotonic() - moment:.1f} s)"
-        )
-        moment = time.monotonic()
-        days = sorted(_days_of(step, settings))
-        done = _materialize(days[0], days[-1], log)
-        say(
-            f"   landing → raw → processed → reports, {days[0]} to {days[-1]}:"
-            f" {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
-        )
-        while stale := _stale_days(settings):
+    told = tell_events(Business(plan))
+    with serve() as broker:
+        for number, step in enumerate(story.steps, 1):
             moment = time.monotonic()
-            done = _materialize(stale[0], stale[-1], log)
+            landed = step.land(producer)
+            sent = broker.send(TOPIC, told.during if number == 1 else told.afterwards)
             say(
-                f"   what that made stale elsewhere, {stale[0]} to {stale[-1]}:"
+                f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing}, and the tills sent {sent:,} events to a"
+                f" Kafka broker on {broker.servers} ({time.monotonic() - moment:.1f} s)"
+            )
+            moment = time.monotonic()
+            days = sorted(_days_of(step, settings))
+            done = _materialize(days[0], days[-1], log, broker.servers)
+            say(
+                f"   landing → raw → processed → reports, {days[0]} to {days[-1]}:"
                 f" {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
             )
+            while stale := _stale_days(settings):
+                moment = time.monotonic()
+                done = _materialize(stale[0], stale[-1], log, broker.servers)
+                say(
+                    f"   what that made stale elsewhere, {stale[0]} to {stale[-1]}:"
+                    f" {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
+                )
     with open_warehouse(settings) as warehouse:
         wrong = _tell_incidents(warehouse, story, say)
+        wrong += _tell_stream(warehouse, told, say)
         _tell_balance(warehouse, say)
         _tell_report(warehouse, last, say)
         warehouse.publish()
@@ -102,7 +110,7 @@ def _refuse_foreign(zone: LandingZone, story: Story) -> None:
     """The demo doesn't mix with files that aren't its own."""
     ours = {arrival.key for step in story.steps for arrival in step.objects}
     for landed in zone.list():
-        if landed.key not in ours:
+        if landed.key not in ours and not landed.key.startswith("streams/pos/"):
             raise SettingsError(
                 f"{zone.url} holds {landed.key}, which isn't the demo's",
                 "`make clean-data` empties data/; or set INGESTION_LANDING and INGESTION_WAREHOUSE to other places",
@@ -124,8 +132,8 @@ def _stale_days(settings: Settings) -> list[date]:
         return sorted({day for table in tables for day in warehouse.stale_days(table) if day is not None})
 
 
-def _materialize(first: date, last: date, log: Path) -> int:
-    """Run everything for these days, as a user would; the answer is how many days of tables were done."""
+def _materialize(first: date, last: date, log: Path, kafka_servers: str) -> int:
+    """Run everything for these days, as a user would, streams drained; the answer is how many days of tables were done."""
     command = [
         sys.executable, "-m", "dagster", "asset", "materialize", "-m", "ingestion_platform.definitions",
         "--select", "*", "--partition-range", f"{first}...{last}",
@@ -133,7 +141,13 @@ def _materialize(first: date, last: date, log: Path) -> int:
     done: set[str] = set()
     with (
         log.open("a") as kept,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=inherited(streams="pos", kafka_servers=kafka_servers),
+        ) as process,
     ):
         assert process.stdout is not None, "asked for a pipe"
         # disable=None: quiet when it isn't a terminal.
@@ -248,6 +262,69 @@ def _rows(entry: LedgerEntry | None) -> str:
 def _quarantined(warehouse: Warehouse, key: str) -> Iterator[int]:
     for row in warehouse.query(f"select _row from platform.quarantine where _object = '{key}'").to_pylist():
         yield row["_row"]
+
+
+def _tell_stream(warehouse: Warehouse, told: Told, say: Callable[[str], None]) -> list[str]:
+    """What became of the tills' events, and of what went wrong with them; the answer names what ended otherwise than it should."""
+
+    def number(sql: str) -> int:
+        return int(warehouse.query(sql).column(0)[0].as_py() or 0)
+
+    def row(store_and_day: tuple[str, date]) -> dict[str, int]:
+        store_id, day = store_and_day
+        found = warehouse.query(
+            f"select * from reports.stream_reconciliation where store_id = '{store_id}' and sold_on = date '{day}'"
+        ).to_pylist()
+        return found[0] if found else {}
+
+    tables = ("pos_events", "till_sessions", "pos_unknown")
+    raw = {table: number(f"select count(*) from raw.{table}") for table in tables}
+    broken = number("select count(*) from platform.quarantine where dataset = 'pos_unknown'")
+    again = number("select count(*) from (select distinct _shard, _position from raw.pos_events)")
+    superseded = sum(
+        done.balance.rows_superseded
+        for day in warehouse.days("processed.pos_events")
+        if (done := warehouse.table_day("processed.pos_events", day)) is not None and done.balance is not None
+    )
+    silent, offline = row(told.silent), row(told.offline)
+    late = number(
+        f"select count(*) from processed.pos_events where store_id = '{told.offline[0]}'"
+        f" and _day = date '{told.offline[1]}' and _landed_on > _day"
+    )
+    say("\nWhat the tills told as it happened, and what became of it:")
+    wrong = []
+    for is_right, line in (
+        (
+            sum(raw.values()) + broken == told.count and again == raw["pos_events"],
+            f"{told.count:,} events sent → {sum(raw.values()):,} rows in raw of {len(tables)} tables + {broken} in quarantine,"
+            " each position once",
+        ),
+        (
+            broken == told.broken,
+            f"{told.broken} that can't be read → in quarantine with bytes and position [platform.quarantine]",
+        ),
+        (
+            raw["pos_unknown"] == told.unknown,
+            f"{told.unknown} of a type that nobody declared → kept [raw.pos_unknown, check known_types]",
+        ),
+        (superseded == told.twice, f"{told.twice} sales sent twice → {superseded} superseded: one row stands per key"),
+        (
+            late == told.offline_lines,
+            f"{told.offline[0]} was offline on {told.offline[1]}, its events came {LATE_DAYS} days later → {late} rows in their own day,"
+            " restated",
+        ),
+        (
+            bool(silent.get("only_in_files"))
+            and not silent.get("lines_in_stream")
+            and not offline.get("only_in_stream"),
+            f"{told.silent[0]} told nothing on {told.silent[1]} → {silent.get('only_in_files', 0)} lines that only its file has"
+            " [reports.stream_reconciliation]",
+        ),
+    ):
+        say(f"  {'·' if is_right else '✗'} {line}")
+        if not is_right:
+            wrong.append(line)
+    return wrong
 
 
 def _tell_balance(warehouse: Warehouse, say: Callable[[str], None]) -> None:

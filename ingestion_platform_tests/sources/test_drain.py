@@ -1,0 +1,419 @@
+"""The drain: every record lands once and whole, whatever is killed, repeated, doubled or gone; with a stream in memory."""
+
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestion_platform.errors import LandingUnavailable, SourceUnavailable
+from ingestion_platform.formats.segments import ENVELOPE
+from ingestion_platform.landing import LandedObject
+from ingestion_platform.landing.local import LocalLanding
+from ingestion_platform.sources import drain as drain_module
+from ingestion_platform.sources.drain import Drain, LandedSegment
+from ingestion_platform.sources.landed import LandedStream
+from ingestion_platform.sources.reading import Arrived
+from ingestion_platform.stream import Kafka, LandedName, Span, Stream
+from ingestion_platform_tests.sources.memory import MemoryStream
+
+ZONE = ZoneInfo("Africa/Johannesburg")
+MORNING = datetime(2024, 10, 1, 6, tzinfo=UTC)
+"""Eight o'clock in business time."""
+
+
+def declared(**changes: object) -> Stream:
+    """A stream."""
+    return Stream(
+        **{"name": "pos", "description": "x", "source": Kafka(topic="t"), "first_day": date(2024, 10, 1), **changes}  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> LocalLanding:
+    """An empty landing zone."""
+    (tmp_path / "landing").mkdir()
+    return LocalLanding(tmp_path / "landing")
+
+
+def drain(zone: LocalLanding, memory: MemoryStream, stream: Stream | None = None, **named: object) -> Drain:
+    """A new drain, as a process that has just started has it."""
+    return Drain(LandedStream(stream or declared(), zone, ZONE), memory, **named)  # type: ignore[arg-type]
+
+
+def segments(zone: LocalLanding) -> Iterator[tuple[LandedName, pa.Table, LandedObject]]:
+    """What has landed."""
+    for landed in zone.list():
+        name = LandedName.parse(landed.key)
+        if name is not None and name.kind == "segment":
+            yield name, pq.read_table(pa.BufferReader(zone.read(landed))), landed
+
+
+def positions(zone: LocalLanding) -> list[tuple[str, int]]:
+    """Shard and position of every record in every segment."""
+    return sorted((name.shard, position) for name, table, _ in segments(zone) for position in numbers(table))
+
+
+def numbers(table: pa.Table) -> list[int]:
+    """Positions of a segment's records."""
+    return [int(position) for position in table.column("position").to_pylist() if position is not None]
+
+
+def keys(zone: LocalLanding) -> list[str]:
+    """Names of everything that has landed, without what they share."""
+    return [landed.key.removeprefix("streams/pos/") for landed in zone.list()]
+
+
+def filled(number: int = 30, shards: int = 2, every: timedelta = timedelta(minutes=1)) -> MemoryStream:
+    """A stream with *number* records in each shard."""
+    memory = MemoryStream()
+    for index in range(number):
+        for shard in range(shards):
+            memory.put(str(shard), f"{shard}:{index}".encode(), MORNING + every * index, key=b"k")
+    return memory
+
+
+def everything(memory: MemoryStream) -> list[tuple[str, int]]:
+    """Shard and position of every record of the stream."""
+    return sorted((shard, record.position) for shard, records in memory.shards.items() for record in records)
+
+
+def test_a_drain_lands_everything_once(zone: LocalLanding) -> None:
+    """All records of all shards; the second drain finds nothing to do and writes nothing."""
+    memory = filled()
+    drained = drain(zone, memory).to_now()
+    assert drained.is_caught_up
+    assert drained.records == 60
+    assert positions(zone) == everything(memory)
+    before = keys(zone)
+    again = drain(zone, memory).to_now()
+    assert (again.records, again.segments) == (0, ())
+    assert keys(zone) == before
+
+
+def test_a_segment_is_named_by_hour_shard_and_positions(zone: LocalLanding) -> None:
+    """The hour is that of arrival in business time; a segment ends with its hour."""
+    drain(zone, filled(70, 1)).to_now()
+    landed = [key for key in keys(zone) if key.endswith("parquet")]
+    assert landed == [
+        "2024/10/01/08/0.0000000000000000000-0000000000000000059.parquet",
+        "2024/10/01/09/0.0000000000000000060-0000000000000000069.parquet",
+    ]
+
+
+def test_a_segment_ends_at_its_size(zone: LocalLanding) -> None:
+    """No segment is much larger than declared, and none is split within a record."""
+    memory = MemoryStream(batch=100)
+    for _ in range(100):
+        memory.put("0", b"x" * 100, MORNING)
+    drain(zone, memory, declared(segment_bytes=1000)).to_now()
+    sizes = [table.num_rows for _, table, _ in segments(zone)]
+    assert sum(sizes) == 100
+    assert max(sizes) <= 11
+
+
+def test_a_segment_ends_after_its_time(zone: LocalLanding) -> None:
+    """A stream that gives little lands it all the same, while it is followed."""
+    memory, stop = filled(5, 1), threading.Event()
+    seen: list[LandedSegment] = []
+
+    def landed(segment: LandedSegment, _state: object) -> None:
+        seen.append(segment)
+        stop.set()
+
+    following = drain(zone, memory, declared(segment_seconds=0.2), on_landed=landed)
+    threading.Timer(10, stop.set).start()
+    following.follow(stop)
+    assert [segment.records for segment in seen] == [5]
+
+
+def test_a_stop_lands_what_is_held(zone: LocalLanding) -> None:
+    """Told to end, a drain writes what it has read."""
+    stop = threading.Event()
+    stop.set()
+    memory = filled(8, 1)
+    drain(zone, memory).follow(stop)
+    assert positions(zone) == everything(memory)
+
+
+def test_many_shards_hold_no_more_than_one_bound(zone: LocalLanding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all shards together hold too much, the largest lands early."""
+    monkeypatch.setattr(drain_module, "BUFFERED_BYTES", 300)
+    memory = MemoryStream(batch=5)
+    for shard in range(10):
+        for _ in range(20):
+            memory.put(str(shard), b"x" * 10, MORNING)
+    work = drain(zone, memory)
+    held: list[int] = []
+    close = work._close_what_is_due
+
+    def watch() -> None:
+        close()
+        held.append(work._held_bytes)
+
+    work._close_what_is_due = watch  # type: ignore[method-assign]
+    work.to_now()
+    assert max(held) <= 300
+    assert positions(zone) == everything(memory)
+
+
+def test_limits_end_a_drain_and_the_next_goes_on(zone: LocalLanding) -> None:
+    """A drain that has read as much as it may says that it isn't caught up."""
+    memory = filled(40, 1)
+    stream = declared(drain_bytes=100)
+    first = drain(zone, memory, stream).to_now()
+    assert not first.is_caught_up
+    for _ in range(10):
+        drain(zone, memory, stream).to_now()
+    assert positions(zone) == everything(memory)
+
+
+class FailingZone(LocalLanding):
+    """A landing zone that takes a number of objects, and then no more: what a process that is killed there leaves behind."""
+
+    def __init__(self, root: Path, takes: int) -> None:
+        super().__init__(root)
+        self.takes = takes
+        self._counting = threading.Lock()
+
+    def put_if_absent(self, key: str, content: bytes) -> bool:
+        """Write it, or fail."""
+        with self._counting:
+            if self.takes <= 0:
+                raise LandingUnavailable("no more")
+            self.takes -= 1
+        return super().put_if_absent(key, content)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 25), st.integers(0, 8)), min_size=1, max_size=12),
+    st.integers(20, 400),
+    st.integers(1, 7),
+)
+def test_ended_anywhere_it_goes_on(history: list[tuple[int, int, int]], segment_bytes: int, batch: int) -> None:
+    """Whatever a drain has landed when it ends, the next ones land the rest: every position once, in order, none twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        memory = MemoryStream(batch=batch)
+        stream = declared(segment_bytes=segment_bytes)
+        for number, (shard, records, takes) in enumerate(history):
+            for _ in range(records):
+                memory.put(str(shard), b"x" * 10, MORNING + timedelta(minutes=7 * number))
+            try:
+                drain(FailingZone(Path(folder), takes), memory, stream).to_now()
+            except LandingUnavailable:
+                continue
+        zone = LocalLanding(folder)
+        drain(zone, memory, stream).to_now()
+        assert positions(zone) == everything(memory)
+        for name, table, _ in segments(zone):
+            found = numbers(table)
+            assert found == sorted(found)
+            assert name.span == Span(found[0], found[-1])
+
+
+def test_a_source_that_breaks_off_keeps_what_it_gave(zone: LocalLanding) -> None:
+    """When reading fails in the middle, what was read has landed, and the error is told."""
+
+    def breaks(_shard: str, position: int) -> None:
+        if position >= 20:
+            raise SourceUnavailable("the source is away")
+
+    memory = filled(30, 1)
+    memory.before = breaks
+    with pytest.raises(SourceUnavailable):
+        drain(zone, memory).to_now()
+    assert positions(zone) == [("0", position) for position in range(20)]
+
+
+def test_two_drains_at_once_leave_out_what_the_other_has_landed(zone: LocalLanding) -> None:
+    """A drain that began before another one landed the same records lands only those that are missing."""
+    memory = filled(30, 1)
+    done: list[int] = []
+
+    def other_lands(_shard: str, position: int) -> None:
+        if position == 20 and not done:
+            done.append(position)
+            memory.before = None
+            drain(zone, memory, declared(segment_bytes=150)).to_now()
+
+    memory.before = other_lands
+    drained = drain(zone, memory).to_now()
+    assert positions(zone) == everything(memory)
+    assert drained.shards["0"].already_landed == 30
+
+
+def test_what_is_gone_is_told_and_recorded(zone: LocalLanding) -> None:
+    """Records that the source dropped before they landed are a gap: recorded once, beside what came after it; the rest lands."""
+    memory = filled(10, 1)
+    drain(zone, memory).to_now()
+    for index in range(10, 20):
+        memory.put("0", b"x", MORNING + timedelta(hours=5, minutes=index))
+    memory.forget("0", 15)
+    drained = drain(zone, memory).to_now()
+    assert [(shard, span) for shard, span, _ in drained.gaps] == [("0", Span(10, 14))]
+    assert [key for key in keys(zone) if "gap" in key] == [
+        "2024/10/01/13/0.0000000000000000010-0000000000000000014.gap.json"
+    ]
+    assert positions(zone) == [("0", position) for position in (*range(10), *range(15, 20))]
+    assert drain(zone, memory).to_now().gaps == []
+
+
+def test_a_gap_is_not_noted_before_what_came_before_it(tmp_path: Path) -> None:
+    """Killed between the records before a gap and the note of it, a drain loses neither: reading never goes on behind unlanded records."""
+    (tmp_path / "landing").mkdir()
+    memory = filled(10, 1)
+    for takes in range(4):
+        try:
+            drain(FailingZone(tmp_path / "landing", takes), memory).to_now()
+        except LandingUnavailable:
+            continue
+    memory.put("0", b"x", MORNING + timedelta(hours=9))
+    memory.forget("0", 10)
+    for takes in range(4):
+        try:
+            drain(FailingZone(tmp_path / "landing", takes), memory).to_now()
+        except LandingUnavailable:
+            continue
+    assert positions(LocalLanding(tmp_path / "landing")) == [("0", position) for position in range(11)]
+
+
+def test_a_start_at_latest_is_chosen_once(zone: LocalLanding) -> None:
+    """What comes between the first drain, which found nothing, and the second one lands."""
+    stream = declared(source=Kafka(topic="t", begin="latest"))
+    memory = filled(10, 1)
+    drain(zone, memory, stream).to_now()
+    memory.put("0", b"new", datetime.now(UTC) - timedelta(seconds=1))
+    drain(zone, memory, stream).to_now()
+    assert positions(zone) == [("0", 10)]
+
+
+def test_a_start_at_a_moment_takes_what_arrived_since(zone: LocalLanding) -> None:
+    """A declared moment without a zone is business time."""
+    stream = declared(source=Kafka(topic="t", begin=datetime(2024, 10, 1, 8, 20)))
+    drain(zone, filled(30, 1), stream).to_now()
+    assert positions(zone) == [("0", position) for position in range(20, 30)]
+
+
+def test_a_shard_that_appears_later_is_read_from_its_first_record(zone: LocalLanding) -> None:
+    """Although the stream began at latest: it is being followed."""
+    stream = declared(source=Kafka(topic="t", begin="latest"))
+    memory = filled(3, 1)
+    drain(zone, memory, stream).to_now()
+    memory.put("7", b"first", MORNING)
+    drain(zone, memory, stream).to_now()
+    assert positions(zone) == [("7", 0)]
+
+
+def test_times_from_the_future_count_as_now(zone: LocalLanding) -> None:
+    """A producer's wrong clock makes no partition of next century."""
+    memory = MemoryStream()
+    memory.put("0", b"x", datetime(2199, 1, 1, tzinfo=UTC))
+    drained = drain(zone, memory, clock=lambda: datetime(2200, 1, 1, tzinfo=UTC))
+    drained._clock = lambda: datetime(2024, 10, 1, 10, tzinfo=UTC)
+    stop = threading.Event()
+    stop.set()
+    drained.follow(stop)
+    assert [key[:13] for key in keys(zone) if key.endswith("parquet")] == ["2024/10/01/12"]
+
+
+def test_one_wrong_time_moves_no_other_record(zone: LocalLanding) -> None:
+    """A record that claims to be hours ahead stands among its neighbours; one that is older goes along with them."""
+    memory = MemoryStream(batch=20)
+    for index in range(20):
+        wrong = timedelta(hours=9) if index == 7 else timedelta(hours=-9) if index == 12 else timedelta()
+        memory.put("0", b"x", MORNING + timedelta(minutes=index) + wrong)
+    drain(zone, memory).to_now()
+    assert [key for key in keys(zone) if key.endswith("parquet")] == [
+        "2024/10/01/08/0.0000000000000000000-0000000000000000019.parquet"
+    ]
+
+
+def test_an_hour_that_comes_twice_is_one(zone: LocalLanding) -> None:
+    """When clocks go back, both hours of that name share it, and segments stay in order."""
+    memory = MemoryStream(batch=50)
+    autumn = datetime(2024, 10, 26, 23, 30, tzinfo=UTC)
+    for index in range(24):
+        memory.put("0", b"x", autumn + timedelta(minutes=10 * index))
+    Drain(LandedStream(declared(), zone, ZoneInfo("Europe/Berlin")), memory).to_now()
+    landed = [key for key in keys(zone) if key.endswith("parquet")]
+    assert [key[:13] for key in landed] == ["2024/10/27/01", "2024/10/27/02", "2024/10/27/03", "2024/10/27/04"]
+    assert positions(zone) == everything(memory)
+
+
+def test_a_replay_lands_only_what_is_missing(zone: LocalLanding) -> None:
+    """Reading the stream again by time leaves what is there under its names, and lands what somebody deleted, piece by piece."""
+    memory = filled(30, 1)
+    drain(zone, memory, declared(segment_bytes=20)).to_now()
+    landed = [landed for landed in zone.list() if landed.key.endswith("parquet")]
+    whole = {one.key: one.token for one in landed}
+    for one in landed[3:5]:
+        Path(zone.url, one.key).unlink()
+    again = drain(zone, memory, declared(segment_bytes=10_000)).replay(MORNING, MORNING + timedelta(days=1))
+    assert again.records > 0
+    assert positions(zone) == everything(memory)
+    kept = {one.key: one.token for one in zone.list() if one.key.endswith("parquet")}
+    assert all(kept[key] == token for key, token in whole.items() if key not in {one.key for one in landed[3:5]})
+
+
+def test_a_replay_takes_the_window_alone(zone: LocalLanding) -> None:
+    """What arrived before the first moment or from the last one on stays out."""
+    memory = filled(30, 1)
+    drain(zone, memory).replay(MORNING + timedelta(minutes=10), MORNING + timedelta(minutes=20))
+    assert positions(zone) == [("0", position) for position in range(10, 20)]
+
+
+def test_an_idle_shard_is_found_among_the_newest_names(zone: LocalLanding) -> None:
+    """A drain leaves a mark of a shard in which nothing came, once in a while, so that nobody looks through all of history."""
+    memory = filled(3, 1)
+    drain(zone, memory).to_now()
+    drain(zone, memory).to_now()
+    marks = [key for key in keys(zone) if key.endswith("mark.json")]
+    assert len(marks) == 1
+    assert marks[0].endswith("0.after-0000000000000000002.mark.json")
+
+
+def test_watchers_see_what_arrives_and_what_has_landed(zone: LocalLanding) -> None:
+    """Whoever looks at the running stream is given each batch, then each segment."""
+
+    class Seen:
+        def __init__(self) -> None:
+            self.records = 0
+            self.keys: list[str] = []
+
+        def arrived(self, stream: Stream, arrived: Arrived) -> None:
+            assert not self.keys
+            self.records += arrived.records.num_rows
+
+        def landed(self, stream: Stream, segment: LandedSegment) -> None:
+            self.keys.append(segment.key)
+
+    seen = Seen()
+    drain(zone, filled(5, 1), watchers=[seen]).to_now()
+    assert seen.records == 5
+    assert len(seen.keys) == 1
+
+
+def test_parts_of_one_position_stay_together(zone: LocalLanding) -> None:
+    """Records that the source holds as one are never split between segments."""
+
+    class Parted(MemoryStream):
+        def read(self, where: object, *, until: object, shards: Sequence[str] = ()) -> Iterator[Arrived]:
+            rows = [
+                {"position": str(position), "part": part, "arrived_at": MORNING, "value": b"x" * 50}
+                for position in range(5)
+                for part in range(4)
+            ]
+            yield Arrived("0", pa.RecordBatch.from_pylist(rows, schema=ENVELOPE), 0, 4, 1000)
+
+    drain(zone, Parted(), declared(segment_bytes=70)).to_now()
+    for _, table, _ in segments(zone):
+        assert table.num_rows % 4 == 0
+    assert sum(table.num_rows for _, table, _ in segments(zone)) == 20
