@@ -705,7 +705,14 @@ class Ledger:
             around = self._segments(connection, dataset, shard, Span(begin, span.last)) if begin < span.first else rows
             standing = stand((row.key, row.span) for row in around if row.span is not None)
             for row in rows:
-                if row.state == "pending" or row.stands_from == _stands_from(standing[row.key]):
+                if row.state == "pending" or row.span is None:
+                    continue
+                if row.stands_from == _stands_from(standing[row.key]):
+                    # The same positions, perhaps in another's stead than before.
+                    instead = standing[row.key].instead if row.state == "duplicate" else None
+                    reason = standing[row.key].reason(row.span)
+                    if (row.duplicate_of, row.reason) != (instead, reason):
+                        self._put_object(connection, replace(row, duplicate_of=instead, reason=reason))
                     continue
                 if row.key in decided:
                     raise Conflict(row.key)

@@ -478,15 +478,15 @@ class _Batch:
         self._claim_positions(row.key)
         left = records.since(standing.since)
         row = replace(row, stands_from=position_text(standing.since))
-        if standing.since > span.last:
+        if standing.counts_nothing_of(span):
             row = replace(
                 row, state="duplicate", duplicate_of=standing.instead, rows_read=0, rows_loaded=0, rows_quarantined=0,
-                reason=f"{standing.instead} holds the same positions",
+                reason=standing.reason(span),
             )  # fmt: skip
-        elif left is not records:
+        else:
             row = replace(
                 row, rows_read=left.rows_read, rows_loaded=left.table.num_rows, rows_quarantined=len(left.rejected),
-                reason=f"its positions before {standing.since} stand in {standing.instead}",
+                reason=standing.reason(span),
             )  # fmt: skip
         return row, left
 

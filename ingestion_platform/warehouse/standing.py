@@ -27,6 +27,18 @@ class Standing:
     since: int
     instead: str = ""
 
+    def counts_nothing_of(self, span: Span) -> bool:
+        """Whether others hold everything that the segment holds."""
+        return self.since > span.last
+
+    def reason(self, span: Span) -> str:
+        """Why not all of the segment counts, for a person; empty when all of it does."""
+        if not self.instead:
+            return ""
+        if self.counts_nothing_of(span):
+            return f"{self.instead} holds the same positions"
+        return f"its positions before {self.since} stand in {self.instead}"
+
 
 def order(key: str, span: Span) -> tuple[int, int, int, str]:
     """The order in which segments claim positions."""
