@@ -28,6 +28,7 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet as pq
 
 from ingestion_platform.dataset import Csv, Dataset, JsonLines, Parquet, Xml
+from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column
 
 Row = dict[str, Any]
@@ -154,8 +155,8 @@ class _Landed:
             for name, dataset in datasets.items():
                 fit = _fit(dataset.source.templates, key)
                 if fit is not None:
+                    # Only datasets of one stream share objects.
                     self.by_dataset[name].append(_Object(key, fit[0], fit[1], path.read_bytes()))
-                    break
         for found in self.by_dataset.values():
             found.sort(key=lambda one: (one.day, len(one.key), one.key))
 
@@ -165,6 +166,7 @@ def _fit(templates: str | tuple[str, ...], key: str) -> tuple[date, dict[str, st
         pattern = re.escape(template)
         for directive, digits in (("%Y", 4), ("%m", 2), ("%d", 2)):
             pattern = pattern.replace(re.escape(directive), rf"(?P<D{directive[1]}>\d{{{digits}}})", 1)
+        pattern = pattern.replace(re.escape("%H"), r"\d{2}")
         pattern = re.sub(r"\\\{([a-z0-9_]+)\\\}", r"(?P<\1>[^/]+)", pattern)
         found = re.fullmatch(pattern, key)
         if found is not None:
@@ -342,6 +344,74 @@ def _plain(value: Any) -> str | None:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
+def _stream_records(
+    dataset: Dataset, segments: Iterable[_Object], answer: Expected
+) -> list[tuple[_Object, list[_Record]]]:
+    """A dataset's records of each segment: every position in the first segment that has it, by first position, then the longer one."""
+    source = dataset.source
+    assert isinstance(source, StreamSegments)
+
+    def claim(one: _Object) -> tuple[Any, ...]:
+        first, last = int(one.captures["first"]), int(one.captures["last"])
+        return one.captures["shard"], first, -last, len(one.key), one.key
+
+    taken: set[tuple[str, int]] = set()
+    furthest: dict[str, tuple[int, str]] = {}
+    found = []
+    for one in sorted(segments, key=claim):
+        shard, last = one.captures["shard"], int(one.captures["last"])
+        records, is_new, unknown = [], False, set[str]()
+        for row, there in enumerate(pq.read_table(io.BytesIO(one.content)).to_pylist(), 1):
+            if (shard, there["position"]) in taken:
+                continue
+            taken.add((shard, there["position"]))
+            is_new = True
+            try:
+                value = json.loads(there["value"].decode(), parse_float=_Literal, parse_int=_Literal)
+            except ValueError:
+                value = None
+            value = value if isinstance(value, dict) else None
+            type_ = _dig(value, source.routed_by or "") if value is not None else None
+            if type_ not in source.types and not (source.takes_the_rest and type_ not in source.others):
+                continue
+            if value is None:
+                records.append(_Record(row, None))
+                continue
+            headers = {header["name"]: header["value"].decode() for header in there["headers"] or ()}
+            around = {
+                "@value": there["value"].decode(),
+                "@arrived_at": there["arrived_at"].isoformat(),
+                **{f"@header.{name}": text for name, text in headers.items()},
+            }
+            wanted = _wanted(dataset)
+            records.append(
+                _Record(
+                    row,
+                    {
+                        name: around.get(path) if path.startswith("@") else _json_text(_dig(value, path))
+                        for name, path in wanted
+                    },
+                )
+            )
+            unknown |= set(_beyond(value, [path for _, path in wanted] + [source.routed_by or ""]))
+        if not is_new:
+            answer.duplicates[one.key] = furthest[shard][1]
+            continue
+        if last > furthest.get(shard, (-1, ""))[0]:
+            furthest[shard] = (last, one.key)
+        if unknown:
+            answer.unknown_columns[one.key] = tuple(sorted(unknown))
+        found.append((one, records))
+    return found
+
+
+def _beyond(value: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[str]:
+    """Members that no path wants."""
+    for name in value:
+        if not any(path == name or path.startswith(f"{name}.") for path in wanted):
+            yield name
+
+
 # --- the contract
 
 
@@ -460,7 +530,10 @@ def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInf
     here = ZoneInfo(dataset.time_zone) if dataset.time_zone else zone
     first_with: dict[tuple[str, tuple[str, ...]], str] = {}
     readable: list[tuple[_Object, list[_Record]]] = []
-    for one in objects.by_dataset[name]:
+    if isinstance(dataset.source, StreamSegments):
+        readable += _stream_records(dataset, objects.by_dataset[name], answer)
+        loaded += [one.key for one, _ in readable]
+    for one in objects.by_dataset[name] if not isinstance(dataset.source, StreamSegments) else ():
         try:
             records, unknown = _read(dataset, one)
         except _CannotRead:
@@ -769,6 +842,50 @@ def _stock_position(tables: _Tables) -> list[Row]:
     return sorted(found, key=lambda row: (row["store_id"], row["product_id"]))
 
 
+def _till_lines(tables: _Tables) -> list[Row]:
+    def same(one: Row, other: Row) -> bool:
+        return all(one[name] == other[name] for name in ("store_id", "product_id", "quantity", "amount_zar"))
+
+    in_files = {row["transaction_id"]: row for row in tables.of("sales")}
+    in_stream = {row["transaction_id"]: row for row in tables.of("pos_events")}
+    shown = ("transaction_id", "store_id", "sold_at", "product_id", "quantity", "amount_zar", "payment_method")
+    return [
+        {name: (in_files.get(key) or in_stream[key])[name] for name in shown}
+        | {
+            "is_in_files": key in in_files,
+            "is_in_stream": key in in_stream,
+            "agrees": same(in_files[key], in_stream[key]) if key in in_files and key in in_stream else None,
+        }
+        for key in sorted(in_files.keys() | in_stream.keys())
+    ]
+
+
+def _stream_reconciliation(tables: _Tables) -> list[Row]:
+    stores = tables.newest("stores", "store_id")
+    found = []
+    for store_id, lines in _grouped(_till_lines(tables), lambda row: row["store_id"]):
+        only_files = [line for line in lines if not line["is_in_stream"]]
+        only_stream = [line for line in lines if not line["is_in_files"]]
+        found.append(
+            {
+                "sold_on": tables.day,
+                "store_id": store_id,
+                "store_name": stores[store_id]["store_name"],
+                "region": stores[store_id]["region"],
+                "lines_in_files": len(lines) - len(only_stream),
+                "lines_in_stream": len(lines) - len(only_files),
+                "only_in_files": len(only_files),
+                "only_in_stream": len(only_stream),
+                "differing": sum(line["agrees"] is False for line in lines),
+                "files_zar": _net(line for line in lines if line["is_in_files"]),
+                "only_in_files_zar": _net(only_files),
+                "only_in_stream_zar": _net(only_stream),
+                "is_reconciled": all(line["agrees"] for line in lines),
+            }
+        )
+    return found
+
+
 def _reconciliation(tables: _Tables) -> list[Row]:
     stores = tables.newest("stores", "store_id")
     till = dict(
@@ -804,5 +921,7 @@ REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "store_comparison": _store_comparison,
     "stock_position": _stock_position,
     "reconciliation": _reconciliation,
+    "till_lines": _till_lines,
+    "stream_reconciliation": _stream_reconciliation,
 }
 """Each report as a function of the processed tables; rows come by primary key."""

@@ -56,7 +56,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         raise SettingsError(
             f"the demo lands files in a folder, and INGESTION_LANDING is {settings.landing}", "unset it for the demo"
         )
-    story = tell(plan)
+    story = tell(plan, has_segments=False)
     Path(settings.landing).mkdir(parents=True, exist_ok=True)
     _refuse_foreign(open_landing(settings.landing), story)
     producer = FolderProducer(Path(settings.landing))

@@ -7,16 +7,24 @@ the stores send at closing time (`retailer.py`).
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from random import Random
 
+import pyarrow as pa
+
+from ingestion_platform.datasets.point_of_sale import pos
 from ingestion_platform.demo import files
 from ingestion_platform.demo.business import Business, Line, Store
 from ingestion_platform.demo.plan import ZONE
+from ingestion_platform.formats.segments import DENSE_ENVELOPE, write_segment
+from ingestion_platform.stream import Span
 
 TOPIC = "pos.events"
+SHARDS = 3
 LATE_DAYS = 2
 """How long after its day the events of the till come that was offline."""
 
@@ -153,3 +161,52 @@ def _broken(store: Store, day: date) -> Iterator[TillEvent]:
     at = datetime.combine(day, time(12), ZONE)
     for content in (b'{"event_type":"sale","transaction_id":"cut', b"\x00\xff\xfe not text", b'["no", "object"]'):
         yield TillEvent(store.store_id, content, at, {"till": f"{store.store_id}-1"})
+
+
+def drained(business: Business, events: Sequence[TillEvent], after: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+    """
+    The segments that a drain would have landed of events, for examples without a broker: key and bytes.
+
+    In each shard two segments overlap, as when two drains were started by mistake.
+
+    Args:
+        business: whose tills they are.
+        events: in order.
+        after: shard → records that it holds already.
+    """
+    shards: dict[str, list[TillEvent]] = {str(number): [] for number in range(SHARDS)}
+    numbers = {store.store_id: store.number for store in business.stores}
+    for event in events:
+        shards[str(numbers[event.key] % SHARDS)].append(event)
+    for shard, of_shard in shards.items():
+        begin = after.get(shard, 0)
+        hours = [event.at.astimezone(ZONE).replace(minute=0, second=0, microsecond=0) for event in of_shard]
+        edges = [0, *(index for index in range(1, len(hours)) if hours[index] != hours[index - 1]), len(hours)]
+        pieces = [(first, last) for first, last in pairwise(edges) if last > first]
+        if len(pieces) > 1:
+            pieces.append((pieces[0][0] + 1, pieces[1][1]))
+        for first, last in pieces:
+            rows = [
+                {
+                    "position": begin + index,
+                    "arrived_at": of_shard[index].at,
+                    "key": of_shard[index].key.encode(),
+                    "headers": [
+                        {"name": name, "value": text.encode()} for name, text in of_shard[index].headers.items()
+                    ],
+                    "value": of_shard[index].value,
+                }
+                for index in range(first, last)
+            ]
+            span = Span(begin + first, begin + last - 1)
+            batch = pa.RecordBatch.from_pylist(rows, schema=DENSE_ENVELOPE)
+            yield (
+                pos.segment_key(hours[last - 1].replace(tzinfo=None), shard, span),
+                write_segment([batch], stream=pos.name, shard=shard, span=span),
+            )
+
+
+def shard_sizes(business: Business, events: Sequence[TillEvent]) -> dict[str, int]:
+    """Shard → how many of the events `drained` puts there."""
+    numbers = {store.store_id: store.number for store in business.stores}
+    return dict(Counter(str(numbers[event.key] % SHARDS) for event in events))

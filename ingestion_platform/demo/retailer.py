@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
+from itertools import chain
 from random import Random
 
 from ingestion_platform.demo import files
 from ingestion_platform.demo.business import Business, Line, Store
+from ingestion_platform.demo.events import drained, shard_sizes, tell_events
 from ingestion_platform.demo.plan import Plan, Trouble
 from ingestion_platform.demo.producer import Producer
 from ingestion_platform.errors import DeclarationError
@@ -130,9 +132,13 @@ class Story:
     incidents: tuple[Incident, ...]
 
 
-def tell(plan: Plan) -> Story:
+def tell(plan: Plan, *, has_segments: bool = True) -> Story:
     """
     Make up the story of *plan*; nothing lands yet.
+
+    Args:
+        plan: what is asked for.
+        has_segments: the tills' events land along with the files, in segments as a drain makes them; False where a broker serves them.
 
     Raises:
         DeclarationError: the plan is too small for its troubles to stay apart.
@@ -143,7 +149,7 @@ def tell(plan: Plan) -> Story:
         Step(
             "nightly",
             "Every night each store, head office, the suppliers and the provider of mobile payments send their files.",
-            lambda: _nightly(business, troubles.instead),
+            lambda: chain(_nightly(business, troubles.instead), _segments(business, 1) if has_segments else ()),
         )
     ]
     if troubles.afterwards:
@@ -151,7 +157,7 @@ def tell(plan: Plan) -> Story:
             Step(
                 "afterwards",
                 "Files that were late, wrong or cut arrive again, under the days they belong to.",
-                lambda: iter(troubles.afterwards),
+                lambda: chain(troubles.afterwards, _segments(business, 2) if has_segments else ()),
             )
         )
     return Story(plan, tuple(steps), tuple(troubles.incidents))
@@ -189,6 +195,14 @@ def _nightly(business: Business, instead: Mapping[str, tuple[Arrival, ...]]) -> 
         if store_day.delivery is not None:
             yield Arrival(files.delivery_key(store_day.delivery, day), files.delivery_bytes(store_day.delivery))
         yield Arrival(files.count_key(store, day), files.count_bytes(store_day))
+
+
+def _segments(business: Business, step: int) -> Iterator[Arrival]:
+    """The tills' events of a step."""
+    told = tell_events(business)
+    sent, before = (told.during, {}) if step == 1 else (told.afterwards, shard_sizes(business, told.during))
+    for key, content in drained(business, sent, before):
+        yield Arrival(key, content)
 
 
 _PNG = bytes.fromhex(

@@ -106,6 +106,29 @@ class Taker:
         return "{" + ",".join(f"{_json(name)}:{raw}" for name, raw in left) + "}"
 
 
+def peek(text: bytes, path: str) -> str | None:
+    """
+    The value of one member, without a look at the others; None when there is none.
+
+    Raises:
+        NotAnObject: the text isn't an object.
+    """
+    raw = text
+    for name in path.split("."):
+        if raw[:1] != b"{":
+            if raw is text:
+                break
+            return None
+        found = members_of(raw)[0].get(name)
+        if found is None:
+            return None
+        raw = found
+    else:
+        return _value(raw)
+    members_of(text)
+    return None
+
+
 def members_of(text: bytes) -> tuple[Members, dict[str, str]]:
     """
     The members of a JSON object, each value as it is written; and those that it has more than once, as arrays.

@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.formats import tables
-from ingestion_platform.formats.json_members import NotAnObject, Taker
+from ingestion_platform.formats.json_members import NotAnObject, Taker, peek
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
-from ingestion_platform.formats.texts import as_it_stands, decode_marking, excerpt, has_mark
+from ingestion_platform.formats.texts import as_it_stands, decode_marking, excerpt, is_utf_8
 from ingestion_platform.formats.values import decoder_of
-from ingestion_platform.stream import BytesValues, Segments, Span
+from ingestion_platform.stream import EVERYTHING_ELSE, BytesValues, Segments, Span
 
 _HEADERS: Any = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.binary())]))
 
@@ -188,14 +188,14 @@ class _Reader:
         self._shard = shard
         self._decode = decoder_of(format.values, json.loads(metadata.get("schemas", "{}")))
         self._is_opaque = isinstance(format.values, BytesValues)
-        routing = [Field("type", format.routed_by)] if format.routed_by is not None else []
-        wanted = [*fields, *routing]
+        self._router = format.routed_by
+        wanted = list(fields)
         self._of_envelope = [(index, one.source) for index, one in enumerate(wanted) if one.source.startswith("@")]
         of_value = [(index, one.source) for index, one in enumerate(wanted) if not one.source.startswith("@")]
         self._of_value = [index for index, _ in of_value]
         self._width = len(wanted)
-        self.value_sources = [source for index, source in of_value if index < len(fields)]
-        self.taker = Taker([source for _, source in of_value])
+        self.value_sources = [source for _, source in of_value]
+        self.taker = Taker(self.value_sources)
         self.rejected: list[RejectedRecord] = []
         self.objects = 0
 
@@ -224,43 +224,37 @@ class _Reader:
         schema: str | None,
     ) -> Sequence[str | int | None] | None:
         values: list[str | int | None] = [None] * self._width
-        extra = None
-        reason = ""
+        extra, reason, text = None, "", value
+        where = str(position) if part is None else f"{position}:{part}"
         if value is not None and not self._is_opaque:
             try:
-                taken, extra = self.taker.take(self._decode(value, schema))
+                text = self._decode(value, schema)
+                if not is_utf_8(text):
+                    reason = "is not text in utf-8"
+            except NotAnObject as error:
+                reason = str(error)
+        if self._router is not None:
+            try:
+                if self._router.startswith("@"):
+                    type_ = self._around(self._router, where, arrived_at, key, headers, value)
+                else:
+                    type_ = peek(text, self._router) if text is not None and not reason else None
+            except NotAnObject as error:
+                type_, reason = None, str(error)
+            if not self._is_ours(type_):
+                return None
+        if text is not None and not self._is_opaque and not reason:
+            try:
+                taken, extra = self.taker.take(text, is_clean=True)
                 for index, one in zip(self._of_value, taken, strict=True):
                     values[index] = one
             except NotAnObject as error:
                 reason = str(error)
-        where = str(position) if part is None else f"{position}:{part}"
         for index, source in self._of_envelope:
-            if source == "@position":
-                values[index] = where
-            elif source == "@shard":
-                values[index] = self._shard
-            elif source == "@arrived_at":
-                values[index] = arrived_at
-            elif source == "@key":
-                values[index] = _text(key)
-            elif source == "@is_tombstone":
-                values[index] = "true" if value is None else "false"
-            elif source == "@headers":
-                values[index] = _headers(headers)
-            elif source == "@value":
-                if self._format.values == BytesValues("hex"):
-                    values[index] = value.hex() if value is not None else None
-                elif not reason and value is not None:
-                    text = decode_marking(value, "utf-8")
-                    if has_mark(text):
-                        reason = "is not text in utf-8"
-                    values[index] = text
-            else:
-                name = source.removeprefix("@header.")
-                found = [one["value"] for one in headers or () if one["name"] == name]
-                values[index] = _text(found[-1]) if found else None
-        if self._format.routed_by is not None and not self._is_ours(values.pop(), is_readable=not reason):
-            return None
+            try:
+                values[index] = self._around(source, where, arrived_at, key, headers, value)
+            except NotAnObject as error:
+                reason = reason or str(error)
         if reason:
             self.rejected.append(RejectedRecord(row, reason, self._as_it_came(where, arrived_at, key, headers, value)))
             return None
@@ -268,10 +262,42 @@ class _Reader:
             self.objects += 1
         return [*values, extra, row]
 
-    def _is_ours(self, type_: str | int | None, *, is_readable: bool) -> bool:
-        if self._format.types == ("*",):
+    def _around(
+        self,
+        source: str,
+        position: str,
+        arrived_at: str,
+        key: bytes | None,
+        headers: list[dict[str, Any]] | None,
+        value: bytes | None,
+    ) -> str | None:
+        """What is around a value, or all of it."""
+        match source:
+            case "@position":
+                return position
+            case "@shard":
+                return self._shard
+            case "@arrived_at":
+                return arrived_at
+            case "@key":
+                return _text(key)
+            case "@is_tombstone":
+                return "true" if value is None else "false"
+            case "@headers":
+                return _headers(headers)
+            case "@value":
+                if value is None or self._format.values == BytesValues("hex"):
+                    return value.hex() if value is not None else None
+                try:
+                    return value.decode()
+                except UnicodeDecodeError as error:
+                    raise NotAnObject("is not text in utf-8") from error
+        found = [one["value"] for one in headers or () if one["name"] == source.removeprefix("@header.")]
+        return _text(found[-1]) if found else None
+
+    def _is_ours(self, type_: str | None) -> bool:
+        if self._format.types == EVERYTHING_ELSE:
             return type_ is None or type_ not in self._format.others
-        # One that can't be read has a type only where that is told by the envelope.
         return type_ in self._format.types
 
     def _as_it_came(
