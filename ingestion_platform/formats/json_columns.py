@@ -107,7 +107,7 @@ class ColumnTaker:
             texts: the objects; None is none.
             column: the same as an Arrow array of bytes.
         """
-        commas = pc.fill_null(pc.count_substring(column, ","), 0).to_numpy(zero_copy_only=False)
+        commas = _count(column, _COMMA)
         found = _Found(len(texts), _are_utf_8(texts, column))
         members = found.take(self._root, self._decoded(texts, found.is_odd))
         is_read: Mask = ~found.is_odd
@@ -155,10 +155,12 @@ class _Found:
             members += has
         for number, inner in enumerate(node.objects.values()):
             below = list(map(attrgetter(f"o{number}"), structs))
-            is_null = np.fromiter((one is None for one in below), np.bool_, len(below))
-            if is_null.any():
-                below = [inner.empty if one is None else one for one in below]
-            within = self.take(inner, below)
+            is_null = np.zeros(len(below), np.bool_)
+            try:
+                within = self.take(inner, below)
+            except AttributeError:
+                is_null = np.fromiter((one is None for one in below), np.bool_, len(below))
+                within = self.take(inner, [inner.empty if one is None else one for one in below])
             # An object without any wanted member counts as absent: when it is there, a comma is left over.
             self.commas += np.maximum(within - 1, 0)
             members += (within > 0) | is_null
@@ -182,7 +184,7 @@ class _Found:
         has: Mask = firsts != _LINE_END
         is_quoted: Mask = firsts == _QUOTE
         if _COMMA in joined:
-            self.commas += pc.count_substring(lines, ",").to_numpy(zero_copy_only=False)
+            self.commas += _count(lines, _COMMA)
         if is_quoted.all():
             taken = pc.binary_slice(lines, 1, -2)
         elif not is_quoted.any():
@@ -215,3 +217,12 @@ def _are_utf_8(texts: Sequence[bytes | None], column: Any) -> Mask:
         return np.ones(len(texts), np.bool_)
     except pa.ArrowInvalid:
         return np.fromiter((text is None or is_utf_8(text) for text in texts), np.bool_, len(texts))
+
+
+def _count(column: Any, char: int) -> npt.NDArray[np.int64]:
+    """How often a character is in each text."""
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    chars = np.frombuffer(column.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    found = np.flatnonzero(chars == char)
+    before: npt.NDArray[np.int64] = np.searchsorted(found, offsets - offsets[0])
+    return np.diff(before)

@@ -216,8 +216,6 @@ class _Reader:
 
     def table(self, table: pa.Table) -> pa.Table:
         """A row for each of the dataset's records; those that can't be read are kept in `rejected`."""
-        arrived = pc.strftime(table.column("arrived_at"), "%Y-%m-%dT%H:%M:%S+00:00")
-        table = table.set_column(table.schema.get_field_index("arrived_at"), "arrived_at", arrived)
         found: list[pa.RecordBatch] = []
         begin = 1
         for batch in table.to_batches(max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))):
