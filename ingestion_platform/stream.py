@@ -188,7 +188,7 @@ def shard_name(shard: str) -> str:
 
 _LANDED = re.compile(
     r"(?P<shard>[^/.]+)\.(?:(?P<first>[0-9]+)-(?P<last>[0-9]+)\.(?P<kind>parquet|gap\.json)"
-    r"|after-(?P<after>[0-9]+)\.mark\.json|from-(?P<moment>[0-9]{8}T[0-9]{12})Z\.mark\.json)"
+    r"|after-(?P<after>-?[0-9]+)\.mark\.json|from-(?P<moment>[0-9]{8}T[0-9]{12})Z\.mark\.json)"
 )
 
 
