@@ -6,6 +6,7 @@ made of
 it (`dataset.py`).
 """
 
+import json
 import re
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
@@ -245,6 +246,14 @@ class AvroValues:
 
     schema: str | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            json.loads(self.schema or "{}")
+        except (ValueError, RecursionError) as error:
+            raise DeclarationError(
+                f"an Avro schema isn't JSON: {error}", "give the writer's schema as it stands"
+            ) from error
+
 
 @dataclass(frozen=True, config=STRICT)
 class BytesValues:
@@ -325,6 +334,12 @@ class StreamSegments:
             raise DeclarationError(
                 f"stream {self.stream.name!r}: routed_by and types go together",
                 "name the field of the type and the types wanted, or neither",
+            )
+        source = self.stream.source
+        if self.values == AvroValues() and not (isinstance(source, Kafka) and source.is_avro):
+            raise DeclarationError(
+                f"stream {self.stream.name!r}: its values are Avro, and no schema lands with them",
+                "declare Kafka(is_avro=True) when a schema registry has the schemas, or AvroValues(schema=…)",
             )
 
     @cached_property

@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable
@@ -41,6 +42,7 @@ from ingestion_platform.sources.reading import (
     Throttled,
     Where,
 )
+from ingestion_platform.sources.schema_registry import SchemaRegistry
 from ingestion_platform.stream import Kafka, Span
 
 log = logging.getLogger(__name__)
@@ -163,6 +165,30 @@ class KafkaReader:
         return reading.events()
 
 
+class _Schemas:
+    """Names of the schemas that values are framed with: the registry's ids."""
+
+    def __init__(self, registry: SchemaRegistry) -> None:
+        self.registry = registry
+        self._names: dict[bytes, str] = {}
+        self._texts: dict[str, str] = {}
+
+    def name_of(self, head: bytes) -> str | None:
+        """The name told by a value's first five bytes; None when they are no frame, or of a schema that the registry doesn't know."""
+        name = self._names.get(head)
+        if name is None and len(head) == 5 and head[0] == 0:
+            number = int.from_bytes(head[1:], "big")
+            text = self.registry.schema(number)
+            if text is not None:
+                name = self._names[head] = str(number)
+                self._texts[name] = text
+        return name
+
+    def of(self, records: pa.RecordBatch) -> dict[str, str]:
+        """Name → schema, of the names in a batch."""
+        return {name: self._texts[name] for name in records.column("schema").unique().to_pylist() if name is not None}
+
+
 class _Reading:
     """One reading, with a client of its own."""
 
@@ -193,10 +219,12 @@ class _Reading:
         self._down_since: float | None = None
         self._began_at = datetime.now(UTC)
         self._consumer: Consumer
+        self._schemas: _Schemas | None = None
 
     # --- the loop
 
     def events(self) -> Iterator[Event]:
+        self._schemas = _Schemas(SchemaRegistry(self._properties)) if self._source.is_avro else None
         self._consumer = self._connect()
         try:
             numbers = yield from self._find_topic()
@@ -209,6 +237,8 @@ class _Reading:
             yield from self._read()
         finally:
             self._consumer.close()
+            if self._schemas is not None:
+                self._schemas.registry.close()
 
     def _read(self) -> Iterator[Event]:
         most = BATCH_FIRST
@@ -291,10 +321,11 @@ class _Reading:
             piece = some.slice(begin, end)
             first, last = int(piece.offsets[0]), int(piece.offsets[-1])
             yield from self._skip_to(partition, first)
-            records, size_bytes = as_batch(piece)
+            records, size_bytes = as_batch(piece, self._schemas.name_of if self._schemas is not None else None)
+            schemas = self._schemas.of(records) if self._schemas is not None else {}
             partition.next = last + 1
             partition.last_us = int(piece.arrived_us[-1])
-            yield Arrived(partition.shard, records, first, last, size_bytes)
+            yield Arrived(partition.shard, records, first, last, size_bytes, schemas)
 
     def _skip_to(self, partition: _Partition, offset: int) -> Iterator[Event]:
         """Go on at an offset; what is missing before it is told, where nothing may be."""
