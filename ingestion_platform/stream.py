@@ -312,6 +312,7 @@ class StreamSegments:
     Beside the columns, a raw table made of them has `_shard`, `_position`, `_arrived_at`, `_key` and `_headers`. A column's source is a
     field of
     the value, or one of `@shard`, `@position`, `@arrived_at`, `@key`, `@headers` (JSON), `@header.<name>`, `@value`, `@is_tombstone`.
+    A dataset that takes `@value` keeps all of it: no member of it is unknown then.
 
     Args:
         stream: which.

@@ -115,7 +115,7 @@ def read_segment(
         if reader.objects
         else {}
     )
-    return Records(rows, tuple(reader.rejected), tuple(reader.taker.unknown), tuple(missing), positions)
+    return Records(rows, tuple(reader.rejected), reader.unknown, tuple(missing), positions)
 
 
 def _open(format: Segments, content: bytes) -> tuple[pa.Table, dict[str, str]]:
@@ -207,6 +207,8 @@ class _Reader:
         types = [self._type_member] if self._type_member is not None else []
         wanted = [*self.value_sources, *types]
         self.taker = Taker(wanted)
+        # What keeps the value whole has nothing left over.
+        self._keeps_all = any(source == "@value" for _, source in self._of_envelope)
         self._columns = _column_taker(wanted) if not self._is_opaque else None
         self._types = _column_taker(types) if not self._is_opaque else None
         # Which part of the records is the dataset's: where it is small, types are looked at first.
@@ -264,7 +266,8 @@ class _Reader:
         if self._type_member is not None:
             are_ours = ~taken.is_read | self._are_ours(taken.values[self._type_member])
         self._share = int(are_ours.sum()) / max(records.rows, 1)
-        done, left = np.flatnonzero(are_ours & taken.is_plain), at[are_ours & ~taken.is_plain]
+        is_plain = taken.is_read if self._keeps_all else taken.is_plain
+        done, left = np.flatnonzero(are_ours & is_plain), at[are_ours & ~is_plain]
         rows = at[done]
         columns: list[Any] = [None] * len(self._fields)
         for index, source in self._of_value:
@@ -344,7 +347,12 @@ class _Reader:
             return None
         if record.value is not None and not self._is_opaque:
             self.objects += 1
-        return [*values, extra, row]
+        return [*values, None if self._keeps_all else extra, row]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Members that no field asks for."""
+        return () if self._keeps_all else tuple(self.taker.unknown)
 
     def _is_ours(self, type_: str | None) -> bool:
         if self._format.types == EVERYTHING_ELSE:
