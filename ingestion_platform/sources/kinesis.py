@@ -1,21 +1,22 @@
 """
 Reading a Kinesis data stream: all shards at once, parents before their children.
 
-Belongs here: shards, iterators, pacing, what is gone. Doesn't: making the client and telling its errors apart (`kinesis_client.py`), taking
-aggregated records apart (`kpl.py`), what becomes of records (`drain.py`).
+Belongs here: shards, iterators, pacing, what is gone. Doesn't: making the client and telling its errors apart (`kinesis_client.py`),
+taking aggregated records apart (`kpl.py`), what becomes of records (`drain.py`).
 
-Where shards come from. ListShards is asked at first, whenever a shard ends, and now and then when following. A shard is read once each of its
-parents that is still listed has been read to its end, so that the records of a key keep their order when shards split or merge.
+Where shards come from. ListShards is asked at first, whenever a shard ends, and now and then when following. A shard is read once each
+of its parents that is still listed has been read to its end, so that the records of a key keep their order when shards split or merge.
 
-What is gone. Sequence numbers leave holes, so a hole proves nothing. Neither does the server: asked for what comes after a record that is
-past retention, it silently goes on with the oldest that is left. So when the moment up to which a shard is known to have been read completely
-is longer ago than the stream's retention (or unknown), the last record itself is asked for first. If it is still there, so is whatever
-followed it. If it isn't, something may be gone, and that is told: up to the next record where there is one, as an empty span otherwise.
+What is gone. Sequence numbers leave holes, so a hole proves nothing. Neither does the server: asked for what comes after a record that
+is past retention, it goes on with the oldest that is left, silently. So when the moment up to which a shard is known to have been read
+completely is longer ago than the stream's retention (or unknown), the last record itself is asked for first. If it is still there, so is
+whatever followed it. If it isn't, something may be gone, and that is told: up to the next record where there is one, as an empty span
+otherwise.
 
-Limits of a shard, shared by all who read it: five reads and 2 MiB a second, at most 10 MiB at once (a read of 10 MiB stands for five seconds).
+Limits of a shard, shared by all who read it: five reads and 2 MiB a second, and at most 10 MiB at once (which stand for five seconds).
 
-Enhanced fan-out (a declared consumer) is pushed by SubscribeToShard over one connection a shard, for five minutes at a time. No test server
-knows it: it is tested with event streams that are made up, and runs on AWS itself only.
+Enhanced fan-out (a declared consumer) is pushed by SubscribeToShard over one connection a shard, for five minutes at a time. No test
+server knows it: it is tested with event streams that are made up, and runs on AWS itself only.
 """
 
 import heapq
@@ -68,6 +69,10 @@ THREADS = 16
 """Shards that are being asked at one moment. When there are more, they take turns, the one that has waited longest first."""
 MARGIN = timedelta(minutes=10)
 """How much earlier than the retention a record counts as possibly gone: clocks differ."""
+RECENT = timedelta(minutes=1)
+CLOCKS_DIFFER = timedelta(seconds=5)
+RENEW_SECONDS = 5.0
+"""Between two subscriptions of a shard, at least."""
 PROBES = 3
 """Empty answers to a question for one record, before the shard is looked through from its oldest record on."""
 
@@ -250,6 +255,10 @@ class _Reading:
         self._pace = pace
         self._waits = waits
         self._clock = clock
+        self._cut_at = until
+        if until is not None and clock() - until < RECENT:
+            # Drained to now: the server's clock may be ahead, and what it has is wanted.
+            self._cut_at = until + CLOCKS_DIFFER
         self._queue = _Queue()
         self._changed = threading.Condition()
         self._due: list[tuple[float, int, _Shard | str]] = []
@@ -518,7 +527,8 @@ class _Reading:
                 request["Timestamp"] = place["Timestamp"]
             return self._client.get_shard_iterator(**request)["ShardIterator"]
 
-        return self._from_place(shard, ask)
+        iterator: str = self._from_place(shard, ask)
+        return iterator
 
     def _from_place(self, shard: _Shard, ask: Callable[[dict[str, Any]], Any]) -> Any:
         """Ask from where a shard goes on. Positions that aren't a record's (the end of a gap) are refused by the server."""
@@ -584,7 +594,7 @@ class _Reading:
         finally:
             pushed.close()
         # One subscription of a shard a second, and none within five seconds of the one before.
-        return max(time.monotonic(), began + 5.0)
+        return max(time.monotonic(), began + RENEW_SECONDS)
 
     # --- what came
 
@@ -613,9 +623,9 @@ class _Reading:
             while first < last and arrivals[first] < shard.moment:
                 first += 1
         is_cut = False
-        if self._until is not None:
+        if self._cut_at is not None:
             for index in range(first, last):
-                if arrivals[index] >= self._until:
+                if arrivals[index] >= self._cut_at:
                     last, is_cut = index, True
                     break
         if shard.is_doubtful and not self._resolve(shard, numbers[first:], is_newest, is_over):
@@ -623,15 +633,19 @@ class _Reading:
         for batch in _batches(shard.id, records, numbers, arrivals, first, last):
             self._queue.put(batch, batch.size_bytes)
             shard.position, shard.moment, shard.is_searched = batch.last, None, False
+        is_over = is_over or (shard.end is not None and shard.position is not None and shard.position >= shard.end)
         if not is_cut:
             shard.as_of = asked_at - behind
-        self._queue.put(Behind(shard.id, None, behind.total_seconds()))
+        self._queue.put(Behind(shard.id, None, 0.0 if is_over else behind.total_seconds()))
         if is_cut:
             self._queue.put(CaughtUp(shard.id, self._until or asked_at))
             return True
         if is_over:
             self._end(shard, asked_at)
             return True
+        if shard.end is not None:
+            # Closed: it goes on until it says that it has ended, so that its children can begin.
+            return False
         if is_newest and self._until is not None and asked_at >= self._until:
             self._queue.put(CaughtUp(shard.id, self._until, self._before_first(shard)))
             return True
@@ -714,7 +728,7 @@ class _Reading:
             raise refusal(what, error) from error
         wait = self._give_up_or_wait(shard.failures, what, error)
         if code == "ResourceInUseException":
-            wait += 5.0
+            wait += RENEW_SECONDS
         self._queue.put(Throttled(shard.id, told(error), wait))
         return time.monotonic() + wait
 
@@ -792,7 +806,7 @@ def _batches(
         begin = index
 
 
-def _headers(headers: Sequence[list[tuple[str, bytes]] | None]) -> "pa.Array[Any]":
+def _headers(headers: Sequence[list[tuple[str, bytes]] | None]) -> Any:
     kind = ENVELOPE.field("headers").type
     if not any(headers):
         return pa.nulls(len(headers), kind)
