@@ -29,15 +29,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.formats.segments import ENVELOPE
 from ingestion_platform.sources.kinesis_client import Waits, code_of, is_passing, new_client, refusal, told
-from ingestion_platform.sources.kpl import MAGIC, take_apart
+from ingestion_platform.sources.kinesis_records import gather
 from ingestion_platform.sources.reading import (
     After,
-    Arrived,
     Began,
     Behind,
     CaughtUp,
@@ -61,8 +57,6 @@ log = logging.getLogger(__name__)
 
 READ_RECORDS = 10_000
 """Records of one read, the most there may be."""
-BATCH_BYTES = 8 * 1024**2
-"""Of what is given at a time; aggregated records may be larger once taken apart."""
 HELD_BYTES = 32 * 1024**2
 """What has been read and not yet taken. Beside it, each thread holds the answer that it is working on (10 MiB at most)."""
 THREADS = 16
@@ -630,7 +624,7 @@ class _Reading:
                     break
         if shard.is_doubtful and not self._resolve(shard, numbers[first:], is_newest, is_over):
             return False
-        for batch in _batches(shard.id, records, numbers, arrivals, first, last):
+        for batch in gather(shard.id, records, numbers, arrivals, first, last):
             self._queue.put(batch, batch.size_bytes)
             shard.position, shard.moment, shard.is_searched = batch.last, None, False
         is_over = is_over or (shard.end is not None and shard.position is not None and shard.position >= shard.end)
@@ -748,71 +742,6 @@ class _Reading:
                 "what landed stays, and the next drain goes on after it; see who else reads the stream, and AWS_ENDPOINT_URL",
             ) from error
         return self._waits.after(failures)
-
-
-def _batches(
-    shard: str, records: Sequence[Any], numbers: Sequence[int], arrivals: Sequence[datetime], first: int, last: int
-) -> Iterator[Arrived]:
-    """Records as the drain wants them, aggregated ones taken apart; parts of one position together."""
-    begin = first
-    while begin < last:
-        positions: list[str] = []
-        parts: list[int | None] = []
-        moments: list[datetime] = []
-        keys: list[bytes | None] = []
-        values: list[bytes] = []
-        headers: list[list[tuple[str, bytes]] | None] = []
-        size = 0
-        index = begin
-        while index < last and size < BATCH_BYTES:
-            record = records[index]
-            data = record["Data"]
-            taken = take_apart(data) if data[:4] == MAGIC else None
-            if taken is None:
-                key = record.get("PartitionKey")
-                positions.append(record["SequenceNumber"])
-                parts.append(None)
-                moments.append(arrivals[index])
-                keys.append(key.encode("utf-8", "surrogatepass") if key is not None else None)
-                values.append(data)
-                headers.append(None)
-                size += len(data) + 64
-            else:
-                for number, part in enumerate(taken):
-                    told_ = [(name.decode("utf-8", "replace"), value) for name, value in part.tags]
-                    if part.hash_key is not None:
-                        told_.append(("explicit_hash_key", part.hash_key))
-                    positions.append(record["SequenceNumber"])
-                    parts.append(number)
-                    moments.append(arrivals[index])
-                    keys.append(part.key)
-                    values.append(part.data)
-                    headers.append(told_ or None)
-                    size += len(part.key) + len(part.data) + 64
-            index += 1
-        batch = pa.RecordBatch.from_arrays(
-            [
-                pa.array(positions, pa.string()),
-                pa.array(parts, pa.int32()),
-                pa.array(moments, pa.timestamp("us", tz="UTC")),
-                pa.array(keys, pa.binary()),
-                _headers(headers),
-                pa.array(values, pa.binary()),
-                pa.nulls(len(positions), pa.string()),
-            ],
-            schema=ENVELOPE,
-        )
-        yield Arrived(shard, batch, numbers[begin], numbers[index - 1], size)
-        begin = index
-
-
-def _headers(headers: Sequence[list[tuple[str, bytes]] | None]) -> Any:
-    kind = ENVELOPE.field("headers").type
-    if not any(headers):
-        return pa.nulls(len(headers), kind)
-    return pa.array(
-        [None if one is None else [{"name": name, "value": value} for name, value in one] for one in headers], kind
-    )
 
 
 def _milliseconds(moment: datetime) -> datetime:

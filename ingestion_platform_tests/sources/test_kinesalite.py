@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def test_resharding_while_it_is_followed(world: KinesaliteWorld) -> None:
     """Children appear while the stream is followed, and are read as soon as their parents have ended."""
     world.put(puts(0, 50))
     pairs: list[tuple[bytes, bytes]] = []
-    steps = {
+    steps: dict[int, list[Callable[[], None]]] = {
         50: [world.split, lambda: world.put(puts(50, 100))],
         100: [world.merge, lambda: world.put(puts(100, 150))],
         150: [world.split, lambda: world.put(puts(150, 200))],

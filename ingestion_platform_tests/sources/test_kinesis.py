@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from botocore.exceptions import EventStreamError
 
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.sources import kinesis
+from ingestion_platform.sources import kinesis, kinesis_records
 from ingestion_platform.sources.kinesis import KinesisReader, Pace
 from ingestion_platform.sources.kinesis_client import Waits, new_client
 from ingestion_platform.sources.kpl import Part, put_together
@@ -33,7 +34,7 @@ from ingestion_platform.sources.reading import (
     Throttled,
 )
 from ingestion_platform.stream import Kinesis, Span
-from ingestion_platform_tests.sources.draining import by_key, drain, gap_keys, landing_in, records, values
+from ingestion_platform_tests.sources.draining import by_key, drain, gap_keys, landing_in, records, tables, values
 from ingestion_platform_tests.sources.kinesis_faults import Faults
 from ingestion_platform_tests.sources.kinesis_worlds import FAST, PATIENT, MotoWorld, moto_server
 from ingestion_platform_tests.sources.world import Put
@@ -220,7 +221,7 @@ def test_what_is_read_ahead_is_bounded(world: MotoWorld, monkeypatch: pytest.Mon
     """While nobody takes what was read, reading stops; all of it comes in the end."""
     monkeypatch.setattr(kinesis, "HELD_BYTES", 1000)
     monkeypatch.setattr(kinesis, "READ_RECORDS", 10)
-    monkeypatch.setattr(kinesis, "BATCH_BYTES", 500)
+    monkeypatch.setattr(kinesis_records, "BATCH_BYTES", 500)
     world.put(puts(0, 400))
     events = world.reader().read(oldest, until=datetime.now(UTC))
     first = next(event for event in events if isinstance(event, Arrived))
@@ -271,22 +272,16 @@ def test_aggregated_records_are_taken_apart(world: MotoWorld) -> None:
 
 def test_parts_of_one_record_stay_together(world: MotoWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """However small batches and segments are, none begins in the middle of an aggregated record."""
-    monkeypatch.setattr(kinesis, "BATCH_BYTES", 200)
+    monkeypatch.setattr(kinesis_records, "BATCH_BYTES", 200)
     for number in range(10):
         parts = [Part(b"k0", f"{number}.{part}".encode()) for part in range(7)]
         world.put([Put("k0", put_together(parts))])
     zone = landing_in(tmp_path / "landing")
     drain(world.declared(segment_bytes=100), zone, world.reader()).to_now()
     assert [value for *_, value in records(zone)] == [f"{a}.{b}".encode() for a in range(10) for b in range(7)]
-    ends = [(name.span.first, name.span.last) for name, _ in _segments(zone) if name.span]
+    ends = [(name.span.first, name.span.last) for name, _ in tables(zone) if name.span]
     assert len(ends) > 3
-    assert all(one[1] < other[0] for one, other in zip(ends, ends[1:], strict=False))
-
-
-def _segments(zone: Any) -> Any:
-    from ingestion_platform_tests.sources.draining import tables
-
-    return tables(zone)
+    assert all(one[1] < other[0] for one, other in pairwise(ends))
 
 
 # --- what goes wrong
@@ -420,7 +415,7 @@ def test_a_stream_that_is_being_made_is_waited_for(world: MotoWorld) -> None:
 
 
 def test_a_closed_shard_that_never_says_so_ends(world: MotoWorld) -> None:
-    """moto goes on giving iterators of a closed shard; its end is known, so it is at its end when nothing comes."""
+    """Moto goes on giving iterators of a closed shard; its end is known, so it is at its end when nothing comes."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.kinesis.models import kinesis_backends
 
@@ -433,6 +428,11 @@ def test_a_closed_shard_that_never_says_so_ends(world: MotoWorld) -> None:
 
 
 # --- what is gone
+
+
+def later() -> datetime:
+    """A clock that goes three weeks fast."""
+    return datetime.now(UTC) + timedelta(days=21)
 
 
 def test_records_past_retention_are_told_before_the_next(world: MotoWorld) -> None:
@@ -452,7 +452,6 @@ def test_a_record_that_is_still_there_proves_that_nothing_is_gone(world: MotoWor
     """However long ago the stream was last read: no alarm, and the record itself doesn't come again."""
     world.put([Put("k0", b"a"), Put("k0", b"b"), Put("k0", b"c")])
     shard = kinds(read(world.reader()), Arrived)[0].shard
-    later = lambda: datetime.now(UTC) + timedelta(days=20)  # noqa: E731
     old = datetime.now(UTC) - timedelta(days=3)
     for start in (After(2), After(2, old)):
         events = read(world.reader(clock=later), started({shard: start}), until=later())
@@ -491,7 +490,6 @@ def test_a_gap_is_noted_once_and_reading_goes_on_behind_it(world: MotoWorld, tmp
     world.put([Put("k0", b"lost"), Put("k0", b"lost too")])
     world.forget()
     world.put([Put("k0", b"c")])
-    later = lambda: datetime.now(UTC) + timedelta(days=2)  # noqa: E731
     drained = drain(world.declared(), zone, world.reader(clock=later)).to_now()
     assert [span for _, span, _ in drained.gaps] == [Span(3, 4)]
     assert len(gap_keys(zone)) == 1
@@ -581,7 +579,7 @@ class FanOut:
         """The shards, as they were declared."""
         return {"Shards": self._shards}
 
-    def subscribe_to_shard(self, *, ConsumerARN: str, ShardId: str, StartingPosition: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
+    def subscribe_to_shard(self, *, ConsumerARN: str, ShardId: str, StartingPosition: dict[str, Any]) -> dict[str, Any]:
         """The next subscription."""
         assert ConsumerARN == CONSUMER
         self.places.append((ShardId, StartingPosition))
@@ -614,7 +612,7 @@ def shard_of(name: str, first: int, parent: str | None = None) -> dict[str, Any]
 def test_pushed_records_come_and_children_after_their_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A subscription that breaks or ends is renewed behind its continuation; a shard's end begins its children."""
     monkeypatch.setattr(kinesis, "RENEW_SECONDS", 0.01)
-    broken = EventStreamError({"Error": {"Code": "InternalFailureException", "Message": "x"}}, "SubscribeToShard")  # type: ignore[arg-type]
+    broken = EventStreamError({"Error": {"Code": "InternalFailureException", "Message": "x"}}, "SubscribeToShard")
     streams = {
         "a": [
             Pushed([pushed([100, 101], "105", behind=500), broken]),
