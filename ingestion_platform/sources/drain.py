@@ -236,7 +236,7 @@ class Drain:
         # Shards that appear in a stream that is being followed are read from their first record.
         if begin == "latest" and not shard.parents and not self._is_known():
             return Latest()
-        return Oldest()
+        return Oldest(has_landed=self._is_known())
 
     def _is_known(self) -> bool:
         """Whether any shard of this stream has landed anything before this drain began."""

@@ -55,7 +55,14 @@ class From:
 
 @dataclass(frozen=True, slots=True)
 class Oldest:
-    """Begin with the oldest record that there is."""
+    """
+    Begin with the oldest record that there is.
+
+    Args:
+        has_landed: something of the stream has landed before, of other shards.
+    """
+
+    has_landed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,130 @@
+"""DynamoDB tables with streams: on moto, and on AWS's own DynamoDB Local where that is installed."""
+
+import base64
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from boto3.session import Session
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+from ingestion_platform.sources.dynamodb_streams import DynamoDbStreamReader
+from ingestion_platform.stream import DynamoDbStream, Stream
+from ingestion_platform_tests.sources.world import Put
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+_NUMBERS = count(1)
+_AWS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "NO_PROXY": "127.0.0.1",
+}
+
+
+class DynamoDbWorld:
+    """
+    A table with a stream, on a server that is there.
+
+    Args:
+        kind: of server.
+        url: of it.
+        begin: where a drain begins.
+    """
+
+    can_split = False
+    can_forget = False
+
+    def __init__(self, kind: str, url: str, *, begin: str = "oldest") -> None:
+        self.kind = kind
+        self.table = f"changes-{next(_NUMBERS)}"
+        self.session = Session()
+        self.client: DynamoDBClient = self.session.client("dynamodb", endpoint_url=url)
+        self._begin = begin
+        self.client.create_table(
+            TableName=self.table,
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        )
+
+    def declared(self, **changes: object) -> Stream:
+        """The declaration of the stream."""
+        source = DynamoDbStream(table=self.table, begin=self._begin)  # type: ignore[arg-type]
+        named: dict[str, Any] = {
+            "name": "changes",
+            "description": "Changes of items.",
+            "source": source,
+            "first_day": date(2024, 10, 1),
+        }
+        return Stream(**{**named, **changes})
+
+    def reader(self, **changes: Any) -> DynamoDbStreamReader:
+        """A new reader of it; faster than the service would allow."""
+        return DynamoDbStreamReader(
+            DynamoDbStream(table=self.table),
+            **{"reads_per_second": 100.0, "list_seconds": 0.2, "threads": 3, **changes},
+        )
+
+    def put(self, records: Sequence[Put]) -> None:
+        """Write items, in this order: an item for each key, its value an attribute."""
+        for record in records:
+            self.client.put_item(TableName=self.table, Item={"id": {"S": record.key}, "value": {"B": record.value}})
+
+    def value_of(self, value: bytes) -> bytes:
+        """What was put, from the value of the record that came of it."""
+        return base64.b64decode(json.loads(value)["dynamodb"]["NewImage"]["value"]["B"])
+
+    def split(self) -> None:
+        """It can't."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """It can't."""
+        raise NotImplementedError
+
+
+@contextmanager
+def aws_at(url: str) -> Iterator[None]:
+    """`AWS_*` of this process lead to a server, and to no file of the person who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in {**_AWS, "AWS_ENDPOINT_URL": url}.items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextmanager
+def moto_dynamodb() -> Iterator[str]:
+    """moto, on a free port of 127.0.0.1; its URL. `AWS_*` of this process lead there."""
+    app = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="moto-dynamodb", daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        with aws_at(url):
+            yield url
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _QuietHandler(MotoRequestHandler):
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Say nothing."""
