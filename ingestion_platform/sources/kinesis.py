@@ -63,6 +63,8 @@ THREADS = 16
 """Shards that are being asked at one moment. When there are more, they take turns, the one that has waited longest first."""
 MARGIN = timedelta(minutes=10)
 """How much earlier than the retention a record counts as possibly gone: clocks differ."""
+REMEMBERED_AGAIN = timedelta(hours=6)
+"""How old the moment may become from which on a shard is read that gives nothing."""
 RECENT = timedelta(minutes=1)
 CLOCKS_DIFFER = timedelta(seconds=5)
 RENEW_SECONDS = 5.0
@@ -457,8 +459,11 @@ class _Reading:
             case After(position, as_of):
                 shard.position, shard.as_of = position, as_of
                 shard.is_doubtful = self._may_be_gone(as_of)
-            case From(moment):
+            case From(moment, is_remembered):
                 shard.moment = _milliseconds(moment)
+                if is_remembered and self._may_be_gone(moment) and shard.first > 0:
+                    shard.as_of = moment
+                    self._gone(shard, Span(shard.first, shard.first - 1))
             case Latest():
                 shard.moment = _milliseconds(self._clock())
                 self._queue.put(Began(shard.id, shard.moment))
@@ -640,6 +645,10 @@ class _Reading:
         if shard.end is not None:
             # Closed: it goes on until it says that it has ended, so that its children can begin.
             return False
+        if is_newest and shard.moment is not None and asked_at - shard.moment > REMEMBERED_AGAIN:
+            # Nothing has come yet: remembered anew, so that it isn't taken for unread once the first moment is past retention.
+            shard.moment = _milliseconds(asked_at - RECENT)
+            self._queue.put(Began(shard.id, shard.moment))
         if is_newest and self._until is not None and asked_at >= self._until:
             self._queue.put(CaughtUp(shard.id, self._until, self._before_first(shard)))
             return True

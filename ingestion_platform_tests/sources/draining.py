@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -22,9 +23,9 @@ def landing_in(folder: Path) -> LocalLanding:
     return LocalLanding(folder)
 
 
-def drain(stream: Stream, zone: LocalLanding, reader: StreamReader) -> Drain:
+def drain(stream: Stream, zone: LocalLanding, reader: StreamReader, **named: Any) -> Drain:
     """A new drain, as a process that has just started has it."""
-    return Drain(LandedStream(stream, zone, ZONE), reader)
+    return Drain(LandedStream(stream, zone, ZONE), reader, **named)
 
 
 def tables(zone: LocalLanding) -> list[tuple[LandedName, pa.Table]]:

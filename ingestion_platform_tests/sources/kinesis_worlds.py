@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -177,7 +178,7 @@ class _Trimmed(dict[int, Any]):
         return super().keys() if len(self) else [self._last]
 
     def values(self) -> Any:
-        return super().values()
+        return super().values() if len(self) else [SimpleNamespace(created_at=float("inf"))]
 
 
 class KinesaliteWorld(KinesisWorld):

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -480,6 +481,40 @@ def test_a_shard_that_was_left_alone_for_too_long_is_told_at_once(world: MotoWor
     events = read(world.reader(), started({shard: After(2, datetime.now(UTC) - timedelta(days=2))}))
     (gone,) = kinds(events, Gone)
     assert (gone.shard, gone.span) == (shard, Span(3, 2))
+
+
+def test_a_start_that_was_remembered_for_too_long_is_told(world: MotoWorld) -> None:
+    """Begun at a moment, killed, and left alone for longer than the retention: what came meanwhile may be gone."""
+    world.put([Put("k0", b"a"), Put("k0", b"b")])
+    shard = kinds(read(world.reader()), Arrived)[0].shard
+    old = datetime.now(UTC) - timedelta(days=2)
+    world.client.increase_stream_retention_period(StreamName=world.stream, RetentionPeriodHours=72)
+    world.forget()
+    assert kinds(read(world.reader(), started({shard: From(old, is_remembered=True)})), Gone) == []
+    world.client.decrease_stream_retention_period(StreamName=world.stream, RetentionPeriodHours=24)
+    events = read(world.reader(), started({shard: From(old, is_remembered=True)}))
+    assert [(event.shard, event.span) for event in kinds(events, Gone)] == [(shard, Span(2, 1))]
+    # A declared beginning is no promise.
+    assert kinds(read(world.reader(), started({shard: From(old)})), Gone) == []
+
+
+def test_a_shard_that_gives_nothing_is_remembered_anew(world: MotoWorld, tmp_path: Path) -> None:
+    """Begun at the latest record, drained for days without one: no alarm, and what comes at last lands."""
+    zone = landing_in(tmp_path / "landing")
+    stream = world.declared(begin="latest")
+    world.forget()
+    for hours in (40, 30, 20, 10, 0):
+        earlier = partial(moment_ago, timedelta(hours=hours))
+        drained = drain(stream, zone, world.reader(clock=earlier), clock=earlier).to_now()
+        assert (drained.gaps, drained.records, drained.is_caught_up) == ([], 0, True)
+    world.put([Put("k0", b"a")])
+    assert drain(stream, zone, world.reader()).to_now().gaps == []
+    assert values(zone) == [b"a"]
+
+
+def moment_ago(duration: timedelta) -> datetime:
+    """A clock that goes slow."""
+    return datetime.now(UTC) - duration
 
 
 def test_a_gap_is_noted_once_and_reading_goes_on_behind_it(world: MotoWorld, tmp_path: Path) -> None:
