@@ -100,6 +100,12 @@ class Span:
     first: int
     last: int
 
+    def __str__(self) -> str:
+        """In words."""
+        if self.last < self.first:
+            return f"whatever came after position {self.last}"
+        return f"positions {self.first} to {self.last}"
+
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Stream:

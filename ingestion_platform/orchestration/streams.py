@@ -139,7 +139,7 @@ def gap_error(stream: Stream, gaps: Sequence[tuple[str, Span, str]]) -> Ingestio
     shard, span, why = gaps[0]
     more = f", and {len(gaps) - 1} more" if len(gaps) > 1 else ""
     return StreamGap(
-        f"records of stream {stream.name!r} are gone: shard {shard}, positions {span.first} to {span.last} ({why}){more}."
+        f"records of stream {stream.name!r} are gone: shard {shard}, {span} ({why}){more}."
         " What came after them has landed",
         "the range is recorded in the landing zone, and the check no_gaps fails until it has landed after all; drain more often"
         " than the stream's retention, or keep it for longer",
@@ -258,7 +258,7 @@ def judge_gaps(gaps: Sequence[tuple[str, Span, str]]) -> Verdict:
     return Verdict(
         NO_GAPS,
         False,
-        f"{len(gaps)} ranges are gone, the first: shard {shard}, positions {span.first} to {span.last}."
+        f"{len(gaps)} ranges are gone, the first: shard {shard}, {span}."
         " Ask the producer to send them again, or land them from wherever they still are",
         details,
     )

@@ -353,7 +353,7 @@ class Drain:
 
     def _gone(self, shard: str, span: Span, why: str, *, is_replay: bool) -> None:
         self._state(shard).gaps.append((span, why))
-        log.error("%s %s: records %d to %d are gone: %s", self._stream.name, shard, span.first, span.last, why)
+        log.error("%s %s: %s: gone: %s", self._stream.name, shard, span, why)
         if not is_replay:
             self._close(shard)
             self._noted.setdefault(shard, []).append((span, why))

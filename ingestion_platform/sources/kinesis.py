@@ -1,21 +1,22 @@
 """
 Reading a Kinesis data stream: all shards at once, parents before their children.
 
-Belongs here: shards, iterators, pacing, what is gone. Doesn't: making the client and telling its errors apart (`kinesis_client.py`), taking
-aggregated records apart (`kpl.py`), what becomes of records (`drain.py`).
+Belongs here: shards, iterators, pacing, what is gone. Doesn't: making the client and telling its errors apart (`kinesis_client.py`),
+taking aggregated records apart (`kpl.py`), what becomes of records (`drain.py`).
 
-Where shards come from. ListShards is asked at first, whenever a shard ends, and now and then when following. A shard is read once each of its
-parents that is still listed has been read to its end, so that the records of a key keep their order when shards split or merge.
+Where shards come from. ListShards is asked at first, whenever a shard ends, and now and then when following. A shard is read once each
+of its parents that is still listed has been read to its end, so that the records of a key keep their order when shards split or merge.
 
-What is gone. Sequence numbers leave holes, so a hole proves nothing. Neither does the server: asked for what comes after a record that is
-past retention, it silently goes on with the oldest that is left. So when the moment up to which a shard is known to have been read completely
-is longer ago than the stream's retention (or unknown), the last record itself is asked for first. If it is still there, so is whatever
-followed it. If it isn't, something may be gone, and that is told: up to the next record where there is one, as an empty span otherwise.
+What is gone. Sequence numbers leave holes, so a hole proves nothing. Neither does the server: asked for what comes after a record that
+is past retention, it goes on with the oldest that is left, silently. So when the moment up to which a shard is known to have been read
+completely is longer ago than the stream's retention (or unknown), the last record itself is asked for first. If it is still there, so is
+whatever followed it. If it isn't, something may be gone, and that is told: up to the next record where there is one, as an empty span
+otherwise.
 
-Limits of a shard, shared by all who read it: five reads and 2 MiB a second, at most 10 MiB at once (a read of 10 MiB stands for five seconds).
+Limits of a shard, shared by all who read it: five reads and 2 MiB a second, and at most 10 MiB at once (which stand for five seconds).
 
-Enhanced fan-out (a declared consumer) is pushed by SubscribeToShard over one connection a shard, for five minutes at a time. No test server
-knows it: it is tested with event streams that are made up, and runs on AWS itself only.
+Enhanced fan-out (a declared consumer) is pushed by SubscribeToShard over one connection a shard, for five minutes at a time. No test
+server knows it: it is tested with event streams that are made up, and runs on AWS itself only.
 """
 
 import heapq
@@ -28,15 +29,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.formats.segments import ENVELOPE
 from ingestion_platform.sources.kinesis_client import Waits, code_of, is_passing, new_client, refusal, told
-from ingestion_platform.sources.kpl import MAGIC, take_apart
+from ingestion_platform.sources.kinesis_records import gather
 from ingestion_platform.sources.reading import (
     After,
-    Arrived,
     Began,
     Behind,
     CaughtUp,
@@ -60,14 +57,18 @@ log = logging.getLogger(__name__)
 
 READ_RECORDS = 10_000
 """Records of one read, the most there may be."""
-BATCH_BYTES = 8 * 1024**2
-"""Of what is given at a time; aggregated records may be larger once taken apart."""
 HELD_BYTES = 32 * 1024**2
 """What has been read and not yet taken. Beside it, each thread holds the answer that it is working on (10 MiB at most)."""
 THREADS = 16
 """Shards that are being asked at one moment. When there are more, they take turns, the one that has waited longest first."""
 MARGIN = timedelta(minutes=10)
 """How much earlier than the retention a record counts as possibly gone: clocks differ."""
+REMEMBERED_AGAIN = timedelta(hours=6)
+"""How old the moment may become from which on a shard is read that gives nothing."""
+RECENT = timedelta(minutes=1)
+CLOCKS_DIFFER = timedelta(seconds=5)
+RENEW_SECONDS = 5.0
+"""Between two subscriptions of a shard, at least."""
 PROBES = 3
 """Empty answers to a question for one record, before the shard is looked through from its oldest record on."""
 
@@ -250,6 +251,10 @@ class _Reading:
         self._pace = pace
         self._waits = waits
         self._clock = clock
+        self._cut_at = until
+        if until is not None and clock() - until < RECENT:
+            # Drained to now: the server's clock may be ahead, and what it has is wanted.
+            self._cut_at = until + CLOCKS_DIFFER
         self._queue = _Queue()
         self._changed = threading.Condition()
         self._due: list[tuple[float, int, _Shard | str]] = []
@@ -454,8 +459,11 @@ class _Reading:
             case After(position, as_of):
                 shard.position, shard.as_of = position, as_of
                 shard.is_doubtful = self._may_be_gone(as_of)
-            case From(moment):
+            case From(moment, is_remembered):
                 shard.moment = _milliseconds(moment)
+                if is_remembered and self._may_be_gone(moment) and shard.first > 0:
+                    shard.as_of = moment
+                    self._gone(shard, Span(shard.first, shard.first - 1))
             case Latest():
                 shard.moment = _milliseconds(self._clock())
                 self._queue.put(Began(shard.id, shard.moment))
@@ -518,7 +526,8 @@ class _Reading:
                 request["Timestamp"] = place["Timestamp"]
             return self._client.get_shard_iterator(**request)["ShardIterator"]
 
-        return self._from_place(shard, ask)
+        iterator: str = self._from_place(shard, ask)
+        return iterator
 
     def _from_place(self, shard: _Shard, ask: Callable[[dict[str, Any]], Any]) -> Any:
         """Ask from where a shard goes on. Positions that aren't a record's (the end of a gap) are refused by the server."""
@@ -584,7 +593,7 @@ class _Reading:
         finally:
             pushed.close()
         # One subscription of a shard a second, and none within five seconds of the one before.
-        return max(time.monotonic(), began + 5.0)
+        return max(time.monotonic(), began + RENEW_SECONDS)
 
     # --- what came
 
@@ -613,25 +622,33 @@ class _Reading:
             while first < last and arrivals[first] < shard.moment:
                 first += 1
         is_cut = False
-        if self._until is not None:
+        if self._cut_at is not None:
             for index in range(first, last):
-                if arrivals[index] >= self._until:
+                if arrivals[index] >= self._cut_at:
                     last, is_cut = index, True
                     break
         if shard.is_doubtful and not self._resolve(shard, numbers[first:], is_newest, is_over):
             return False
-        for batch in _batches(shard.id, records, numbers, arrivals, first, last):
+        for batch in gather(shard.id, records, numbers, arrivals, first, last):
             self._queue.put(batch, batch.size_bytes)
             shard.position, shard.moment, shard.is_searched = batch.last, None, False
+        is_over = is_over or (shard.end is not None and shard.position is not None and shard.position >= shard.end)
         if not is_cut:
             shard.as_of = asked_at - behind
-        self._queue.put(Behind(shard.id, None, behind.total_seconds()))
+        self._queue.put(Behind(shard.id, None, 0.0 if is_over else behind.total_seconds()))
         if is_cut:
             self._queue.put(CaughtUp(shard.id, self._until or asked_at))
             return True
         if is_over:
             self._end(shard, asked_at)
             return True
+        if shard.end is not None:
+            # Closed: it goes on until it says that it has ended, so that its children can begin.
+            return False
+        if is_newest and shard.moment is not None and asked_at - shard.moment > REMEMBERED_AGAIN:
+            # Nothing has come yet: remembered anew, so that it isn't taken for unread once the first moment is past retention.
+            shard.moment = _milliseconds(asked_at - RECENT)
+            self._queue.put(Began(shard.id, shard.moment))
         if is_newest and self._until is not None and asked_at >= self._until:
             self._queue.put(CaughtUp(shard.id, self._until, self._before_first(shard)))
             return True
@@ -714,7 +731,7 @@ class _Reading:
             raise refusal(what, error) from error
         wait = self._give_up_or_wait(shard.failures, what, error)
         if code == "ResourceInUseException":
-            wait += 5.0
+            wait += RENEW_SECONDS
         self._queue.put(Throttled(shard.id, told(error), wait))
         return time.monotonic() + wait
 
@@ -734,71 +751,6 @@ class _Reading:
                 "what landed stays, and the next drain goes on after it; see who else reads the stream, and AWS_ENDPOINT_URL",
             ) from error
         return self._waits.after(failures)
-
-
-def _batches(
-    shard: str, records: Sequence[Any], numbers: Sequence[int], arrivals: Sequence[datetime], first: int, last: int
-) -> Iterator[Arrived]:
-    """Records as the drain wants them, aggregated ones taken apart; parts of one position together."""
-    begin = first
-    while begin < last:
-        positions: list[str] = []
-        parts: list[int | None] = []
-        moments: list[datetime] = []
-        keys: list[bytes | None] = []
-        values: list[bytes] = []
-        headers: list[list[tuple[str, bytes]] | None] = []
-        size = 0
-        index = begin
-        while index < last and size < BATCH_BYTES:
-            record = records[index]
-            data = record["Data"]
-            taken = take_apart(data) if data[:4] == MAGIC else None
-            if taken is None:
-                key = record.get("PartitionKey")
-                positions.append(record["SequenceNumber"])
-                parts.append(None)
-                moments.append(arrivals[index])
-                keys.append(key.encode("utf-8", "surrogatepass") if key is not None else None)
-                values.append(data)
-                headers.append(None)
-                size += len(data) + 64
-            else:
-                for number, part in enumerate(taken):
-                    told_ = [(name.decode("utf-8", "replace"), value) for name, value in part.tags]
-                    if part.hash_key is not None:
-                        told_.append(("explicit_hash_key", part.hash_key))
-                    positions.append(record["SequenceNumber"])
-                    parts.append(number)
-                    moments.append(arrivals[index])
-                    keys.append(part.key)
-                    values.append(part.data)
-                    headers.append(told_ or None)
-                    size += len(part.key) + len(part.data) + 64
-            index += 1
-        batch = pa.RecordBatch.from_arrays(
-            [
-                pa.array(positions, pa.string()),
-                pa.array(parts, pa.int32()),
-                pa.array(moments, pa.timestamp("us", tz="UTC")),
-                pa.array(keys, pa.binary()),
-                _headers(headers),
-                pa.array(values, pa.binary()),
-                pa.nulls(len(positions), pa.string()),
-            ],
-            schema=ENVELOPE,
-        )
-        yield Arrived(shard, batch, numbers[begin], numbers[index - 1], size)
-        begin = index
-
-
-def _headers(headers: Sequence[list[tuple[str, bytes]] | None]) -> "pa.Array[Any]":
-    kind = ENVELOPE.field("headers").type
-    if not any(headers):
-        return pa.nulls(len(headers), kind)
-    return pa.array(
-        [None if one is None else [{"name": name, "value": value} for name, value in one] for one in headers], kind
-    )
 
 
 def _milliseconds(moment: datetime) -> datetime:

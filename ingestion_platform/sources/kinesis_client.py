@@ -59,8 +59,8 @@ BROKEN = (
 @dataclass(frozen=True)
 class Waits:
     """
-    How often something is tried, and how long is waited in between: full jitter (0 to a bound that doubles), so that those who were throttled
-    together don't come back together.
+    How often something is tried, and how long is waited in between: full jitter (0 to a bound that doubles), so that those who were
+    throttled together don't come back together.
 
     Args:
         attempts: how often, the first one included.
