@@ -4,15 +4,15 @@ Events as AWS hands them to a Lambda function, or writes them where one failed: 
 Belongs here: the documents' shapes. Doesn't: fetching them, what their values mean, the changes of DynamoDB (`dynamodb_streams.py`).
 
 Two uses. `decode` tells what happened, event by event, whatever sent it: an object that arrived (S3, by SNS, SQS or EventBridge), a
-message, a record. `arrivals` gives the records of streams (Kinesis, Kafka) as a reader of that stream would, same shards and positions:
-what a function could not deal with can land beside what was drained, and is told apart from it when it is loaded.
+message, a record. `arrivals` gives the records of streams (Kinesis, Kafka) as a reader of that stream would, same shards and positions,
+and `EventDocument` is such a reader: what a function left behind when it failed, and is past retention by now, still lands as what it is.
 """
 
 import base64
 import binascii
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
@@ -24,7 +24,7 @@ from ingestion_platform.formats.segments import DENSE_ENVELOPE
 from ingestion_platform.formats.texts import excerpt
 from ingestion_platform.sources.kinesis_records import gather
 from ingestion_platform.sources.kpl import take_apart
-from ingestion_platform.sources.reading import Arrived
+from ingestion_platform.sources.reading import Arrived, CaughtUp, Event, Where
 
 Decoded: TypeAlias = dict[str, Any]
 """
@@ -62,15 +62,42 @@ def arrivals(document: bytes | str) -> dict[str, list[Arrived]]:
     The records of streams in a document, as their readers give them: stream's ARN, or topic → batches, each shard's ascending.
 
     Raises:
-        ObjectRejected: it isn't one, or holds events of other kinds.
+        ObjectRejected: it isn't such a document, or holds events of other kinds.
     """
     found = _read(document)
     try:
         if _is_kafka(found):
-            return _kafka_arrivals(found)
+            return _kafka_arrivals([one for some in found["records"].values() for one in some])
         return _kinesis_arrivals(_records(found))
     except _ODD as error:
         raise _lacking("document", error) from error
+
+
+class EventDocument:
+    """
+    A document as a stream's reader: `Drain(landed, EventDocument(stream, document)).replay(first, until)` lands those of its records that
+    haven't landed.
+
+    AWS hands over the records of a shard without holes, unless the function's event source filters them: then they must not land, because a
+    segment stands for every record between its first and its last. For the same reason each document is a reader of its own.
+
+    Args:
+        stream: ARN, or topic.
+        document: as AWS wrote it.
+
+    Raises:
+        ObjectRejected: it isn't such a document.
+    """
+
+    def __init__(self, stream: str, document: bytes) -> None:
+        self._found = arrivals(document).get(stream, [])
+
+    def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+        """Yield what the document holds, of every time and whatever *where* says; see `StreamReader.read`."""
+        told = [one for one in self._found if not shards or one.shard in shards]
+        yield from told
+        for shard in dict.fromkeys(one.shard for one in told):
+            yield CaughtUp(shard, until or datetime.now(UTC))
 
 
 # --- documents
@@ -291,11 +318,10 @@ def _kinesis_arrivals(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Ar
     return dict(found)
 
 
-def _kafka_arrivals(document: Mapping[str, Any]) -> dict[str, list[Arrived]]:
+def _kafka_arrivals(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Arrived]]:
     partitions: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = defaultdict(dict)
-    for some in document["records"].values():
-        for record in some:
-            partitions[record["topic"], record["partition"]][record["offset"]] = record
+    for record in records:
+        partitions[record["topic"], record["partition"]][record["offset"]] = record
     found: dict[str, list[Arrived]] = defaultdict(list)
     for (topic, partition), by_offset in partitions.items():
         rows: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -37,23 +38,27 @@ FAST = Pace(read_seconds=0.02, bytes_per_second=1024**3, idle_seconds=0.05, list
 PATIENT = Waits(attempts=12, first_seconds=0.01, longest_seconds=0.05)
 
 
+@cache
 def client(url: str) -> "KinesisClient":
     """A client for producers, that tries again by itself."""
-    session = Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1")
-    config = Config(retries={"total_max_attempts": 5, "mode": "standard"}, max_pool_connections=32)
-    return session.client("kinesis", endpoint_url=url, config=config)
+    return _session().client("kinesis", endpoint_url=url, config=_config(attempts=5))
 
 
+@cache
 def plain_client(url: str) -> "KinesisClient":
     """A client for the platform, that leaves trying again to it."""
-    session = Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1")
-    config = Config(
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        max_pool_connections=32,
-        connect_timeout=5,
-        read_timeout=20,
+    return _session().client("kinesis", endpoint_url=url, config=_config(attempts=1))
+
+
+@cache
+def _session() -> Session:
+    return Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1")
+
+
+def _config(*, attempts: int) -> Config:
+    return Config(
+        retries={"total_max_attempts": attempts, "mode": "standard"}, max_pool_connections=32, read_timeout=30
     )
-    return session.client("kinesis", endpoint_url=url, config=config)
 
 
 class KinesisWorld:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_platform.errors import ObjectRejected
-from ingestion_platform.sources.aws_events import arrivals, decode
+from ingestion_platform.sources.aws_events import EventDocument, arrivals, decode
 from ingestion_platform.sources.kpl import Part, put_together
+from ingestion_platform.stream import Kinesis, Stream
+from ingestion_platform_tests.sources.draining import drain, landing_in, values
 
 
 def encoded(data: bytes) -> str:
@@ -163,6 +167,23 @@ def test_records_of_kafka_arrive_as_its_reader_gives_them() -> None:
     decoded = decode(json.dumps(document))
     assert [(one["offset"], one["key"], one.get("value")) for one in decoded] == [(16, "k", None), (15, None, None)]
     assert decoded[1]["headers"] == [{"h": "é"}]
+
+
+def test_what_a_function_left_behind_fills_a_gap(tmp_path: Path) -> None:
+    """Records that are past retention, and are still in documents, land under the names that they would have had; each once."""
+    arn = "arn:aws:kinesis:us-east-2:123456789012:stream/pos"
+    stream = Stream(name="pos", description="x", source=Kinesis(stream=arn), first_day=date(2018, 12, 17))
+    zone = landing_in(tmp_path / "landing")
+    first, until = datetime(2018, 12, 17, tzinfo=UTC), datetime(2018, 12, 19, tzinfo=UTC)
+
+    def document(*numbers: int) -> bytes:
+        records = [kinesis_record(number, b"%d" % number) for number in numbers]
+        return json.dumps({"Records": records}).encode()
+
+    for one in (document(3, 4), document(8, 9), document(4, 5, 7), document(8)):
+        drain(stream, zone, EventDocument(arn, one)).replay(first, until)
+    assert values(zone) == [b"3", b"4", b"5", b"7", b"8", b"9"]
+    assert drain(stream, zone, EventDocument("other", document(11))).replay(first, until).records == 0
 
 
 @pytest.mark.parametrize(
