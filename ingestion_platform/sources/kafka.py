@@ -607,7 +607,8 @@ class _Reading:
         began = time.monotonic()
         while True:
             found = self._topic(1.0)
-            self._consumer.poll(0.1)  # Nothing is assigned yet: it gives errors alone.
+            # Nothing is assigned yet: it gives errors alone.
+            self._consumer.poll(0.5 if found is None else 0.0)
             self._raise_failure()
             waited = time.monotonic() - began
             if found is not None:
