@@ -79,6 +79,7 @@ DEFAULTS: Mapping[str, str] = {
     "queued.min.messages": "100000",
     "fetch.max.bytes": "16777216",
     "topic.metadata.refresh.interval.ms": "60000",
+    "reconnect.backoff.ms": "500",
 }
 FIXED: Mapping[str, str] = {
     "enable.auto.commit": "false",
@@ -606,9 +607,9 @@ class _Reading:
         """
         began = time.monotonic()
         while True:
-            found = self._topic(1.0)
+            found = self._topic(0.6)
             # Nothing is assigned yet: it gives errors alone.
-            self._consumer.poll(0.5 if found is None else 0.0)
+            self._consumer.poll(0.3 if found is None else 0.0)
             self._raise_failure()
             waited = time.monotonic() - began
             if found is not None:
