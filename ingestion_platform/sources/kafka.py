@@ -212,6 +212,7 @@ class _Reading:
         self._group = source.group if until is None and not shards else None
         self._partitions: dict[int, _Partition] = {}
         self._pending: deque[Event] = deque()
+        self._there_at_first: frozenset[int] = frozenset()
         self._known: set[int] = set()
         self._failures: deque[KafkaError] = deque()
         self._failure: BaseException | None = None
@@ -392,8 +393,9 @@ class _Reading:
                     events.append(Gone(shard, Span(partition.next, low - 1), "older than the retention"))
                     partition.next = low
             case Latest():
-                partition.next = high
-                events.append(Began(shard, high - 1))
+                # One that appeared since reading began is followed from its first record.
+                partition.next = high if number in self._there_at_first else low
+                events.append(Began(shard, partition.next - 1))
             case From(moment):
                 partition.since_us = _microseconds(moment)
                 partition.is_timed = True
@@ -614,7 +616,8 @@ class _Reading:
             waited = time.monotonic() - began
             if found is not None:
                 if found.error is None and found.partitions:
-                    self._known = {number for number in found.partitions if self._is_wanted(number)}
+                    self._there_at_first = frozenset(filter(self._is_wanted, found.partitions))
+                    self._known = set(self._there_at_first)
                     return sorted(self._known)
                 # One that has just been made isn't known to every broker.
                 error = found.error
