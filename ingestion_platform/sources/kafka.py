@@ -39,6 +39,7 @@ from ingestion_platform.sources.reading import (
     Oldest,
     Released,
     Shard,
+    Start,
     Throttled,
     Where,
 )
@@ -358,12 +359,18 @@ class _Reading:
 
     # --- where to begin
 
-    def _open(self, numbers: Sequence[int]) -> list[TopicPartition]:
-        """Begin with partitions; where each of them is to be read from."""
+    def _open(self, numbers: Sequence[int], *, is_callback: bool = False) -> list[TopicPartition]:
+        """
+        Begin with partitions; where each of them is to be read from.
+
+        Args:
+            is_callback: the client waits for this to end, and no other thread can ask it anything meanwhile.
+        """
         if not numbers:
             return []
         with ThreadPoolExecutor(min(ASKED_AT_ONCE, len(numbers)), thread_name_prefix="kafka") as pool:
-            begun = list(pool.map(self._begin, numbers))
+            starts = pool.map(lambda number: self._where(Shard(str(number))), numbers)
+            begun = list((map if is_callback else pool.map)(self._begin, numbers, starts))
         for partition, events in begun:
             self._partitions[partition.number] = partition
             self._pending.extend(events)
@@ -378,10 +385,9 @@ class _Reading:
                 places.append(self._place(partition.number, partition.next))
         return places
 
-    def _begin(self, number: int) -> tuple[_Partition, list[Event]]:
-        """A partition as it is to be read, and what is to be told before. Runs in a thread of its own."""
+    def _begin(self, number: int, start: Start) -> tuple[_Partition, list[Event]]:
+        """A partition as it is to be read, and what is to be told before."""
         shard = str(number)
-        start = self._where(Shard(shard))
         low, high = self._ends(number)
         partition = _Partition(number, low, high if self._until is not None else None)
         events: list[Event] = []
@@ -461,7 +467,7 @@ class _Reading:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
-            self._consumer.incremental_assign(self._open([one.partition for one in partitions]))
+            self._consumer.incremental_assign(self._open([one.partition for one in partitions], is_callback=True))
         except BaseException as error:
             # The client's own thread of control is no place for it: the loop raises it.
             self._failure = error
@@ -519,7 +525,9 @@ class _Reading:
         if partition.end is not None and partition.next >= partition.end:
             yield from self._finish(partition, partition.end)
         else:
-            self._consumer.seek(self._place(partition.number, partition.next))
+            # A partition that was refused an offset is no longer fetched, and can't be sought in.
+            self._consumer.incremental_unassign([self._place(partition.number)])
+            self._consumer.incremental_assign([self._place(partition.number, partition.next)])
 
     def _behind(self, partition: _Partition) -> Behind:
         _, high = self._consumer.get_watermark_offsets(self._place(partition.number), cached=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # the stubs forget it
 
 JARS = Path(__file__).resolve().parents[2] / ".servers/kafka/libs"
 STARTS_WITHIN_SECONDS = 120.0

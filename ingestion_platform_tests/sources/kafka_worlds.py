@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # the stubs forget it
 
 from ingestion_platform.sources.kafka import KafkaReader
 from ingestion_platform.stream import Kafka, Stream

@@ -92,11 +92,12 @@ def test_a_topic_is_drained_once(world: MockKafkaWorld, zone: LocalLanding) -> N
 def test_records_keep_what_is_around_them(world: MockKafkaWorld, zone: LocalLanding) -> None:
     """Key, offset, time, headers in order and repeated, values of no bytes and no value at all."""
     moment = datetime(2024, 10, 1, 6, 0, 0, 123000, UTC)
-    for key, value, headers in (
+    puts: list[tuple[bytes | None, bytes | None, Any]] = [
         (b"k", b"v", [("a", b"1"), ("a", b"2"), ("b", None), ("c", b"\xff")]),
         (None, b"", None),
         (b"", None, []),
-    ):
+    ]
+    for key, value, headers in puts:
         world.producer.produce(
             "events", key=key, value=value, headers=headers, partition=2, timestamp=int(moment.timestamp() * 1000)
         )
