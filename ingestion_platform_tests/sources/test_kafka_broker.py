@@ -324,11 +324,13 @@ def test_a_gap_at_the_end_is_told_too(broker: Broker, zone: LocalLanding) -> Non
     assert drained(world, zone).gaps == []
 
 
-def test_retention_that_overtakes_a_reader_is_a_gap(broker: Broker) -> None:
+def test_retention_that_overtakes_a_reader_is_a_gap(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker drops what a slow reader has not read yet: the range is told before what comes after it."""
     world = BrokerKafkaWorld(broker, 1)
-    world.put([Put("k", b"%d " % number + b"x" * 2000) for number in range(200)])
+    for number in range(0, 200, 10):
+        world.put([Put("k", b"%d " % one + b"x" * 2000) for one in range(number, number + 10)])
     # It prefetches next to nothing.
+    monkeypatch.setattr(kafka, "BATCH_FIRST", 5)
     slow = {"queued.max.messages.kbytes": "1", "queued.min.messages": "1", "fetch.message.max.bytes": "1000"}
     reader = KafkaReader(Kafka(topic=world.topic), {"bootstrap.servers": world.servers, **slow})
     told: list[Arrived | Gone] = []
