@@ -23,8 +23,8 @@ from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.key_template import KeyTemplate
-from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, Segments, Stream, StreamSegments
-from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, Check, Column, Mask
+from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Segments, Stream, StreamSegments
+from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -196,6 +196,24 @@ def senders_from(dataset: str, column: str, *, capture: str | None = None, activ
     return Senders(dataset, column, capture, active_from)
 
 
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Changes:
+    """
+    What a dataset of changes says of each: what happened, and what came before what.
+
+    Args:
+        operation: the column that says what happened to the row.
+        removes: its values after which the row is no more.
+        position: the column that a key's changes ascend by: the record's `@position` in its stream.
+        only_in_history: columns that the current table leaves out, as values from before a change.
+    """
+
+    operation: str = "operation"
+    removes: tuple[str, ...] = ("REMOVE",)
+    position: str = "position"
+    only_in_history: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"), kw_only=True)
 class Dataset:
     """
@@ -206,8 +224,11 @@ class Dataset:
         description: what one row is.
         source: how its objects get into the landing zone, and how they are read.
         columns: every column of the processed table; what a file has beyond them is kept in `_extra`.
-        kind: `events` (things that happened: processed by the day of their event time, one row per key) or `snapshots` (the whole state
-            as a sender saw it on a day; a later object of the same sender and day replaces it).
+        kind: `events` (things that happened: processed by the day of their event time, one row per key), `snapshots` (the whole state
+            as a sender saw it on a day; a later object of the same sender and day replaces it) or `changes` (inserts, updates and removals
+            of keyed rows, from a stream: the processed table is their history, by the day they came, and `processed.<name>_current`
+            has for each key the last one).
+        changes: of changes: how they are told apart and put in order.
         primary_key: column names; empty when every row sent is a row of its own.
         event_time: the TIMESTAMP column that says when a row happened; needed for events.
         daily: its first day, and the allowed lateness.
@@ -227,7 +248,8 @@ class Dataset:
     description: str
     source: Source
     columns: tuple[Column, ...]
-    kind: Literal["events", "snapshots"] = "events"
+    kind: Literal["events", "snapshots", "changes"] = "events"
+    changes: Changes | None = None
     primary_key: tuple[str, ...] = ()
     event_time: str | None = None
     daily: Daily
@@ -288,9 +310,16 @@ class Dataset:
             )
         self._require(
             self.kind == "events" or self.daily.allowed_lateness_days == 0,
-            "snapshots have no lateness: they belong to the day of their key",
+            f"{self.kind} have no lateness: they belong to the day of their key",
             "leave allowed_lateness_days out",
         )
+        self._require(
+            self.kind == "changes" or self.changes is None,
+            f"it says what its changes are, and holds {self.kind}",
+            "kind='changes', or leave changes out",
+        )
+        if self.kind == "changes":
+            self._require_changes()
         if self.time_zone is not None:
             try:
                 ZoneInfo(self.time_zone)
@@ -311,10 +340,53 @@ class Dataset:
                 "take source='@value', or declare what the values are",
             )
         self._require(
-            self.kind == "events",
+            self.kind != "snapshots",
             f"a stream is no {self.kind}: its segments are no whole state",
-            "declare events",
+            "declare events, or changes",
         )
+
+    def _require_changes(self) -> None:
+        changes, source = self.changes, self.source
+        if changes is None or not isinstance(source, StreamSegments):
+            raise self._error(
+                "changes need a stream, and changes=Changes(…)",
+                "the current table is made of what it says, in the stream's order",
+            )
+        self._require(bool(self.primary_key), "changes need primary_key", "name the columns of the row's key")
+        self._require(bool(changes.removes), "no operation removes a row", "say in removes which ones do")
+        for role, name in (("operation", changes.operation), *(("primary_key", key) for key in self.primary_key)):
+            column = self._column(name, role)
+            self._require(
+                column.required,
+                f"{role} {name!r} of a change may be missing: nobody could tell what it changed",
+                "declare it required: such a change then goes to quarantine",
+            )
+        operation, position = self._column(changes.operation, "operation"), self._column(changes.position, "position")
+        for role, column in (("operation", operation), ("position", position)):
+            self._require(
+                column.type == VARCHAR and column.pii is None,
+                f"{role} {column.name!r} is {f'masked by {column.pii}' if column.pii else column.type}, not plain VARCHAR",
+                "declare it as VARCHAR",
+            )
+        self._require(
+            position.field == "@position" and position.capture is None,
+            f"position {position.name!r} is {position.field!r} of a record, not its position in the stream",
+            f"Column({position.name!r}, VARCHAR, …, source='@position')",
+        )
+        for name in changes.only_in_history:
+            self._column(name, "only_in_history")
+            self._require(
+                name not in (*self.primary_key, changes.operation, changes.position),
+                f"the current table can't do without {name!r}",
+                "leave it out of only_in_history",
+            )
+        if isinstance(source.values, DynamoDbChanges):
+            for column in self.columns:
+                self._require(
+                    not (column.required and column.field.split(".")[0] in ("new", "old")),
+                    f"column {column.name!r} is required, and not every change has {column.field!r}: what is removed has no new image",
+                    "leave required out, or take it from keys",
+                )
 
     def _error(self, what: str, hint: str) -> DeclarationError:
         return DeclarationError(f"dataset {self.name!r}: {what}", hint)
@@ -354,6 +426,16 @@ class Dataset:
         return f"processed.{self.name}"
 
     @property
+    def current(self) -> str:
+        """Of changes: the table of their last ones, `processed.<name>_current`."""
+        return f"{self.processed}_current"
+
+    @property
+    def row_key(self) -> tuple[str, ...]:
+        """The columns that tell processed rows apart: the key, and of changes where in its history one is."""
+        return (*self.primary_key, self.changes.position) if self.changes is not None else self.primary_key
+
+    @property
     def references(self) -> tuple[tuple[Column, str, str], ...]:
         """`(column, dataset, column there)` for each column that must be found elsewhere."""
         found: list[tuple[Column, str, str]] = []
@@ -382,6 +464,11 @@ class Datasets(Mapping[str, Dataset]):
                     "an object belongs to one dataset: tell their templates apart",
                 )
         for dataset in self._by_name.values():
+            if dataset.kind == "changes" and dataset.current.removeprefix("processed.") in self._by_name:
+                raise DeclarationError(
+                    f"dataset {dataset.name + '_current'!r} has the name of the current table of {dataset.name!r}",
+                    "rename one of them",
+                )
             for column, other, name in dataset.references:
                 self._named(dataset, f"column {column.name!r} references", other, name)
             if dataset.senders is not None:

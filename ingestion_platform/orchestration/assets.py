@@ -198,7 +198,7 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
                 freshness_policy=_freshness(time_zone),
                 metadata={
                     "dagster/column_schema": show.sql_schema(sql),
-                    "file": dg.MetadataValue.text(f"sql/{sql.layer}/{sql.path.name}"),
+                    **({"file": dg.MetadataValue.text(f"sql/{sql.layer}/{sql.path.name}")} if sql.path else {}),
                 },
             )
         ],

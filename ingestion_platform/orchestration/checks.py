@@ -84,8 +84,8 @@ def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
 
 
 def sql_checks(table: SqlTable) -> tuple[Check, ...]:
-    """The checks of a SQL table: the declared ones, and whether it is empty for no reason."""
-    return (*_keyed(table), *table.checks, NOT_EMPTY)
+    """The checks of a SQL table: the declared ones, and whether it is empty for no reason; a state may be."""
+    return (*_keyed(table), *table.checks, *((NOT_EMPTY,) if table.state_of is None else ()))
 
 
 def specs(
@@ -164,7 +164,8 @@ def judge_sql(table: SqlTable, table_day: TableDay, inputs: Mapping[str, int | N
         table_day: the day.
         inputs: rows that each table it reads has on the day; None where it has no such day.
     """
-    return [*_declared((*_keyed(table), *table.checks), table_day), _not_empty(table_day, inputs)]
+    declared = _declared((*_keyed(table), *table.checks), table_day)
+    return [*declared, _not_empty(table_day, inputs)] if table.state_of is None else declared
 
 
 def blocking_failures(checks: Iterable[Check], table_day: TableDay) -> list[str]:

@@ -11,6 +11,7 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `load` | landing → raw |
 | `process` | raw → processed and quarantine |
 | `sql_tables` | the files of `sql/`, understood |
+| `current` | the current table of changes, as SQL |
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
 | `upkeep` | catch up, verify, repair, rebuild |

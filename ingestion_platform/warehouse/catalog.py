@@ -206,8 +206,9 @@ class Catalog:
             if dataset.kind == "snapshots":
                 newest = self._ledger.partition_as_of(dataset.processed, date.max)
                 tables[dataset.processed + CURRENT] = ([newest] if newest else [], columns)
-        for key in self._sql_tables:
-            tables[key] = (self._ledger.partitions(key), self._deriver.columns_of(key))
+        for key, table in self._sql_tables.items():
+            rows = self._ledger.partitions(key)
+            tables[key] = (rows[-1:] if table.state_of is not None else rows, self._deriver.columns_of(key))
         return tables
 
     def _show_ledger(self, engine: duckdb.DuckDBPyConnection) -> None:

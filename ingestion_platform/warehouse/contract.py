@@ -17,7 +17,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.dataset import Changes, Dataset
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
 from ingestion_platform.warehouse.days import STEADY_SINCE, bounds, span, start_of, steady_offset
@@ -50,6 +50,12 @@ VERSION = 2
 """Counts up when the meaning of a declaration changes: every processed day is then computed again."""
 
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
+
+
+def in_order(changes: Changes) -> str:
+    """SQL of a text that a key's changes ascend by: positions have more digits than any number in DuckDB."""
+    position = name(changes.position)
+    return f"lpad(split_part({position}, ':', 1), 64, '0') || lpad(split_part({position}, ':', 2), 10, '0')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,8 @@ class Contract:
             VERSION, daily.from_, columns, dataset.kind, dataset.primary_key, dataset.event_time, dataset.daily.allowed_lateness_days,
             self.time_zone, self.business_zone.key, dataset.duplicate_keys, [(check.name, check.expression) for check in dataset.checks],
         )  # fmt: skip
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        whole = (*parts, dataset.row_key) if dataset.changes is not None else parts
+        return hashlib.sha256(repr(whole).encode()).hexdigest()
 
     def reader_digest(self) -> str:
         """Changes whenever the same bytes would enter raw otherwise."""
@@ -239,7 +246,7 @@ class Contract:
         The business day of the event time when that is allowed; otherwise the key's own day, where the row is quarantined.
         """
         own = f"date '{landed_on.isoformat()}'"
-        if self.dataset.kind == "snapshots":
+        if self.dataset.kind != "events":
             return own
         event = name(f"value:{self.dataset.event_time}")
         cases = " ".join(
@@ -252,7 +259,7 @@ class Contract:
         """SQL: whether a row belongs to the processed day *day*; the counterpart of `home_day`."""
         landed_on = "_day"
         own = f"{landed_on} = date '{day.isoformat()}'"
-        if self.dataset.kind == "snapshots":
+        if self.dataset.kind != "events":
             return own
         event = name(f"value:{self.dataset.event_time}")
         is_kept = day >= self.dataset.daily.from_

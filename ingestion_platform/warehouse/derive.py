@@ -12,7 +12,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ import duckdb
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
+from ingestion_platform.warehouse import current
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
@@ -31,6 +33,8 @@ from ingestion_platform.warehouse.results import TableDay
 from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTable, SqlTables
 
 log = logging.getLogger(__name__)
+
+_LAST = "9999-12-31"
 
 VERSION = 1
 """Counts up when the same SQL would give another table: every partition is then computed again."""
@@ -83,6 +87,10 @@ class Deriver:
             source = read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)
             if source != read:
                 seen[read] = self._current(source, day)
+            elif table.state_of is not None:
+                seen[read] = self._ledger.partitions(source, "", day.isoformat() if day else _LAST)
+            elif self._is_state(source):
+                seen[read] = self._ledger.partitions(source, "", day.isoformat() if day else _LAST)[-1:]
             elif source in self._sql_tables and not self._sql_tables[source].is_daily:
                 seen[read] = self._ledger.partitions(source, "", "")
             elif day is None:
@@ -99,8 +107,14 @@ class Deriver:
         row = self._ledger.partition_as_of(source, day or date.max)
         return [row] if row else []
 
+    def _is_state(self, table: str) -> bool:
+        """Whether each day of a table is the state of changes at its end."""
+        return table in self._sql_tables and self._sql_tables[table].state_of is not None
+
     def inputs(self, table: SqlTable, day: date | None) -> str:
         """Changes whenever the partition would come out otherwise."""
+        if table.state_of is not None:
+            return self._state_inputs(table)(day.isoformat() if day else _LAST)
         seen = {read: [(row.day, row.content) for row in rows] for read, rows in self._read_by(table, day).items()}
         parts = (
             VERSION,
@@ -112,6 +126,17 @@ class Deriver:
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
+    def _state_inputs(self, table: SqlTable) -> Callable[[str], str]:
+        """Day → the inputs of a state: every day of the history up to it, each hashed onto those before."""
+        assert table.state_of is not None
+        digest = hashlib.sha256(repr((VERSION, table.sql)).encode()).hexdigest()
+        days, digests = [""], [digest]
+        for row in self._ledger.partitions(table.state_of):
+            digest = hashlib.sha256(f"{digest} {row.day} {row.content}".encode()).hexdigest()
+            days.append(row.day)
+            digests.append(digest)
+        return lambda day: digests[bisect_right(days, day) - 1]
+
     def stale_days(self, table: SqlTable) -> list[date | None]:
         """Partitions whose inputs have changed since they were computed, or that never were though their inputs are there."""
         computed = {row.day: row.inputs for row in self._ledger.partitions(table.key)}
@@ -122,6 +147,9 @@ class Deriver:
         for source in table.depends_on:
             if not self._is_reference(table, source):
                 days |= {row.day for row in self._ledger.partitions(source) if row.day}
+        if table.state_of is not None:
+            inputs = self._state_inputs(table)
+            return [date.fromisoformat(iso) for iso in sorted(days) if computed.get(iso) != inputs(iso)]
         stale: list[date | None] = []
         for iso in sorted(days):
             day = date.fromisoformat(iso)
@@ -130,8 +158,10 @@ class Deriver:
         return stale
 
     def _is_reference(self, table: SqlTable, source: str) -> bool:
-        """Whether the table reads only the current state of *source*: its new days alone make no new partition."""
-        return source not in table.reads
+        """Whether the table reads only the current state of *source*: its new days alone make no new partition, if it reads others."""
+        return source not in table.reads or (
+            self._is_state(source) and not all(self._is_state(other) for other in table.depends_on)
+        )
 
     # --- computing
 
@@ -148,12 +178,13 @@ class Deriver:
             with self._ledger.reading():
                 seen = self._read_by(table, day)
                 inputs = self.inputs(table, day)
+                former_state = self._former_state(table, day) if not force else None
             former = self._ledger.partition(table.key, day)
             if former is not None and former.inputs == inputs and not force:
                 self._publish_if_other(table, former)
                 return Processor.describe(former, has_changed=False)
             path = self._store.new_path(table.key, day.isoformat() if day else "all")
-            rows = self._run(table, day, seen, path)
+            rows = self._run(table, day, seen, path, former_state)
             file = self._store.describe(path, rows)
             quoted = parquet(self._store.absolute(path))
             failed = count_failures(self._engine, table.checks, quoted)
@@ -182,9 +213,29 @@ class Deriver:
             self._publish_row(table, row)
             return Processor.describe(row, has_changed=True, seconds=time.perf_counter() - began)
 
-    def _run(self, table: SqlTable, day: date | None, seen: Mapping[str, list[PartitionRow]], path: str) -> int:
+    def _former_state(self, table: SqlTable, day: date | None) -> PartitionRow | None:
+        """The newest state before *day* that is still what the history says; None when there is none, or the table is no state."""
+        if table.state_of is None or day is None:
+            return None
+        inputs = self._state_inputs(table)
+        before = (day - timedelta(days=1)).isoformat()
+        for row in reversed(self._ledger.partitions(table.key, "", before)):
+            if row.inputs == inputs(row.day):
+                return row
+        return None
+
+    def _run(
+        self,
+        table: SqlTable,
+        day: date | None,
+        seen: Mapping[str, list[PartitionRow]],
+        path: str,
+        former_state: PartitionRow | None,
+    ) -> int:
         engine = self._engine
         engine.execute("set TimeZone = 'UTC'")
+        if former_state is not None:
+            return self._advance(table, former_state, seen, path)
         create_views(
             engine,
             self._store,
@@ -204,9 +255,31 @@ class Deriver:
             ).fetchall()
         except duckdb.Error as error:
             raise WarehouseError(
-                f"{table.key} {day or ''}: the query failed: {error}", f"see {table.path.name}"
+                f"{table.key} {day or ''}: the query failed: {error}",
+                f"see {table.path.name if table.path else table.sql}",
             ) from error
         return int(copied[0][0])
+
+    def _advance(self, table: SqlTable, state: PartitionRow, seen: Mapping[str, list[PartitionRow]], path: str) -> int:
+        """Compute a state from a former one and the history since."""
+        assert table.state_of is not None
+        history, columns = seen[table.state_of], self.columns_of(table.state_of)
+
+        def source(rows: list[PartitionRow], kinds: list[tuple[str, str]], *, verify: bool = True) -> str:
+            return relation(self._store, self._ledger.partition_files(rows), kinds, verify=verify)
+
+        query = current.advanced(
+            self._datasets[table.state_of.partition(".")[2]],
+            state=source([state], list(table.types.items())),
+            # Held against their hashes when the former states were made of them. Doing it again for years of history every few
+            # minutes costs more than all else here.
+            before=source([row for row in history if row.day <= state.day], columns, verify=False),
+            after=source([row for row in history if row.day > state.day], columns),
+        )
+        key = ", ".join(name(column) for column in table.primary_key)
+        target = text(str(self._store.absolute(path).absolute()))
+        copied = self._engine.execute(f"copy (select * from ({query}) order by {key}) to {target} {COPY_OPTIONS}")
+        return int(copied.fetchall()[0][0])
 
     def _base(self, read: str) -> str:
         return read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)

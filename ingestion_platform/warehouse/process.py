@@ -23,7 +23,7 @@ import duckdb
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule
+from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule, in_order
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.ledger import Conflict, FileRow, Ledger, ObjectRow, PartitionRow
@@ -81,6 +81,11 @@ class Processor:
         self._engine = engine
         self._salt = pii_salt
         self._digest = contract.digest()
+        changes = contract.dataset.changes
+        self._order = LANDING_ORDER
+        if changes is not None:
+            key = ", ".join(name(column) for column in contract.dataset.primary_key)
+            self._order = f"order by {key}, {in_order(changes)}"
 
     # --- what it depends on
 
@@ -229,7 +234,9 @@ class Processor:
         path = self._store.new_path(self._dataset.processed, day.isoformat())
         # Sums of floating point, and whatever a query takes first, depend on the order of rows: it is that of one load of
         # everything. One file has it already.
-        rows = self._copy(f"{good} {LANDING_ORDER}" if len(files) > 1 else good, path)
+        # The history of changes has each key's changes side by side.
+        is_in_order = len(files) <= 1 and self._dataset.changes is None
+        rows = self._copy(good if is_in_order else f"{good} {self._order}", path)
         quarantine_parts = []
         superseded = sum(row.rows_loaded for row in objects if row.key in set(replaced))
         # What was counted when it was loaded, and isn't good: only then are reasons looked for.
@@ -285,7 +292,7 @@ class Processor:
         Returns:
             The file that holds them, its rows, and, when rows lost, a file with their `_object` and `_row` and how many they are.
         """
-        key = ", ".join(name(column) for column in self._dataset.primary_key)
+        key = ", ".join(name(column) for column in self._dataset.row_key)
         if not key or not rows:
             return path, rows, None
         good = self._parquet(path)
@@ -302,7 +309,7 @@ class Processor:
         kept_path = self._store.new_path(self._dataset.processed, day.isoformat())
         kept = self._copy(
             f"select * from {good} as good anti join {self._parquet(losers_path)} as losers using (_object, _row)"
-            f" {LANDING_ORDER}",
+            f" {self._order}",
             kept_path,
         )
         self._store.discard(path)

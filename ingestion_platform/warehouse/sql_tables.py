@@ -21,9 +21,10 @@ import duckdb
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as declared
 
-from ingestion_platform.dataset import Datasets
+from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.table import IDENTIFIER, STRICT, Check
+from ingestion_platform.warehouse import current
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import connect, name
 
@@ -61,7 +62,7 @@ class SqlTable:
     Args:
         layer: `processed` or `reports`.
         name: the file's name.
-        path: of the file.
+        path: of the file; None when no file but a declaration says it.
         sql: the query, without the comment and the semicolon.
         description: what one row is.
         columns: name → docs, in the query's order.
@@ -76,11 +77,12 @@ class SqlTable:
         used_parameters: those of `PARAMETERS` that occur in it.
         schema: tables it reads → column → type, for `origins`.
         tags: shown in Dagster.
+        state_of: the history of changes whose state it is, at the end of each day; None for what a file says.
     """
 
     layer: str
     name: str
-    path: Path
+    path: Path | None
     sql: str
     description: str
     columns: Mapping[str, str]
@@ -96,6 +98,7 @@ class SqlTable:
     schema: Mapping[str, Mapping[str, str]]
     first_day: date
     tags: Mapping[str, str]
+    state_of: str | None = None
 
     @property
     def key(self) -> str:
@@ -147,11 +150,15 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
         DeclarationError: a file's comment or query is wrong, or the tables depend on each other in a circle; the message names the file.
     """
     known: dict[str, dict[str, str]] = {}
+    made: list[SqlTable] = []
     for dataset in datasets.values():
         columns = dict(Contract(dataset, zone).processed_columns)
         known[dataset.processed] = columns
         if dataset.kind == "snapshots":
             known[dataset.processed + CURRENT] = columns
+        if dataset.kind == "changes":
+            made.append(_current_table(dataset, columns))
+            known[dataset.current] = dict(made[-1].types)
     engine = connect(threads=1)
     try:
         waiting = {f"{path.parent.name}.{path.stem}": path for path in sorted(folder.glob("*/*.sql"))}
@@ -162,7 +169,7 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
         for table_name, columns in known.items():
             _create_empty(engine, table_name, columns)
         _bind_checks(engine, datasets)
-        done: dict[str, SqlTable] = {}
+        done: dict[str, SqlTable] = {table.key: table for table in made}
         while waiting:
             ready = [key for key in waiting if not (set(parsed[key][2]) & set(waiting))]
             if not ready:
@@ -182,6 +189,33 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
     finally:
         engine.close()
     return SqlTables(done)
+
+
+def _current_table(dataset: Dataset, columns: Mapping[str, str]) -> SqlTable:
+    """The current table of changes, as if a file had said it."""
+    docs = {column.name: column.description for column in dataset.columns} | current.WHERE_FROM
+    shown = current.columns_of(dataset)
+    return SqlTable(
+        layer="processed",
+        name=dataset.current.partition(".")[2],
+        path=None,
+        sql=current.whole(dataset),
+        description=f"{dataset.description.rstrip('.')}: for each key the last one, without the keys that were removed.",
+        columns={column: docs[column] for column in shown},
+        types={column: columns[column] for column in shown},
+        primary_key=dataset.primary_key,
+        owners=dataset.owners,
+        history_days=0,
+        checks=(),
+        is_daily=True,
+        depends_on=(dataset.processed,),
+        reads=(dataset.processed,),
+        used_parameters=(),
+        schema={dataset.processed: dict(columns)},
+        first_day=dataset.daily.from_,
+        tags=dict(dataset.tags),
+        state_of=dataset.processed,
+    )
 
 
 def _shown(path: Path) -> str:

@@ -416,6 +416,8 @@ class Warehouse:
             rows = self.ledger.partitions(
                 table, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31"
             )
+            if table in self.sql_tables and self.sql_tables[table].state_of is not None:
+                rows = self.ledger.partitions(table, "", last.isoformat() if last else "9999-12-31")[-1:]
             files = self.ledger.partition_files(rows)
             columns = self._deriver.columns_of(table)
         else:

@@ -360,3 +360,25 @@ def test_product_feeds() -> None:
     records = read(Xml(record="rss/channel/item"), content, "id", "title", "price", "../../@version")
     assert rows(records) == [("213888", "Samsung Galaxy S8 Black 128G", "99.99 SEK", "3.0")]
     assert "link" in records.unknown_columns
+
+
+def test_changes_of_dynamodb_as_lambda_gives_them() -> None:
+    """AWS's documented event: operations, sequence numbers, keys and images, a number as it was written."""
+    from ingestion_platform.formats.dynamodb_values import decode_change
+
+    folder = CASES / "05-aws-events"
+    name = "powertools-python/dynamoStreamEvent.json"
+    records = json.loads((folder / name).read_text())["Records"]
+    found = [json.loads(decode_change(json.dumps(record).encode()), parse_int=str) for record in records]
+    assert [
+        {
+            "kind": "dynamodb",
+            "op": change["operation"],
+            "seq": change["sequence_number"],
+            "keys": change["keys"],
+            "new": change.get("new"),
+            "old": change.get("old"),
+        }
+        for change in found
+    ] == json.loads((folder / "expected.json").read_text())[name]
+    assert found[0]["changed_at"] == "2023-09-06T10:45:55+00:00"

@@ -89,7 +89,9 @@ class Bench:
             }
         )
         self.landing = self.zone or open_landing(self.settings.landing)
-        tables = load_sql_tables(self.datasets, zone=self.settings.zone, folder=self.sql) if self.sql else SqlTables({})
+        has_tables = self.sql is not None or any(dataset.kind == "changes" for dataset in self.datasets.values())
+        folder = self.sql or self.root / "no-sql"
+        tables = load_sql_tables(self.datasets, zone=self.settings.zone, folder=folder) if has_tables else SqlTables({})
         self.sql_tables = tables
         self.warehouse = self.open()
 
