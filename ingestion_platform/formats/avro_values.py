@@ -25,7 +25,7 @@ import msgspec
 
 # The library's reader in C does not notice the end of its stack: a value nested some thousand levels deep, which takes as many bytes, ends
 # the process. Its reader in Python gets a RecursionError, and is taken where a schema allows such values.
-from fastavro import _read_py  # type: ignore[attr-defined]
+from fastavro import _read_py
 
 from ingestion_platform.formats.json_members import NotAnObject
 from ingestion_platform.formats.texts import excerpt

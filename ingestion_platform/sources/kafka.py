@@ -39,6 +39,7 @@ from ingestion_platform.sources.reading import (
     Oldest,
     Released,
     Shard,
+    Start,
     Throttled,
     Where,
 )
@@ -79,6 +80,7 @@ DEFAULTS: Mapping[str, str] = {
     "queued.min.messages": "100000",
     "fetch.max.bytes": "16777216",
     "topic.metadata.refresh.interval.ms": "60000",
+    "reconnect.backoff.ms": "500",
 }
 FIXED: Mapping[str, str] = {
     "enable.auto.commit": "false",
@@ -211,6 +213,7 @@ class _Reading:
         self._group = source.group if until is None and not shards else None
         self._partitions: dict[int, _Partition] = {}
         self._pending: deque[Event] = deque()
+        self._there_at_first: frozenset[int] = frozenset()
         self._known: set[int] = set()
         self._failures: deque[KafkaError] = deque()
         self._failure: BaseException | None = None
@@ -356,12 +359,18 @@ class _Reading:
 
     # --- where to begin
 
-    def _open(self, numbers: Sequence[int]) -> list[TopicPartition]:
-        """Begin with partitions; where each of them is to be read from."""
+    def _open(self, numbers: Sequence[int], *, is_callback: bool = False) -> list[TopicPartition]:
+        """
+        Begin with partitions; where each of them is to be read from.
+
+        Args:
+            is_callback: the client waits for this to end, and no other thread can ask it anything meanwhile.
+        """
         if not numbers:
             return []
         with ThreadPoolExecutor(min(ASKED_AT_ONCE, len(numbers)), thread_name_prefix="kafka") as pool:
-            begun = list(pool.map(self._begin, numbers))
+            starts = pool.map(lambda number: self._where(Shard(str(number))), numbers)
+            begun = list((map if is_callback else pool.map)(self._begin, numbers, starts))
         for partition, events in begun:
             self._partitions[partition.number] = partition
             self._pending.extend(events)
@@ -376,10 +385,9 @@ class _Reading:
                 places.append(self._place(partition.number, partition.next))
         return places
 
-    def _begin(self, number: int) -> tuple[_Partition, list[Event]]:
-        """A partition as it is to be read, and what is to be told before. Runs in a thread of its own."""
+    def _begin(self, number: int, start: Start) -> tuple[_Partition, list[Event]]:
+        """A partition as it is to be read, and what is to be told before."""
         shard = str(number)
-        start = self._where(Shard(shard))
         low, high = self._ends(number)
         partition = _Partition(number, low, high if self._until is not None else None)
         events: list[Event] = []
@@ -391,8 +399,9 @@ class _Reading:
                     events.append(Gone(shard, Span(partition.next, low - 1), "older than the retention"))
                     partition.next = low
             case Latest():
-                partition.next = high
-                events.append(Began(shard, high - 1))
+                # One that appeared since reading began is followed from its first record.
+                partition.next = high if number in self._there_at_first else low
+                events.append(Began(shard, partition.next - 1))
             case From(moment):
                 partition.since_us = _microseconds(moment)
                 partition.is_timed = True
@@ -458,7 +467,7 @@ class _Reading:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
-            self._consumer.incremental_assign(self._open([one.partition for one in partitions]))
+            self._consumer.incremental_assign(self._open([one.partition for one in partitions], is_callback=True))
         except BaseException as error:
             # The client's own thread of control is no place for it: the loop raises it.
             self._failure = error
@@ -516,7 +525,9 @@ class _Reading:
         if partition.end is not None and partition.next >= partition.end:
             yield from self._finish(partition, partition.end)
         else:
-            self._consumer.seek(self._place(partition.number, partition.next))
+            # A partition that was refused an offset is no longer fetched, and can't be sought in.
+            self._consumer.incremental_unassign([self._place(partition.number)])
+            self._consumer.incremental_assign([self._place(partition.number, partition.next)])
 
     def _behind(self, partition: _Partition) -> Behind:
         _, high = self._consumer.get_watermark_offsets(self._place(partition.number), cached=True)
@@ -606,13 +617,15 @@ class _Reading:
         """
         began = time.monotonic()
         while True:
-            found = self._topic(1.0)
-            self._consumer.poll(0.1)  # Nothing is assigned yet: it gives errors alone.
+            found = self._topic(0.6)
+            # Nothing is assigned yet: it gives errors alone.
+            self._consumer.poll(0.3 if found is None else 0.0)
             self._raise_failure()
             waited = time.monotonic() - began
             if found is not None:
                 if found.error is None and found.partitions:
-                    self._known = {number for number in found.partitions if self._is_wanted(number)}
+                    self._there_at_first = frozenset(filter(self._is_wanted, found.partitions))
+                    self._known = set(self._there_at_first)
                     return sorted(self._known)
                 # One that has just been made isn't known to every broker.
                 error = found.error

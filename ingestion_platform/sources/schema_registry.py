@@ -1,7 +1,8 @@
 """
 Schemas of Avro values, from a schema registry that speaks as Confluent's does.
 
-Belongs here: asking for a schema by its id, and making one whole of it and those that it refers to. Doesn't: Avro (`formats/avro_values.py`).
+Belongs here: asking for a schema by its id, and making one whole of it and those that it refers to. Doesn't: Avro itself
+(`formats/avro_values.py`).
 """
 
 import json
@@ -49,7 +50,8 @@ class SchemaRegistry:
 
     Args:
         properties: `schema.registry.url` (several, separated by commas, are asked in turn), `schema.registry.basic.auth.user.info`
-            (`user:password`), `schema.registry.ssl.ca.location`, `….ssl.certificate.location`, `….ssl.key.location`. Others aren't looked at.
+            (`user:password`), `schema.registry.ssl.ca.location`, `….ssl.certificate.location`, `….ssl.key.location`. Others aren't
+            looked at.
 
     Raises:
         SettingsError: there is no URL, or it isn't one.

@@ -220,7 +220,9 @@ def test_the_schedule_asks_for_today_and_not_while_a_drain_is_under_way(tmp_path
         context = dg.build_schedule_context(
             instance=instance,
             scheduled_execution_time=datetime(2024, 10, 4, 22, 30, tzinfo=UTC),
-            repository_def=dg.Definitions(assets=[place.asset], schedules=[schedule]).get_repository_def(),
+            repository_def=dg.Definitions(
+                assets=[place.asset], schedules=[schedule], resources={"streams": place.resource}
+            ).get_repository_def(),
         )
         asked = schedule.evaluate_tick(context)
         assert [request.partition_key for request in asked.run_requests or ()] == ["2024-10-05"]
