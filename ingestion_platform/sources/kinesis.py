@@ -59,7 +59,7 @@ READ_RECORDS = 10_000
 """Records of one read, the most there may be."""
 HELD_BYTES = 32 * 1024**2
 """What has been read and not yet taken. Beside it, each thread holds the answer that it is working on (10 MiB at most)."""
-THREADS = 16
+THREADS = 8
 """Shards that are being asked at one moment. When there are more, they take turns, the one that has waited longest first."""
 MARGIN = timedelta(minutes=10)
 """How much earlier than the retention a record counts as possibly gone: clocks differ."""
