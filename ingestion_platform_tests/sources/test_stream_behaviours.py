@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ingestion_platform.errors import LandingUnavailable
+from ingestion_platform.landing import LandedObject
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.landed import LandedStream
@@ -217,11 +218,12 @@ def test_records_keep_key_position_and_arrival(world: StreamWorld, zone: LocalLa
     world.put(puts(0, 12))
     to_now(world, zone)
     for name, table in draining.tables(zone):
-        positions = [int(position) for position in table.column("position").to_pylist()]
+        positions = [int(str(position)) for position in table.column("position").to_pylist()]
         assert name.span is not None
         assert (positions[0], positions[-1]) == (name.span.first, name.span.last)
         assert positions == sorted(positions)
         for moment in table.column("arrived_at").to_pylist():
+            assert moment is not None
             assert before < moment < datetime.now(UTC) + timedelta(minutes=2)
     assert {KEYS[0].encode() in key for *_, key, _ in draining.records(zone)} == {True, False}
 
@@ -393,7 +395,7 @@ class Nothing(LocalLanding):
     def __init__(self) -> None:
         super().__init__(Path("/nonexistent"))
 
-    def list(self, prefix: str = "") -> Iterator[object]:  # type: ignore[override]
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[LandedObject]:
         """Nothing."""
         return iter(())
 
