@@ -458,7 +458,7 @@ class _Reading:
         match shard.start:
             case After(position, as_of):
                 shard.position, shard.as_of = position, as_of
-                shard.is_doubtful = self._may_be_gone(as_of)
+                shard.is_doubtful = self._may_be_gone(as_of) or position < shard.first - 1
             case From(moment, is_remembered):
                 shard.moment = _milliseconds(moment)
                 if is_remembered and self._may_be_gone(moment) and shard.first > 0:
@@ -684,14 +684,12 @@ class _Reading:
         return False
 
     def _gone(self, shard: _Shard, span: Span) -> None:
-        since = f"since {shard.as_of:%Y-%m-%d %H:%M} UTC" if shard.as_of else "after the last that landed"
-        self._queue.put(
-            Gone(
-                shard.id,
-                span,
-                f"what arrived {since} was kept for {_hours(self._retention)} only, and isn't there any more",
-            )
-        )
+        if span.first < shard.first:
+            why = f"the shard begins after it: the stream was made anew, or forgot it (it keeps {_hours(self._retention)})"
+        else:
+            since = f"since {shard.as_of:%Y-%m-%d %H:%M} UTC" if shard.as_of else "after the last that landed"
+            why = f"what arrived {since} was kept for {_hours(self._retention)} only, and isn't there any more"
+        self._queue.put(Gone(shard.id, span, why))
 
     def _may_be_gone(self, as_of: datetime | None) -> bool:
         """Whether something that arrived after a moment may be past retention."""
