@@ -151,6 +151,7 @@ class _Shard:
         as_of: at that moment nothing had come after the position.
         is_doubtful: what came after the position may be gone.
         is_searched: it is read from its oldest record on, for what is after the position.
+        is_foreign: the server doesn't know the position as one of this shard.
     """
 
     id: str
@@ -165,6 +166,7 @@ class _Shard:
     as_of: datetime | None = None
     is_doubtful: bool = False
     is_searched: bool = False
+    is_foreign: bool = False
     probes: int = 0
     iterator: str | None = None
     continuation: int | None = None
@@ -533,11 +535,17 @@ class _Reading:
         """Ask from where a shard goes on. Positions that aren't a record's (the end of a gap) are refused by the server."""
         for place in self._places(shard):
             try:
-                return ask(place)
+                found = ask(place)
             except Exception as error:
                 if code_of(error) != "InvalidArgumentException" or "SequenceNumber" not in place:
                     raise
+                shard.is_foreign = True
+            else:
+                shard.is_foreign = False
+                return found
         shard.is_searched = True
+        # Neither a record's position, nor one before a record's: it is of another stream that had this name.
+        shard.is_doubtful = shard.is_doubtful or shard.is_foreign
         return ask({"Type": "TRIM_HORIZON"})
 
     def _places(self, shard: _Shard) -> Iterator[dict[str, Any]]:
@@ -684,7 +692,7 @@ class _Reading:
         return False
 
     def _gone(self, shard: _Shard, span: Span) -> None:
-        if span.first < shard.first:
+        if span.first < shard.first or shard.is_foreign:
             why = f"the shard begins after it: the stream was made anew, or forgot it (it keeps {_hours(self._retention)})"
         else:
             since = f"since {shard.as_of:%Y-%m-%d %H:%M} UTC" if shard.as_of else "after the last that landed"
