@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -296,9 +297,11 @@ def test_a_stream_that_was_made_anew_is_told(world: KinesaliteWorld) -> None:
     events = list(world.reader().read(oldest, until=datetime.now(UTC)))
     last = {event.shard: event.last for event in events if isinstance(event, Arrived)}
     world.client.delete_stream(StreamName=world.stream)
-    # Numbers of the new stream may begin before the last of the old one: kinesalite dates them back by two seconds.
     while world.stream in world.client.list_streams(Limit=1000)["StreamNames"]:
-        pass
+        time.sleep(0.01)
+    # Streams are told apart by the second in which they were made. The new one's numbers may still begin before the old one's last:
+    # kinesalite dates them back by two seconds.
+    time.sleep(1.0)
     world.client.create_stream(StreamName=world.stream, ShardCount=2)
     world.wait()
     world.put(puts(40, 60))
