@@ -73,7 +73,9 @@ class _World:
         """A new reader of it."""
         source = self.declared(**changes).source
         assert isinstance(source, Kafka)
-        return KafkaReader(source, {"bootstrap.servers": self.servers}, patience_seconds=20)
+        # Who died is noticed after two seconds.
+        own = {"bootstrap.servers": self.servers, "session.timeout.ms": "2000", "heartbeat.interval.ms": "500"}
+        return KafkaReader(source, own, patience_seconds=20)
 
     def put(self, records: Sequence[Put]) -> None:
         """Write records, in this order."""
