@@ -535,7 +535,7 @@ class Drain:
             own = Span(int(ends[0].as_py()), int(ends[-1].as_py()))
             used = set(piece.column("schema").unique().to_pylist())
             content = write_segment(
-                piece.combine_chunks().to_batches(),
+                piece.to_batches(),
                 stream=self._stream.name,
                 shard=held.shard,
                 span=own,
