@@ -3,11 +3,13 @@
 import base64
 import json
 import os
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +23,9 @@ from ingestion_platform_tests.sources.world import Put
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
+
+DYNAMODB_LOCAL = Path(__file__).resolve().parents[2] / ".servers" / "dynamodb_local"
+"""Where `scripts/servers/dynamodb_local.sh` installs it."""
 
 _NUMBERS = count(1)
 _AWS = {
@@ -44,11 +49,12 @@ class DynamoDbWorld:
         begin: where a drain begins.
     """
 
-    can_split = False
     can_forget = False
 
     def __init__(self, kind: str, url: str, *, begin: str = "oldest") -> None:
         self.kind = kind
+        # moto's streams have one shard for ever.
+        self.can_split = kind != "moto"
         self.table = f"changes-{next(_NUMBERS)}"
         self.session = Session()
         self.client: DynamoDBClient = self.session.client("dynamodb", endpoint_url=url)
@@ -89,8 +95,12 @@ class DynamoDbWorld:
         return base64.b64decode(json.loads(value)["dynamodb"]["NewImage"]["value"]["B"])
 
     def split(self) -> None:
-        """It can't."""
-        raise NotImplementedError
+        """Close the shard that there is, and have another: the stream is disabled, and enabled again."""
+        assert self.can_split
+        self.client.update_table(TableName=self.table, StreamSpecification={"StreamEnabled": False})
+        self.client.update_table(
+            TableName=self.table, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        )
 
     def forget(self) -> None:
         """It can't."""
@@ -123,6 +133,31 @@ def moto_dynamodb() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def dynamodb_local() -> Iterator[str]:
+    """AWS's DynamoDB Local, on a free port of 127.0.0.1; its URL. `AWS_*` of this process lead there."""
+    command = [
+        "java",
+        "-Xmx512m",
+        f"-Djava.library.path={DYNAMODB_LOCAL / 'lib'}",
+        "-cp",
+        f"{DYNAMODB_LOCAL / 'classes'}:{DYNAMODB_LOCAL / 'lib'}/*",
+        "DynamoDbLocal",
+    ]
+    # It ends when its input does, so also when this process is killed.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            port = next(line.split()[1] for line in process.stdout if line.startswith("port "))
+            url = f"http://127.0.0.1:{port}"
+            with aws_at(url):
+                yield url
+        finally:
+            process.kill()
 
 
 class _QuietHandler(MotoRequestHandler):
