@@ -6,6 +6,7 @@ made of
 it (`dataset.py`).
 """
 
+import json
 import re
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
@@ -99,6 +100,12 @@ class Span:
     first: int
     last: int
 
+    def __str__(self) -> str:
+        """In words."""
+        if self.last < self.first:
+            return f"whatever came after position {self.last}"
+        return f"positions {self.first} to {self.last}"
+
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Stream:
@@ -188,7 +195,7 @@ def shard_name(shard: str) -> str:
 
 _LANDED = re.compile(
     r"(?P<shard>[^/.]+)\.(?:(?P<first>[0-9]+)-(?P<last>[0-9]+)\.(?P<kind>parquet|gap\.json)"
-    r"|after-(?P<after>[0-9]+)\.mark\.json|from-(?P<moment>[0-9]{8}T[0-9]{12})Z\.mark\.json)"
+    r"|after-(?P<after>-?[0-9]+)\.mark\.json|from-(?P<moment>[0-9]{8}T[0-9]{12})Z\.mark\.json)"
 )
 
 
@@ -244,6 +251,14 @@ class AvroValues:
     """
 
     schema: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            json.loads(self.schema or "{}")
+        except (ValueError, RecursionError) as error:
+            raise DeclarationError(
+                f"an Avro schema isn't JSON: {error}", "give the writer's schema as it stands"
+            ) from error
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -303,6 +318,7 @@ class StreamSegments:
     Beside the columns, a raw table made of them has `_shard`, `_position`, `_arrived_at`, `_key` and `_headers`. A column's source is a
     field of
     the value, or one of `@shard`, `@position`, `@arrived_at`, `@key`, `@headers` (JSON), `@header.<name>`, `@value`, `@is_tombstone`.
+    A dataset that takes `@value` keeps all of it: no member of it is unknown then.
 
     Args:
         stream: which.
@@ -325,6 +341,12 @@ class StreamSegments:
             raise DeclarationError(
                 f"stream {self.stream.name!r}: routed_by and types go together",
                 "name the field of the type and the types wanted, or neither",
+            )
+        source = self.stream.source
+        if self.values == AvroValues() and not (isinstance(source, Kafka) and source.is_avro):
+            raise DeclarationError(
+                f"stream {self.stream.name!r}: its values are Avro, and no schema lands with them",
+                "declare Kafka(is_avro=True) when a schema registry has the schemas, or AvroValues(schema=…)",
             )
 
     @cached_property

@@ -14,6 +14,7 @@ import pytest
 
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.landing.local import LocalLanding
+from ingestion_platform_tests.sources import servers
 
 if TYPE_CHECKING:
     from ingestion_platform_tests.s3_faults import Faults, S3Server
@@ -33,6 +34,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"not run: {', '.join(NEED_CASES)}: the third-party files they are about aren't in {CASES}; all else was run"
         )
+    for line in servers.missing():
+        terminalreporter.write_line(line)
 
 
 class Producer(Protocol):

@@ -73,16 +73,16 @@ class Expected:
         processed: dataset → day → its rows.
         loaded: dataset → keys of objects that are loaded.
         rejected: dataset → keys of objects that can't be read.
-        duplicates: key → key of the object with the same content that is loaded instead.
-        unknown_columns: key → names that the declaration doesn't know.
+        duplicates: dataset → key → key of the object with the same content that is loaded instead.
+        unknown_columns: dataset → key → names that the declaration doesn't know.
         reports: report → day → its rows, by primary key.
     """
 
     processed: dict[str, dict[date, DayOfDataset]]
     loaded: dict[str, list[str]]
     rejected: dict[str, list[str]]
-    duplicates: dict[str, str]
-    unknown_columns: dict[str, tuple[str, ...]]
+    duplicates: dict[str, dict[str, str]]
+    unknown_columns: dict[str, dict[str, tuple[str, ...]]]
     reports: dict[str, dict[date, list[Row]]]
 
     def day(self, dataset: str, day: date) -> DayOfDataset:
@@ -395,12 +395,12 @@ def _stream_records(
             )
             unknown |= set(_beyond(value, [path for _, path in wanted] + [source.routed_by or ""]))
         if not is_new:
-            answer.duplicates[one.key] = furthest[shard][1]
+            answer.duplicates[dataset.name][one.key] = furthest[shard][1]
             continue
         if last > furthest.get(shard, (-1, ""))[0]:
             furthest[shard] = (last, one.key)
-        if unknown:
-            answer.unknown_columns[one.key] = tuple(sorted(unknown))
+        if unknown and not any(path == "@value" for _, path in _wanted(dataset)):
+            answer.unknown_columns[dataset.name][one.key] = tuple(sorted(unknown))
         found.append((one, records))
     return found
 
@@ -527,6 +527,7 @@ def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInf
     by_day: dict[date, DayOfDataset] = defaultdict(DayOfDataset)
     answer.processed[name] = by_day
     loaded, rejected = answer.loaded.setdefault(name, []), answer.rejected.setdefault(name, [])
+    answer.duplicates[name], answer.unknown_columns[name] = {}, {}
     here = ZoneInfo(dataset.time_zone) if dataset.time_zone else zone
     first_with: dict[tuple[str, tuple[str, ...]], str] = {}
     readable: list[tuple[_Object, list[_Record]]] = []
@@ -541,11 +542,11 @@ def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInf
             continue
         content = (hashlib.sha256(one.content).hexdigest(), _of_the_key(dataset, one))
         if records and first_with.setdefault(content, one.key) != one.key:
-            answer.duplicates[one.key] = first_with[content]
+            answer.duplicates[name][one.key] = first_with[content]
             continue
         loaded.append(one.key)
         if unknown:
-            answer.unknown_columns[one.key] = unknown
+            answer.unknown_columns[name][one.key] = unknown
         readable.append((one, records))
     known = _known_values(dataset, answer)
     replaced = _replaced_by_later_ones(dataset, [one for one, _ in readable])

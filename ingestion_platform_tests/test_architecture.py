@@ -26,6 +26,7 @@ OWN_WORDS = {"datasets", "sql", "demo"}
 
 NOT_OURS = {
     ".git",
+    ".servers",
     ".venv",
     "build",
     "data",

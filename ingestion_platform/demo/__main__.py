@@ -1,5 +1,5 @@
 """
-The example as commands: `python -m ingestion_platform.demo run`, and `… generate --landing DIR` for files alone.
+The example as commands: `python -m ingestion_platform.demo run`, and `… generate --landing DIR` for what lands alone.
 
 Belongs here: reading the command line, and telling what landed. Doesn't: running the platform (`driver.py`).
 """
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser(
         "run", help="land 60 stores x 7 days with every trouble, run the whole path, tell what happened"
     )
-    command = commands.add_parser("generate", help="land the files of stores and days in a folder")
+    command = commands.add_parser(
+        "generate", help="land the files of stores and days in a folder, and segments of the tills' events"
+    )
     command.add_argument("--landing", type=Path, required=True, help="the landing zone's folder")
     command.add_argument("--stores", type=int, default=usual.stores, help="default: %(default)s")
     command.add_argument("--days", type=int, default=usual.days, help="default: %(default)s")

@@ -183,7 +183,7 @@ def drained(business: Business, events: Sequence[TillEvent], after: Mapping[str,
         hours = [event.at.astimezone(ZONE).replace(minute=0, second=0, microsecond=0) for event in of_shard]
         edges = [0, *(index for index in range(1, len(hours)) if hours[index] != hours[index - 1]), len(hours)]
         pieces = [(first, last) for first, last in pairwise(edges) if last > first]
-        if len(pieces) > 1:
+        if len(pieces) > 1 and pieces[0][1] - pieces[0][0] > 1:
             pieces.append((pieces[0][0] + 1, pieces[1][1]))
         for first, last in pieces:
             rows = [

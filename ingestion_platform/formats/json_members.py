@@ -196,8 +196,18 @@ def _written(value: Any) -> str:
 def _value(raw: bytes) -> str | None:
     first = raw[0]
     if first == _QUOTE:
-        return _TEXT.decode(raw) if _BACKSLASH in raw else raw[1:-1].decode()
+        return unquoted(raw)
     return None if first == _NULL else raw.decode()
+
+
+def unquoted(raw: bytes) -> str:
+    """
+    The text that a JSON string is.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: it holds half of a surrogate pair, or isn't UTF-8.
+    """
+    return _TEXT.decode(raw) if _BACKSLASH in raw else raw[1:-1].decode()
 
 
 def _json(value: Any) -> str:

@@ -5,29 +5,31 @@ A segment is a Parquet object: one row a record, ascending by position, the valu
 came. Its own
 metadata says whose it is, and holds the schemas that its values were written with, so that reading it needs nothing else.
 
-Belongs here: the envelope and routing. Doesn't: when a segment is closed and where it lands (`sources/drain.py`), what a value's bytes mean
-(`values.py`).
+Belongs here: the columns of a segment, and routing. Doesn't: when a segment is closed and where it lands (`sources/drain.py`), what is
+around a value as text (`envelope.py`), what a value's bytes mean (`values.py`).
 """
 
-import base64
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.formats import tables
+from ingestion_platform.formats.envelope import Envelope, Envelopes
+from ingestion_platform.formats.json_columns import ColumnTaker
 from ingestion_platform.formats.json_members import NotAnObject, Taker, peek
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
-from ingestion_platform.formats.texts import as_it_stands, decode_marking, excerpt, is_utf_8
+from ingestion_platform.formats.texts import excerpt, is_utf_8
 from ingestion_platform.formats.values import decoder_of
-from ingestion_platform.stream import EVERYTHING_ELSE, BytesValues, Segments, Span
+from ingestion_platform.stream import EVERYTHING_ELSE, BytesValues, JsonValues, Segments, Span
 
 _HEADERS: Any = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.binary())]))
 
@@ -51,7 +53,10 @@ DENSE_ENVELOPE = ENVELOPE.set(0, pa.field("position", pa.int64()))
 """The same where positions fit into 64 bits: smaller and faster, read alike."""
 
 _AGAIN = "it is read again when it changes"
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 16_384
+_BATCH_BYTES = 16 * 1024**2
+"""Records held as Python objects at a time: as many, and about as much."""
+_SMALL_SHARE = 0.5
 
 
 def write_segment(
@@ -104,13 +109,13 @@ def read_segment(
     if named is not None and shard != named[0]:
         raise ObjectRejected(f"is a segment of shard {excerpt(shard)}, and its key says {excerpt(named[0])}")
     reader = _Reader(format, fields, shard, metadata)
-    rows = tables.from_rows(fields, reader.rows(table))
+    rows = reader.table(table)
     missing = (
         dict.fromkeys(source for source in reader.value_sources if source not in reader.taker.seen)
         if reader.objects
         else {}
     )
-    return Records(rows, tuple(reader.rejected), tuple(reader.taker.unknown), tuple(missing), positions)
+    return Records(rows, tuple(reader.rejected), reader.unknown, tuple(missing), positions)
 
 
 def _open(format: Segments, content: bytes) -> tuple[pa.Table, dict[str, str]]:
@@ -181,64 +186,146 @@ class Positions(Sequence[int]):
 
 
 class _Reader:
-    """Takes one dataset's rows out of a segment."""
+    """
+    Takes one dataset's rows out of a segment.
+
+    Most records are plain, and are taken many at once; the others one by one. Where both ways are open, they give the same.
+    """
 
     def __init__(self, format: Segments, fields: Sequence[Field], shard: str, metadata: Mapping[str, str]) -> None:
         self._format = format
+        self._fields = fields
         self._shard = shard
         self._decode = decoder_of(format.values, json.loads(metadata.get("schemas", "{}")))
         self._is_opaque = isinstance(format.values, BytesValues)
         self._router = format.routed_by
-        wanted = list(fields)
-        self._of_envelope = [(index, one.source) for index, one in enumerate(wanted) if one.source.startswith("@")]
-        of_value = [(index, one.source) for index, one in enumerate(wanted) if not one.source.startswith("@")]
-        self._of_value = [index for index, _ in of_value]
-        self._width = len(wanted)
-        self.value_sources = [source for _, source in of_value]
-        self.taker = Taker(self.value_sources)
+        self._type_member = self._router if self._router and not self._router.startswith("@") else None
+        self._of_envelope = [(index, one.source) for index, one in enumerate(fields) if one.source.startswith("@")]
+        self._of_value = [(index, one.source) for index, one in enumerate(fields) if not one.source.startswith("@")]
+        self.value_sources = [source for _, source in self._of_value]
+        # The type is declared: an object that has it has nothing unknown.
+        types = [self._type_member] if self._type_member is not None else []
+        wanted = [*self.value_sources, *types]
+        self.taker = Taker(wanted)
+        # What keeps the value whole has nothing left over.
+        self._keeps_all = any(source == "@value" for _, source in self._of_envelope)
+        self._columns = _column_taker(wanted) if not self._is_opaque else None
+        self._types = _column_taker(types) if not self._is_opaque else None
+        # Which part of the records is the dataset's: where it is small, types are looked at first.
+        self._share = 0.0 if format.types == EVERYTHING_ELSE else 1.0
         self.rejected: list[RejectedRecord] = []
         self.objects = 0
 
-    def rows(self, table: pa.Table) -> Iterator[Sequence[str | int | None]]:
+    def table(self, table: pa.Table) -> pa.Table:
         """A row for each of the dataset's records; those that can't be read are kept in `rejected`."""
-        row = 0
-        arrived = pc.strftime(table.column("arrived_at"), "%Y-%m-%dT%H:%M:%S+00:00")
-        table = table.set_column(table.schema.get_field_index("arrived_at"), "arrived_at", arrived)
-        for batch in table.to_batches(_BATCH_ROWS):
-            columns = [column.to_pylist() for column in batch.columns]
-            for record in zip(*columns, strict=True):
-                row += 1
-                taken = self._row(row, *record)
-                if taken is not None:
-                    yield taken
+        found: list[pa.RecordBatch] = []
+        begin = 1
+        for batch in table.to_batches(max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))):
+            found += self._batch(Envelopes(self._shard, batch), begin)
+            begin += batch.num_rows
+        return pa.Table.from_batches(found, schema=tables.schema(self._fields))
 
-    def _row(
-        self,
-        row: int,
-        position: str | int,
-        part: int | None,
-        arrived_at: str,
-        key: bytes | None,
-        headers: list[dict[str, Any]] | None,
-        value: bytes | None,
-        schema: str | None,
-    ) -> Sequence[str | int | None] | None:
-        values: list[str | int | None] = [None] * self._width
-        extra, reason, text = None, "", value
-        where = str(position) if part is None else f"{position}:{part}"
-        if value is not None and not self._is_opaque:
+    def _batch(self, records: Envelopes, begin: int) -> list[pa.RecordBatch]:
+        """The rows of some of the records; *begin* is the first one's number."""
+        plain, left = self._plain(records, begin)
+        rows = []
+        if len(left):
+            schemas = records.column("schema").take(pa.array(left, pa.int64())).to_pylist()
+            for at, record, schema in zip(left, records.some(left), schemas, strict=True):
+                row = self._row(begin + int(at), record, schema)
+                if row is not None:
+                    rows.append(row)
+        if not rows:
+            return [plain] if plain is not None else []
+        found = tables.from_rows(self._fields, rows).to_batches()
+        if plain is None:
+            return found
+        both = pa.Table.from_batches([plain, *found])
+        return both.take(pc.sort_indices(both, [("_row", "ascending")])).to_batches()
+
+    # --- many at once
+
+    def _plain(self, records: Envelopes, begin: int) -> tuple[pa.RecordBatch | None, npt.NDArray[np.int64]]:
+        """The rows of those records that are plain; and which others may be the dataset's, to be looked at one by one."""
+        at = np.arange(records.rows)
+        if self._columns is None:
+            return None, at
+        if self._router is not None and self._type_member is None:
             try:
-                text = self._decode(value, schema)
+                types = records.get(self._router, self._format.values)
+            except NotAnObject:
+                return None, at
+            at = at[self._are_ours(types)]
+        texts, column = self._texts(records, at)
+        if self._types is not None and self._share < _SMALL_SHARE:
+            looked = self._types.take(texts, column)
+            keep = np.flatnonzero(~looked.is_read | self._are_ours(looked.values[self._type_member or ""]))
+            at, texts, column = at[keep], [texts[one] for one in keep.tolist()], column.take(pa.array(keep))
+        taken = self._columns.take(texts, column)
+        are_ours = np.ones(len(at), np.bool_)
+        if self._type_member is not None:
+            are_ours = ~taken.is_read | self._are_ours(taken.values[self._type_member])
+        self._share = int(are_ours.sum()) / max(records.rows, 1)
+        is_plain = taken.is_read if self._keeps_all else taken.is_plain
+        done, left = np.flatnonzero(are_ours & is_plain), at[are_ours & ~is_plain]
+        rows = at[done]
+        columns: list[Any] = [None] * len(self._fields)
+        for index, source in self._of_value:
+            columns[index] = taken.values[source].take(pa.array(done))
+            if taken.has[source][done].any():
+                self.taker.seen.add(source)
+        around = records.only(rows)
+        for index, source in self._of_envelope:
+            try:
+                columns[index] = around.get(source, self._format.values)
+            except NotAnObject:
+                return None, np.sort(np.concatenate([rows, left]))
+        self.objects += len(rows)
+        columns += [pa.nulls(len(rows), pa.string()), pa.array(rows + begin)]
+        return pa.RecordBatch.from_arrays(columns, schema=tables.schema(self._fields)), left
+
+    def _texts(self, records: Envelopes, at: npt.NDArray[np.int64]) -> tuple[list[bytes | None], Any]:
+        """The values of some of the records as JSON, None where they can't be; and the same as an array."""
+        column = records.column("value")
+        if len(at) < len(column):
+            column = column.take(pa.array(at))
+        values: list[bytes | None] = column.to_pylist()
+        if isinstance(self._format.values, JsonValues):
+            return values, column
+        schemas = records.column("schema").take(pa.array(at)).to_pylist()
+        values = [self._decoded(value, schema) for value, schema in zip(values, schemas, strict=True)]
+        return values, pa.array(values, pa.binary())
+
+    def _decoded(self, value: bytes | None, schema: str | None) -> bytes | None:
+        try:
+            return self._decode(value, schema) if value is not None else None
+        except NotAnObject:
+            return None
+
+    def _are_ours(self, types: Any) -> npt.NDArray[np.bool_]:
+        is_rest = self._format.types == EVERYTHING_ELSE
+        known = pa.array(self._format.others if is_rest else self._format.types, pa.string())
+        is_known: npt.NDArray[np.bool_] = pc.is_in(types, known).to_numpy(zero_copy_only=False)
+        return ~is_known if is_rest else is_known
+
+    # --- one by one
+
+    def _row(self, row: int, record: Envelope, schema: str | None) -> Sequence[str | int | None] | None:
+        values: list[str | int | None] = [None] * len(self._fields)
+        extra, reason, text = None, "", record.value
+        if record.value is not None and not self._is_opaque:
+            try:
+                text = self._decode(record.value, schema)
                 if not is_utf_8(text):
                     reason = "is not text in utf-8"
             except NotAnObject as error:
                 reason = str(error)
         if self._router is not None:
             try:
-                if self._router.startswith("@"):
-                    type_ = self._around(self._router, where, arrived_at, key, headers, value)
+                if self._type_member is None:
+                    type_ = record.get(self._router, self._format.values)
                 else:
-                    type_ = peek(text, self._router) if text is not None and not reason else None
+                    type_ = peek(text, self._type_member) if text is not None and not reason else None
             except NotAnObject as error:
                 type_, reason = None, str(error)
             if not self._is_ours(type_):
@@ -246,94 +333,33 @@ class _Reader:
         if text is not None and not self._is_opaque and not reason:
             try:
                 taken, extra = self.taker.take(text, is_clean=True)
-                for index, one in zip(self._of_value, taken, strict=True):
+                for (index, _), one in zip(self._of_value, taken, strict=False):
                     values[index] = one
             except NotAnObject as error:
                 reason = str(error)
         for index, source in self._of_envelope:
             try:
-                values[index] = self._around(source, where, arrived_at, key, headers, value)
+                values[index] = record.get(source, self._format.values)
             except NotAnObject as error:
                 reason = reason or str(error)
         if reason:
-            self.rejected.append(RejectedRecord(row, reason, self._as_it_came(where, arrived_at, key, headers, value)))
+            self.rejected.append(RejectedRecord(row, reason, record.as_it_came()))
             return None
-        if value is not None and not self._is_opaque:
+        if record.value is not None and not self._is_opaque:
             self.objects += 1
-        return [*values, extra, row]
+        return [*values, None if self._keeps_all else extra, row]
 
-    def _around(
-        self,
-        source: str,
-        position: str,
-        arrived_at: str,
-        key: bytes | None,
-        headers: list[dict[str, Any]] | None,
-        value: bytes | None,
-    ) -> str | None:
-        """What is around a value, or all of it."""
-        match source:
-            case "@position":
-                return position
-            case "@shard":
-                return self._shard
-            case "@arrived_at":
-                return arrived_at
-            case "@key":
-                return _text(key)
-            case "@is_tombstone":
-                return "true" if value is None else "false"
-            case "@headers":
-                return _headers(headers)
-            case "@value":
-                if value is None or self._format.values == BytesValues("hex"):
-                    return value.hex() if value is not None else None
-                try:
-                    return value.decode()
-                except UnicodeDecodeError as error:
-                    raise NotAnObject("is not text in utf-8") from error
-        found = [one["value"] for one in headers or () if one["name"] == source.removeprefix("@header.")]
-        return _text(found[-1]) if found else None
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Members that no field asks for."""
+        return () if self._keeps_all else tuple(self.taker.unknown)
 
     def _is_ours(self, type_: str | None) -> bool:
         if self._format.types == EVERYTHING_ELSE:
             return type_ is None or type_ not in self._format.others
         return type_ in self._format.types
 
-    def _as_it_came(
-        self,
-        position: str,
-        arrived_at: str,
-        key: bytes | None,
-        headers: list[dict[str, Any]] | None,
-        value: bytes | None,
-    ) -> str:
-        """A record that can't be read, as JSON that its bytes can be had from again."""
-        kept: dict[str, object] = {"shard": self._shard, "position": position, "arrived_at": arrived_at}
-        kept |= _bytes("key", key)
-        if headers:
-            kept["headers"] = _headers(headers)
-        kept |= _bytes("value", value)
-        return json.dumps(kept, ensure_ascii=False)
 
-
-def _bytes(name: str, value: bytes | None) -> dict[str, str | None]:
-    """Bytes as text where they are, and in base64 where they aren't."""
-    if value is None:
-        return {name: None}
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(value).decode()}
-    return {f"{name}_base64": base64.b64encode(value).decode()} if "\0" in text else {name: text}
-
-
-def _text(value: bytes | None) -> str | None:
-    return as_it_stands(decode_marking(value, "utf-8")) if value is not None else None
-
-
-def _headers(headers: list[dict[str, Any]] | None) -> str | None:
-    """Headers as a JSON array of pairs: a name may be there twice, and order counts."""
-    if not headers:
-        return None
-    return msgspec.json.encode([[one["name"], _text(one["value"])] for one in headers]).decode()
+def _column_taker(sources: Sequence[str]) -> ColumnTaker | None:
+    wanted = list(dict.fromkeys(sources))
+    return ColumnTaker(wanted) if ColumnTaker.can_take(wanted) else None

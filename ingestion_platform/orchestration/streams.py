@@ -90,23 +90,27 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
         resource: StreamsResource = context.resources.streams
         chosen = [day_of(partition) for partition in context.partition_keys]
         landed = resource.landed(stream)
+        drained, problem = None, None
         try:
-            drained = None
             if resource.drains(stream):
                 told = DrainProgress(stream, context.log.info)
                 work = Drain(landed, resource.reader(stream), on_landed=told.landed)
-                if config.replay:
-                    window = _window(chosen, resource.zone)
-                    told.covers(*window)
-                    drained = work.replay(*window)
-                else:
-                    drained = work.to_now()
+                try:
+                    if config.replay:
+                        window = _window(chosen, resource.zone)
+                        told.covers(*window)
+                        drained = work.replay(*window)
+                    else:
+                        drained = work.to_now()
+                except IngestionError as error:
+                    # What had been read until then has landed, and is told all the same.
+                    drained, problem = work.so_far(), error
             else:
                 context.log.warning(
                     f"{stream.name} isn't drained from here: INGESTION_STREAMS doesn't name it. What has landed of it stays"
                 )
-            days = sorted({*chosen, *(segment.hour.date() for segment in (drained.segments if drained else ()))})
-            for day in days:
+            touched = {segment.hour.date() for segment in (drained.segments if drained else ())}
+            for day in sorted(touched if problem is not None else {*chosen, *touched}):
                 yield materialization(stream, day, of_day(landed, day, drained))
                 for verdict in judge(stream, drained, landed.gaps(day)):
                     if not verdict.passed:
@@ -116,6 +120,8 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
             raise as_failure(error, key.to_user_string()) from error
         if drained is not None:
             context.log.info(f"{key.to_user_string()}: {story(drained)}")
+            if problem is not None:
+                raise as_failure(problem, key.to_user_string()) from problem
             if drained.gaps and not config.replay:
                 raise as_failure(gap_error(stream, drained.gaps), key.to_user_string())
         for spec in check_specs:
@@ -139,7 +145,7 @@ def gap_error(stream: Stream, gaps: Sequence[tuple[str, Span, str]]) -> Ingestio
     shard, span, why = gaps[0]
     more = f", and {len(gaps) - 1} more" if len(gaps) > 1 else ""
     return StreamGap(
-        f"records of stream {stream.name!r} are gone: shard {shard}, positions {span.first} to {span.last} ({why}){more}."
+        f"records of stream {stream.name!r} are gone: shard {shard}, {span} ({why}){more}."
         " What came after them has landed",
         "the range is recorded in the landing zone, and the check no_gaps fails until it has landed after all; drain more often"
         " than the stream's retention, or keep it for longer",
@@ -258,7 +264,7 @@ def judge_gaps(gaps: Sequence[tuple[str, Span, str]]) -> Verdict:
     return Verdict(
         NO_GAPS,
         False,
-        f"{len(gaps)} ranges are gone, the first: shard {shard}, positions {span.first} to {span.last}."
+        f"{len(gaps)} ranges are gone, the first: shard {shard}, {span}."
         " Ask the producer to send them again, or land them from wherever they still are",
         details,
     )

@@ -45,7 +45,6 @@ class _Pending:
     """What has landed since the last report."""
 
     segments: dict[date, list[LandedSegment]] = field(default_factory=lambda: defaultdict(list))
-    gaps: int = 0
 
 
 class Following:
@@ -79,6 +78,7 @@ class Following:
         self._reported = time.monotonic()
         self._was_well = time.monotonic()
         self._told_gaps: set[tuple[str, Span]] = set()
+        self._has_reported = False
         self._drain: Drain | None = None
 
     def run(self) -> None:
@@ -133,38 +133,47 @@ class Following:
         with self._lock:
             pending, self._pending = self._pending, _Pending()
             seconds, self._reported = time.monotonic() - self._reported, time.monotonic()
+        try:
+            self._report(pending, seconds, problem)
+        except Exception:
+            # Landing goes on without Dagster. What couldn't be told now is told with the next report.
+            log.exception("%s: couldn't report to Dagster; tried again in %.0f s", self.stream.name, REPORT_SECONDS)
+            with self._lock:
+                for day, segments in pending.segments.items():
+                    self._pending.segments[day][:0] = segments
+
+    def _report(self, pending: _Pending, seconds: float, problem: str) -> None:
         shards: Mapping[str, ShardState] = self._drain.states() if self._drain is not None else {}
         if not problem:
             self._was_well = time.monotonic()
-        today = self._resource.today()
         events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
         for day, segments in sorted(pending.segments.items()):
             numbers = streams.of_drain(shards, segments, seconds)
             events.append(streams.materialization(self.stream, day, numbers))
-        lag, gaps = streams.judge_lag(self.stream, shards), self._gaps(shards)
-        if problem:
-            away = time.monotonic() - self._was_well
-            lag = Verdict(
-                streams.LAG, away <= self.stream.max_lag_seconds, f"not read for {away:.0f} s: {problem}", lag.details
-            )
-        table = table_of(stream_key(self.stream))
-        events.append(evaluation(table, today.isoformat(), lag))
-        events += [evaluation(table, day.isoformat(), streams.judge_gaps(found)) for day, found in gaps.items()]
-        for event in events:
-            self._instance.report_runless_asset_event(event)
-        landed = sum(segment.records for segments in pending.segments.values() for segment in segments)
-        log.info("%s: %s records landed in %.0f s; %s", self.stream.name, f"{landed:,}", seconds, lag.story)
-
-    def _gaps(self, shards: Mapping[str, ShardState]) -> dict[date, list[tuple[str, Span, str]]]:
-        """What was newly found to be gone, under today."""
-        new = [
+        lag = streams.judge_lag(self.stream, shards)
+        gaps = [
             (shard, span, why)
             for shard, state in shards.items()
             for span, why in state.gaps
             if (shard, span) not in self._told_gaps
         ]
-        self._told_gaps |= {(shard, span) for shard, span, _ in new}
-        return {self._resource.today(): new} if new else {}
+        if problem:
+            away = time.monotonic() - self._was_well
+            lag = Verdict(
+                streams.LAG, away <= self.stream.max_lag_seconds, f"not read for {away:.0f} s: {problem}", lag.details
+            )
+        # Of no partition: Dagster takes one verdict of a partition and a run, and these belong to no run.
+        table = table_of(stream_key(self.stream))
+        events.append(evaluation(table, None, lag))
+        if gaps or not self._has_reported:
+            known = self._resource.landed(self.stream).gaps(self._resource.today())
+            events.append(evaluation(table, None, streams.judge_gaps([*gaps, *known])))
+        for event in events:
+            self._instance.report_runless_asset_event(event)
+        self._has_reported = True
+        self._told_gaps |= {(shard, span) for shard, span, _ in gaps}
+        landed = sum(segment.records for segments in pending.segments.values() for segment in segments)
+        log.info("%s: %s records landed in %.0f s; %s", self.stream.name, f"{landed:,}", seconds, lag.story)
 
 
 def run_worker(

@@ -180,6 +180,7 @@ class Drain:
         self._futures: deque[tuple[str, Future[list[LandedSegment]]]] = deque()
         self._before: dict[str, Future[list[LandedSegment]]] = {}
         self._replayed: dict[str, list[Span]] | None = None
+        self._began = time.monotonic()
 
     # --- the two ways to run
 
@@ -219,6 +220,17 @@ class Drain:
         with self._lock:
             return {shard: replace(state, gaps=list(state.gaps)) for shard, state in sorted(self._states.items())}
 
+    def so_far(self) -> Drained:
+        """What has been done; also after an error, when what had been read before it has landed."""
+        states = self.states()
+        return Drained(
+            stream=self._stream.name,
+            shards=states,
+            segments=tuple(self._segments),
+            seconds=time.monotonic() - self._began,
+            is_caught_up=all(state.is_caught_up or state.has_ended for state in states.values()),
+        )
+
     # --- the loop
 
     def _where(self, shard: Shard) -> Start:
@@ -256,7 +268,7 @@ class Drain:
         stop: threading.Event | None,
         since: datetime | None = None,
     ) -> Drained:
-        began = time.monotonic()
+        began = self._began = time.monotonic()
         self._is_known()
         read_bytes = 0
         is_cut = False
@@ -289,13 +301,8 @@ class Drain:
                         self._note_gaps(shard, self._landed.hour_of(self._clock()))
                     for shard, as_of in self._caught_up.items():
                         self._mark(shard, as_of)
-        return Drained(
-            stream=self._stream.name,
-            shards=dict(sorted(self._states.items())),
-            segments=tuple(self._segments),
-            seconds=time.monotonic() - began,
-            is_caught_up=not is_cut and all(state.is_caught_up or state.has_ended for state in self._states.values()),
-        )
+        done = self.so_far()
+        return done if not is_cut else replace(done, is_caught_up=False)
 
     def _state(self, shard: str) -> ShardState:
         found = self._states.get(shard)
@@ -353,7 +360,7 @@ class Drain:
 
     def _gone(self, shard: str, span: Span, why: str, *, is_replay: bool) -> None:
         self._state(shard).gaps.append((span, why))
-        log.error("%s %s: records %d to %d are gone: %s", self._stream.name, shard, span.first, span.last, why)
+        log.error("%s %s: %s: gone: %s", self._stream.name, shard, span, why)
         if not is_replay:
             self._close(shard)
             self._noted.setdefault(shard, []).append((span, why))

@@ -113,12 +113,15 @@ class LandedStream:
             return []
         # What was gone, and has been had after all (a replay of the stream, another landing zone), arrived before what came after it.
         landed = self.spans(day - timedelta(days=FILLED_WITHIN_DAYS), day)
-        return [
-            (one.name.shard, left, one.key)
-            for one in noted
-            if one.name.span is not None
-            for left in without(one.name.span, landed.get(one.name.shard, ()))
-        ]
+        found = []
+        for one in noted:
+            if one.name.span is None:
+                continue
+            # An empty one says that something is gone after it, and nobody knows how much: nothing that lands proves that it was all.
+            is_open = one.name.span.last < one.name.span.first
+            left = [one.name.span] if is_open else without(one.name.span, landed.get(one.name.shard, ()))
+            found += [(one.name.shard, span, one.key) for span in left]
+        return found
 
     # --- notes
 
@@ -188,7 +191,7 @@ def _start_after(found: Sequence[Found], shard: str, time_zone: ZoneInfo) -> Sta
             as_of = max(filter(None, (as_of, known)), default=None) if is_same else known
     if last is not None:
         return After(last, as_of)
-    return From(moment) if moment is not None else None
+    return From(moment, is_remembered=True) if moment is not None else None
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:

@@ -48,9 +48,16 @@ class After:
 
 @dataclass(frozen=True, slots=True)
 class From:
-    """Begin with the first record that arrived at or after a moment (UTC)."""
+    """
+    Begin with the first record that arrived at or after a moment (UTC).
+
+    Args:
+        moment: from when on.
+        is_remembered: an earlier drain began there (`Began`), and nothing has landed since: whatever arrived from then on should be there.
+    """
 
     moment: datetime
+    is_remembered: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,8 @@ class Gone:
 
     Args:
         shard: whose.
-        span: positions after the last that landed, up to the one before the next that there is.
+        span: positions after the last that landed, up to the one before the next that there is. Empty: there is no next one, and nobody
+            knows how much is gone.
         why: in words.
     """
 

@@ -11,6 +11,7 @@ import pytest
 from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.demo import Incident, Outcome, Plan, Story
 from ingestion_platform.demo.business import Business
+from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, decimal
 from ingestion_platform_tests.demo.conftest import HEALTHY, PLAN
 from ingestion_platform_tests.oracle import Expected, expected
@@ -18,13 +19,14 @@ from ingestion_platform_tests.oracle import Expected, expected
 Told = Callable[[Plan, int], tuple[Story, Expected]]
 
 
-def test_a_healthy_plan_loses_nothing(told: Told) -> None:
-    """Nothing is rejected, quarantined, superseded or a duplicate, and every till line, payment and delivery is a row."""
+def test_a_healthy_plan_loses_nothing(told: Told, declared: Datasets) -> None:
+    """Of files nothing is rejected, quarantined, superseded or a duplicate; every till line, payment and delivery is a row."""
     _, answer = told(HEALTHY, 1)
-    days = [found for by_day in answer.processed.values() for found in by_day.values()]
+    files = [name for name, dataset in declared.items() if not isinstance(dataset.source, StreamSegments)]
+    days = [found for name in files for found in answer.processed[name].values()]
     assert not any(answer.rejected.values())
-    assert not answer.duplicates
-    assert not answer.unknown_columns
+    assert not any(answer.duplicates[name] for name in files)
+    assert not any(answer.unknown_columns.values())
     assert not any(found.quarantined or found.superseded for found in days)
     truth = list(Business(HEALTHY).days())
     for name, count in {
@@ -86,7 +88,7 @@ def fate(incident: Incident, answer: Expected) -> None:
         case Outcome.REJECTED:
             assert key in answer.rejected["sales"]
         case Outcome.DUPLICATE:
-            assert answer.duplicates[key] == incident.duplicate_of
+            assert answer.duplicates["sales"][key] == incident.duplicate_of
             assert incident.duplicate_of in answer.loaded["sales"]
         case Outcome.QUARANTINED:
             assert quarantined == incident.rows
@@ -97,7 +99,7 @@ def fate(incident: Incident, answer: Expected) -> None:
                 assert sum(row["_object"] == key for row in sales[day].rows) == count
         case Outcome.KEPT:
             assert incident.column is not None
-            assert all(answer.unknown_columns[each] == (incident.column,) for each in incident.keys)
+            assert all(answer.unknown_columns["sales"][each] == (incident.column,) for each in incident.keys)
         case _:
             assert key in answer.loaded["sales"]
             assert not quarantined
@@ -237,5 +239,5 @@ def test_the_last_row_of_a_key_stands(tmp_path: Path) -> None:
 def test_equal_objects_count_once_unless_they_are_empty(tmp_path: Path) -> None:
     """The shorter name wins, then the first; objects without a record are no duplicates."""
     answer = of_events(tmp_path, bb="1,2024-10-02 09:00:00,,\n", c="1,2024-10-02 09:00:00,,\n", d="", e="")
-    assert answer.duplicates == {"events/2024/10/02/bb.csv": "events/2024/10/02/c.csv"}
+    assert answer.duplicates["events"] == {"events/2024/10/02/bb.csv": "events/2024/10/02/c.csv"}
     assert [key[-5:] for key in answer.loaded["events"]] == ["c.csv", "d.csv", "e.csv"]

@@ -44,14 +44,14 @@ def rows_of(content: bytes, key: str = "") -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline="")))
 
 
-HEALTHY_OBJECTS = landed(tell(HEALTHY), 0)
-STORY = tell(PLAN)
+HEALTHY_OBJECTS = landed(tell(HEALTHY, has_segments=False), 0)
+STORY = tell(PLAN, has_segments=False)
 FIRST, LATER = landed(STORY, 0), landed(STORY, 1)
 
 
 def test_equal_plans_give_equal_bytes() -> None:
     """Telling a plan again gives the same objects in the same order, Parquet and gzip included."""
-    again = tell(replace(PLAN))
+    again = tell(replace(PLAN), has_segments=False)
     for step, other in zip(STORY.steps, again.steps, strict=True):
         assert list(step.objects) == list(other.objects)
     assert again.incidents == STORY.incidents
@@ -79,13 +79,14 @@ def test_more_days_do_not_change_the_ones_before() -> None:
 
 
 def test_every_object_is_declared(declared: Datasets) -> None:
-    """Each key fits the template of exactly one dataset, every dataset gets objects, and each day of the plan has some."""
+    """Each key fits one dataset, or those of one stream; every dataset gets objects, and each day of the plan has some."""
     seen: Counter[str] = Counter()
     days: set[date] = set()
-    for key in [*FIRST, *LATER]:
+    with_segments = tell(PLAN)
+    for key in [*landed(with_segments, 0), *landed(with_segments, 1)]:
         fits = [(name, found) for name, dataset in declared.items() if (found := dataset.source.match(key)) is not None]
-        assert len(fits) == 1, key
-        seen[fits[0][0]] += 1
+        assert len({getattr(declared[name].source, "stream", name) for name, _ in fits}) == 1, key
+        seen.update(name for name, _ in fits)
         days.add(fits[0][1][0])
     assert set(seen) == set(declared)
     assert days == set(PLAN.dates)
@@ -194,7 +195,7 @@ def test_a_healthy_plan_has_one_step_and_no_incidents() -> None:
 @pytest.mark.parametrize("trouble", list(Trouble))
 def test_a_trouble_touches_only_the_objects_that_it_names(trouble: Trouble) -> None:
     """Switching one on changes the keys of its incidents and no others, and the same ones whether it comes alone or with all."""
-    story = tell(with_only(trouble))
+    story = tell(with_only(trouble), has_segments=False)
     alone = landed(story, 0)
     named = {key for incident in story.incidents for key in incident.keys}
     changed = {key for key in alone.keys() | HEALTHY_OBJECTS.keys() if alone.get(key) != HEALTHY_OBJECTS.get(key)}
@@ -206,7 +207,7 @@ def test_a_trouble_touches_only_the_objects_that_it_names(trouble: Trouble) -> N
 @pytest.mark.parametrize("trouble", list(Trouble))
 def test_what_arrives_afterwards_is_the_healthy_object(trouble: Trouble) -> None:
     """Late, rewritten and completed files end as the healthy plan has them."""
-    story = tell(with_only(trouble))
+    story = tell(with_only(trouble), has_segments=False)
     later = landed(story, 1) if len(story.steps) > 1 else {}
     expected = {
         key
@@ -352,9 +353,9 @@ def test_one_trouble_does_with_a_few_stores(trouble: Trouble) -> None:
 
 
 def test_generate_lands_every_step(tmp_path: Path) -> None:
-    """The folder ends with the first step's objects, those of the second over them."""
-    generate(FolderProducer(tmp_path), PLAN)
-    assert folder(tmp_path.rglob("*"), tmp_path) == FIRST | LATER
+    """The folder ends with the first step's objects, those of the second over them; segments of the stream among them."""
+    story = generate(FolderProducer(tmp_path), PLAN)
+    assert folder(tmp_path.rglob("*"), tmp_path) == landed(story, 0) | landed(story, 1)
 
 
 def folder(paths: Iterable[Path], root: Path) -> dict[str, bytes]:

@@ -96,19 +96,15 @@ def _objects(warehouse: Warehouse, dataset: Dataset, answer: Expected) -> Iterat
         if keys != expected:
             yield f"{dataset.raw}: {state} {sorted(set(keys) ^ set(expected))} in one only"
     twins = {entry.key: entry.duplicate_of for entry in entries if entry.state == "duplicate"}
-    expected_twins = {key: twin for key, twin in answer.duplicates.items() if dataset.source.match(key) is not None}
-    if twins != expected_twins:
-        yield f"{dataset.raw}: duplicates {twins}, expected {expected_twins}"
+    if twins != answer.duplicates[dataset.name]:
+        yield f"{dataset.raw}: duplicates {twins}, expected {answer.duplicates[dataset.name]}"
     if others := [entry.key for entry in entries if entry.state not in ("loaded", "rejected", "duplicate")]:
         yield f"{dataset.raw}: undecided {others}"
     unknown = {
         entry.key: entry.unknown_columns for entry in entries if entry.state == "loaded" and entry.unknown_columns
     }
-    expected_unknown = {
-        key: names for key, names in answer.unknown_columns.items() if dataset.source.match(key) is not None
-    }
-    if {key: tuple(sorted(names)) for key, names in unknown.items()} != expected_unknown:
-        yield f"{dataset.raw}: unknown columns {unknown}, expected {expected_unknown}"
+    if {key: tuple(sorted(names)) for key, names in unknown.items()} != answer.unknown_columns[dataset.name]:
+        yield f"{dataset.raw}: unknown columns {unknown}, expected {answer.unknown_columns[dataset.name]}"
     for entry in entries:
         if entry.rows_read != entry.rows_loaded + entry.rows_quarantined:
             yield f"{entry.key}: {entry.rows_read} read, {entry.rows_loaded} + {entry.rows_quarantined} kept"

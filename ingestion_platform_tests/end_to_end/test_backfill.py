@@ -143,9 +143,12 @@ def changed_days(before: Expected, after: Expected) -> set[date]:
 
 
 def reports_of_sales() -> list[str]:
-    """Keys of the reports that read sales."""
+    """Keys of what is made of sales, straight or by way of another such table."""
     tables = declared_sql_tables("Africa/Johannesburg")
-    return [key for key, table in tables.items() if "processed.sales" in table.depends_on]
+    found = {"processed.sales"}
+    while more := {key for key, table in tables.items() if found & set(table.depends_on)} - found:
+        found |= more
+    return sorted(found - {"processed.sales"})
 
 
 def made_of(changed: set[date]) -> Work:

@@ -69,7 +69,7 @@ class DynamoDbWorld:
 
     def declared(self, **changes: object) -> Stream:
         """The declaration of the stream."""
-        source = DynamoDbStream(table=self.table, begin=self._begin)  # type: ignore[arg-type]
+        source = DynamoDbStream(table=self.table, begin=changes.pop("begin", self._begin))  # type: ignore[arg-type]
         named: dict[str, Any] = {
             "name": "changes",
             "description": "Changes of items.",

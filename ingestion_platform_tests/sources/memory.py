@@ -1,5 +1,6 @@
 """A stream in memory, for tests of what is the same for every kind: it holds records, forgets old ones, and fails where it is told to."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -80,12 +81,14 @@ class MemoryStream:
 
     def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
         """See `StreamReader.read`."""
+        given: dict[str, int] = {}
         for shard in list(self.shards):
             if shards and shard not in shards:
                 continue
             start = where(Shard(shard))
             oldest = self.oldest.get(shard, 0)
-            records = [one for one in self.shards[shard] if one.position >= oldest]
+            given[shard] = len(self.shards[shard])
+            records = [one for one in self.shards[shard][: given[shard]] if one.position >= oldest]
             if isinstance(start, After):
                 if start.position + 1 < oldest:
                     yield Gone(shard, Span(start.position + 1, oldest - 1), "older than the retention")
@@ -93,7 +96,7 @@ class MemoryStream:
             elif isinstance(start, From):
                 records = [one for one in records if one.arrived_at >= start.moment]
             elif isinstance(start, Latest):
-                yield Began(shard, self.shards[shard][-1].position)
+                yield Began(shard, given[shard] - 1)
                 records = []
             if until is not None:
                 records = [one for one in records if one.arrived_at < until]
@@ -107,3 +110,10 @@ class MemoryStream:
         while until is None:
             self.idles += 1
             yield Idle()
+            time.sleep(0.002)
+            for shard, records in list(self.shards.items()):
+                new = records[given.get(shard, 0) :]
+                given[shard] = given.get(shard, 0) + len(new)
+                if new:
+                    size = sum(len(one.value or b"") for one in new)
+                    yield Arrived(shard, envelope(new), new[0].position, new[-1].position, size)

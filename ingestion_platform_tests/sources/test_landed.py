@@ -80,6 +80,16 @@ def test_what_is_gone_is_not_asked_for_again(landed: LandedStream) -> None:
     assert landed.gaps(EIGHT.date()) == []
 
 
+def test_a_loss_that_nobody_can_measure_stays_known(landed: LandedStream) -> None:
+    """A note of an empty span says that something is gone after it: reading goes on behind it, and nothing that lands settles it."""
+    put(landed, 0, 9)
+    landed.put_gap(EIGHT, "0", Span(10, 9), "left alone for longer than the retention")
+    assert landed.start_of("0", NOW) == After(9)
+    put(landed, 12, 19)
+    ((shard, span, _),) = landed.gaps(EIGHT.date())
+    assert (shard, span, str(span)) == ("0", Span(10, 9), "whatever came after position 9")
+
+
 def test_what_others_put_there_is_no_segment(landed: LandedStream) -> None:
     """Names that the platform doesn't give are passed over, and belong to no dataset."""
     source = StreamSegments(KAFKA)

@@ -1,0 +1,125 @@
+"""Kafka for the behaviour suite: the client's own mock cluster, and a real broker."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+from uuid import uuid4
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # the stubs forget it
+
+from ingestion_platform.sources.kafka import KafkaReader
+from ingestion_platform.stream import Kafka, Stream
+from ingestion_platform_tests.sources.kafka_broker import Broker
+from ingestion_platform_tests.sources.world import Put
+
+WITHIN_SECONDS = 30.0
+
+
+def mock_cluster() -> tuple[Producer, str]:
+    """A producer with a cluster inside, and where others reach it; gone with the producer. Topics have four partitions."""
+    producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "x", "log_level": 0})
+    brokers = producer.list_topics(timeout=WITHIN_SECONDS).brokers.values()
+    return producer, ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+
+
+class _World:
+    kind = "kafka"
+
+    def __init__(self, topic: str, servers: str, producer: Producer) -> None:
+        self.topic = topic
+        self.servers = servers
+        self.producer = producer
+
+    def declared(self, **changes: object) -> Stream:
+        """The declaration of the stream. Of its source, `group`, `is_sparse`, `is_avro` and `begin` can be changed too."""
+        of_source = {name: changes.pop(name) for name in ("group", "is_sparse", "is_avro", "begin") if name in changes}
+        told: dict[str, Any] = {
+            "name": "events",
+            "description": "What is put.",
+            "source": Kafka(topic=self.topic, **of_source),  # type: ignore[arg-type]
+            "first_day": date(2024, 10, 1),
+        }
+        return Stream(**{**told, **changes})
+
+    def reader(self, **changes: object) -> KafkaReader:
+        """A new reader of it."""
+        source = self.declared(**changes).source
+        assert isinstance(source, Kafka)
+        return KafkaReader(source, {"bootstrap.servers": self.servers}, patience_seconds=20)
+
+    def put(self, records: Sequence[Put]) -> None:
+        """Write records, in this order."""
+        failed: list[str] = []
+        for record in records:
+            self.producer.produce(
+                self.topic,
+                key=record.key,
+                value=record.value,
+                on_delivery=lambda error, _: failed.append(str(error)) if error is not None else None,
+            )
+            self.producer.poll(0)
+        left = self.producer.flush(WITHIN_SECONDS)
+        assert not left, left
+        assert not failed, failed
+
+
+class MockKafkaWorld(_World):
+    """A topic of a mock cluster of its own."""
+
+    can_split = False
+    can_forget = False
+
+    def __init__(self) -> None:
+        producer, servers = mock_cluster()
+        super().__init__("events", servers, producer)
+        # The topic is there before anybody reads it.
+        producer.list_topics("events", timeout=WITHIN_SECONDS)
+
+    def split(self) -> None:
+        """It can't."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """It can't."""
+        raise NotImplementedError
+
+
+class BrokerKafkaWorld(_World):
+    """A topic of a real broker."""
+
+    can_split = True
+    can_forget = True
+
+    def __init__(self, broker: Broker, partitions: int = 2, config: Mapping[str, str] | None = None) -> None:
+        self.broker = broker
+        self.partitions = partitions
+        topic = broker.topic(partitions, config, f"events-{uuid4().hex[:8]}")
+        super().__init__(topic, broker.servers, Producer({"bootstrap.servers": broker.servers, "log_level": 0}))
+
+    def split(self) -> None:
+        """Twice as many partitions; a key may be in another one from then on."""
+        self.partitions *= 2
+        admin = self.broker.admin()
+        admin.create_partitions([NewPartitions(self.topic, self.partitions)])[self.topic].result(WITHIN_SECONDS)
+        # The producer learns of them by itself after minutes.
+        self.producer = Producer({"bootstrap.servers": self.broker.servers, "log_level": 0})
+
+    def forget(self) -> None:
+        """Drop everything that has been written so far."""
+        forget(self.broker.admin(), self.broker.servers, self.topic)
+
+
+def forget(admin: AdminClient, servers: str, topic: str, before: Mapping[int, int] | None = None) -> None:
+    """Drop the records of a topic: all, or by partition those before an offset."""
+    if before is None:
+        consumer = Consumer({"bootstrap.servers": servers, "group.id": "x", "log_level": 0})
+        partitions = consumer.list_topics(topic, timeout=WITHIN_SECONDS).topics[topic].partitions
+        before = {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=WITHIN_SECONDS)[1]
+            for number in partitions
+        }
+        consumer.close()
+    wanted = [TopicPartition(topic, number, offset) for number, offset in before.items()]
+    for done in admin.delete_records(wanted).values():
+        done.result(WITHIN_SECONDS)

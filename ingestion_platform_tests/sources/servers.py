@@ -1,0 +1,20 @@
+"""Which servers tests need that pip doesn't install, and whether they are there."""
+
+from pathlib import Path
+
+SERVERS = Path(__file__).resolve().parents[2] / ".servers"
+
+NEEDED = {
+    "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py"]),
+    "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py"]),
+}
+"""Server → whether it is there, and the modules here that need it."""
+
+
+def missing() -> list[str]:
+    """A line for each that isn't there."""
+    return [
+        f"not run: {', '.join(modules)} (scripts/servers/{server}.sh installs {server})"
+        for server, (is_there, modules) in NEEDED.items()
+        if not is_there
+    ]
