@@ -11,7 +11,7 @@ How it is read:
 - A stream that was disabled and enabled again is another stream, with other shards; the former one can still be read for 24 hours, and is,
   before the new one. Changes made in between are in neither. A stream that is given by its own ARN is read alone.
 - The stream knows no time: reading from a moment on reads everything, and leaves out what was made before. The moments of changes are
-  rounded down, to a minute at worst, so up to a minute more is read.
+  rounded down to a second (DynamoDB Local: to a minute), and what is of the moment's own second or minute is read.
 - An empty answer doesn't mean that there is nothing: a shard counts as caught up after several in a row.
 - What is lost is told from the landing zone: when it says that less than 24 hours ago nothing had come after the last position, nothing can
   be lost, however old that is. Otherwise records that were trimmed, and shards that came and went unread, are a gap.
@@ -628,7 +628,7 @@ class _ShardReading(_Turns):
                 if not self._is_fresh(as_of):
                     self._lost_after = position
             case From(moment):
-                self._moment = _rounded(moment)
+                self._moment = moment
                 self._is_from_oldest = moment == EVERYTHING
             case Oldest(has_landed):
                 self._look_back(has_landed=has_landed)
@@ -636,7 +636,7 @@ class _ShardReading(_Turns):
                 self.reading.tell(Began(self.id, EVERYTHING))
             case Latest():
                 self.began_latest = True
-                self._moment = _rounded(self.reader.clock())
+                self._moment = self.reader.clock()
                 if ending is None:
                     return "LATEST"
                 self.reading.tell(Began(self.id, self._moment))
@@ -699,7 +699,7 @@ class _ShardReading(_Turns):
         if self._position is not None:
             begin = bisect_right(numbers, self._position)
         if self._moment is not None:
-            while begin < end and moments[begin] < self._moment:
+            while begin < end and _is_before(moments[begin], self._moment):
                 begin += 1
             if begin < end:
                 self._moment = None
@@ -817,9 +817,11 @@ def _base64(value: object) -> str:
     return base64.b64encode(value).decode()
 
 
-def _rounded(moment: datetime) -> datetime:
-    """The earliest moment that the stream may give a change that was made now."""
-    return moment.replace(second=0, microsecond=0)
+def _is_before(made_at: datetime, moment: datetime) -> bool:
+    """Whether a change was made before a moment for certain, though what the stream says is rounded down."""
+    if made_at.microsecond:
+        return made_at < moment
+    return made_at < moment.replace(second=moment.second if made_at.second else 0, microsecond=0)
 
 
 def _number(text: str | None) -> int | None:
