@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 
 from ingestion_platform.sources.dynamodb_streams import DynamoDbStreamReader
 from ingestion_platform.stream import DynamoDbStream, Stream
+from ingestion_platform_tests.sources.dynamodb_fake import LOADER
 from ingestion_platform_tests.sources.servers import SERVERS
 from ingestion_platform_tests.sources.world import Put
 
@@ -34,6 +35,7 @@ class SessionAt(Session):
 
     def __init__(self, url: str) -> None:
         core = get_session()
+        core.register_component("data_loader", LOADER)
         for name in ("config_file", "credentials_file"):
             core.set_config_variable(name, os.devnull)
         core.set_credentials("testing", "testing")
