@@ -10,8 +10,8 @@ How it is read:
   end, over restarts too, so the changes of an item come in order.
 - A stream that was disabled and enabled again is another stream, with other shards; the former one can still be read for 24 hours, and is,
   before the new one. Changes made in between are in neither. A stream that is given by its own ARN is read alone.
-- The stream knows no time: reading from a moment on reads everything, and leaves out what was made before. The moments of changes are whole
-  seconds.
+- The stream knows no time: reading from a moment on reads everything, and leaves out what was made before. The moments of changes are
+  rounded down to a second (DynamoDB Local: to a minute), and what is of the moment's own second or minute is read.
 - An empty answer doesn't mean that there is nothing: a shard counts as caught up after several in a row.
 - What is lost is told from the landing zone: when it says that less than 24 hours ago nothing had come after the last position, nothing can
   be lost, however old that is. Otherwise records that were trimmed, and shards that came and went unread, are a gap.
@@ -29,7 +29,8 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -66,7 +67,6 @@ from ingestion_platform.sources.reading import (
 from ingestion_platform.stream import DynamoDbStream, Span
 
 if TYPE_CHECKING:
-    from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodbstreams import DynamoDBStreamsClient
     from types_boto3_dynamodbstreams.type_defs import GetShardIteratorInputTypeDef
 
@@ -162,7 +162,7 @@ class DynamoDbStreamReader:
     def __repr__(self) -> str:
         return f"DynamoDbStreamReader({self.source.table!r})"
 
-    def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+    def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Generator[Event, None, None]:
         """See `StreamReader.read`."""
         return _Reading(self, where, until, frozenset(shards)).events()
 
@@ -217,11 +217,10 @@ class _Reading:
         self.shards: dict[str, _ShardReading] = {}
         self._listing = _Listing(self)
         self.streams: DynamoDBStreamsClient
-        self.tables: DynamoDBClient
 
     # --- the one who takes
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Everything that the threads tell."""
         threads: list[threading.Thread] = []
         try:
@@ -245,9 +244,8 @@ class _Reading:
                     condition.notify_all()
             for thread in threads:
                 thread.join()
-            for client in (getattr(self, "streams", None), getattr(self, "tables", None)):
-                if client is not None:
-                    client.close()
+            if hasattr(self, "streams"):
+                self.streams.close()
 
     def _connect(self) -> None:
         config = Config(
@@ -258,14 +256,18 @@ class _Reading:
             tcp_keepalive=True,
         )
         try:
-            session = self.reader.session or Session()
-            self.streams = session.client("dynamodbstreams", config=config)
-            self.tables = session.client("dynamodb", config=config)
+            self._session = self.reader.session or Session()
+            self.streams = self._session.client("dynamodbstreams", config=config)
         except (BotoCoreError, ValueError) as error:
             raise SourceError(
                 f"{self.name}: boto3's configuration can't be used: {_first_line(error)}",
                 f"check AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE; {_CREDENTIALS}",
             ) from error
+
+    def latest_stream(self, table: str) -> str | None:
+        """ARN of the stream that a table has now."""
+        with closing(self._session.client("dynamodb", config=self.streams.meta.config)) as client:
+            return client.describe_table(TableName=table)["Table"].get("LatestStreamArn")
 
     def _next(self) -> Event | BaseException | _End:
         with self._lock:
@@ -499,8 +501,7 @@ class _Listing(_Turns):
         if found:
             # A label is the moment when the stream was enabled.
             return sorted(found, key=lambda arn: found[arn])
-        described = self.reading.tables.describe_table(TableName=table)["Table"]
-        latest = described.get("LatestStreamArn")
+        latest = self.reading.latest_stream(table)
         if not latest:
             raise SourceError(f"DynamoDB table {table!r} has no stream", _ENABLE)
         return [latest]
@@ -627,7 +628,7 @@ class _ShardReading(_Turns):
                 if not self._is_fresh(as_of):
                     self._lost_after = position
             case From(moment):
-                self._moment = moment.replace(microsecond=0)
+                self._moment = moment
                 self._is_from_oldest = moment == EVERYTHING
             case Oldest(has_landed):
                 self._look_back(has_landed=has_landed)
@@ -635,7 +636,7 @@ class _ShardReading(_Turns):
                 self.reading.tell(Began(self.id, EVERYTHING))
             case Latest():
                 self.began_latest = True
-                self._moment = self.reader.clock().replace(microsecond=0)
+                self._moment = self.reader.clock()
                 if ending is None:
                     return "LATEST"
                 self.reading.tell(Began(self.id, self._moment))
@@ -698,7 +699,7 @@ class _ShardReading(_Turns):
         if self._position is not None:
             begin = bisect_right(numbers, self._position)
         if self._moment is not None:
-            while begin < end and moments[begin] < self._moment:
+            while begin < end and _is_before(moments[begin], self._moment):
                 begin += 1
             if begin < end:
                 self._moment = None
@@ -814,6 +815,13 @@ def _base64(value: object) -> str:
     if not isinstance(value, bytes | bytearray):
         raise TypeError(f"{type(value).__name__} is nothing that a record holds")
     return base64.b64encode(value).decode()
+
+
+def _is_before(made_at: datetime, moment: datetime) -> bool:
+    """Whether a change was made before a moment for certain, though what the stream says is rounded down."""
+    if made_at.microsecond:
+        return made_at < moment
+    return made_at < moment.replace(second=moment.second if made_at.second else 0, microsecond=0)
 
 
 def _number(text: str | None) -> int | None:

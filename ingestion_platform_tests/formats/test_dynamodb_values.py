@@ -174,7 +174,7 @@ items = st.recursive(
 def plain(value: Any) -> Any:
     """An item's value as JSON says it."""
     if isinstance(value, Binary):
-        return base64.b64encode(value.value).decode()
+        return base64.b64encode(value.value).decode()  # type: ignore[attr-defined]  # the stubs don't know it
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, list):

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,28 +11,40 @@ from datetime import date
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from boto3.session import Session
+from botocore.session import get_session
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
 from ingestion_platform.sources.dynamodb_streams import DynamoDbStreamReader
 from ingestion_platform.stream import DynamoDbStream, Stream
+from ingestion_platform_tests.sources.dynamodb_fake import LOADER
+from ingestion_platform_tests.sources.servers import SERVERS
 from ingestion_platform_tests.sources.world import Put
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
+DYNAMODB_LOCAL = SERVERS / "dynamodb_local"
+
 _NUMBERS = count(1)
-_AWS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "NO_PROXY": "127.0.0.1",
-}
+
+
+class SessionAt(Session):
+    """A session whose clients all go to one server, whatever the environment says: several servers are asked in one process."""
+
+    def __init__(self, url: str) -> None:
+        core = get_session()
+        core.register_component("data_loader", LOADER)
+        for name in ("config_file", "credentials_file"):
+            core.set_config_variable(name, os.devnull)
+        core.set_credentials("testing", "testing")
+        super().__init__(botocore_session=core, region_name="us-east-1")
+        self._url = url
+
+    def client(self, *names: Any, **named: Any) -> Any:
+        """A client of the server."""
+        return super().client(*names, **{**named, "endpoint_url": self._url})
 
 
 class DynamoDbWorld:
@@ -44,14 +57,15 @@ class DynamoDbWorld:
         begin: where a drain begins.
     """
 
-    can_split = False
     can_forget = False
 
     def __init__(self, kind: str, url: str, *, begin: str = "oldest") -> None:
         self.kind = kind
+        # moto's streams have one shard for ever.
+        self.can_split = "local" in kind
         self.table = f"changes-{next(_NUMBERS)}"
-        self.session = Session()
-        self.client: DynamoDBClient = self.session.client("dynamodb", endpoint_url=url)
+        self.session = SessionAt(url)
+        self.client: DynamoDBClient = self.session.client("dynamodb")
         self._begin = begin
         self.client.create_table(
             TableName=self.table,
@@ -76,6 +90,7 @@ class DynamoDbWorld:
         """A new reader of it; faster than the service would allow."""
         return DynamoDbStreamReader(
             DynamoDbStream(table=self.table),
+            session=self.session,
             **{"reads_per_second": 100.0, "list_seconds": 0.2, "threads": 3, **changes},
         )
 
@@ -89,8 +104,12 @@ class DynamoDbWorld:
         return base64.b64decode(json.loads(value)["dynamodb"]["NewImage"]["value"]["B"])
 
     def split(self) -> None:
-        """It can't."""
-        raise NotImplementedError
+        """Close the shard that there is, and have another: the stream is disabled, and enabled again."""
+        assert self.can_split
+        self.client.update_table(TableName=self.table, StreamSpecification={"StreamEnabled": False})
+        self.client.update_table(
+            TableName=self.table, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        )
 
     def forget(self) -> None:
         """It can't."""
@@ -98,31 +117,41 @@ class DynamoDbWorld:
 
 
 @contextmanager
-def aws_at(url: str) -> Iterator[None]:
-    """`AWS_*` of this process lead to a server, and to no file of the person who runs the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in {**_AWS, "AWS_ENDPOINT_URL": url}.items():
-            patch.setenv(name, value)
-        yield
-
-
-@contextmanager
 def moto_dynamodb() -> Iterator[str]:
-    """moto, on a free port of 127.0.0.1; its URL. `AWS_*` of this process lead there."""
+    """moto, on a free port of 127.0.0.1; its URL."""
     app = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="moto-dynamodb", daemon=True)
     thread.start()
     try:
-        url = f"http://127.0.0.1:{server.server_port}"
-        with aws_at(url):
-            yield url
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def dynamodb_local() -> Iterator[str]:
+    """AWS's DynamoDB Local, on a free port of 127.0.0.1; its URL."""
+    command = [
+        "java",
+        "-Xmx512m",
+        f"-Djava.library.path={DYNAMODB_LOCAL / 'lib'}",
+        "-cp",
+        f"{DYNAMODB_LOCAL / 'classes'}:{DYNAMODB_LOCAL / 'lib'}/*",
+        "DynamoDbLocal",
+    ]
+    # It ends when its input does, so also when this process is killed.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            port = next(line.split()[1] for line in process.stdout if line.startswith("port "))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 class _QuietHandler(MotoRequestHandler):

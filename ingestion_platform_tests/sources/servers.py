@@ -7,6 +7,7 @@ SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 NEEDED = {
     "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
+    "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
 }
 """Server → whether it is there, and the modules here that need it."""
 

@@ -324,7 +324,10 @@ def test_a_start_at_the_newest_is_remembered(world: StreamWorld, zone: LocalLand
     time.sleep(pause)
     world.put(puts(12, 24))
     to_now(world, zone, begin="latest")
-    assert landed(world, zone) == wanted(12, 24)
+    found = landed(world, zone)
+    assert found[-12:] == wanted(12, 24)
+    # DynamoDB Local tells moments to the minute: what it may have been told in that one is landed too.
+    assert len(found) == 12 or world.kind == "dynamodb local"
 
 
 def test_a_replay_brings_back_what_is_missing_into_the_same_names(

@@ -39,6 +39,10 @@ class StreamWorld(Protocol):
         """Write records, in this order; those of a key land in one shard."""
         ...
 
+    def value_of(self, value: bytes) -> bytes:
+        """What was put, told from the value of the record that came of it; most kinds give it as it is."""
+        ...
+
     def split(self) -> None:
         """Make more shards of those there are."""
         ...

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 
 version=2.6.1
 target=.servers/dynamodb_local
-if [ -f "$target/$version" ]; then
+if [ -f "$target/$version.installed" ]; then
   echo "dynamodb_local: $version is there"
   exit 0
 fi
@@ -40,5 +40,5 @@ if ! mvn -q -B -f "$target/pom.xml" dependency:copy-dependencies -DoutputDirecto
   exit 0
 fi
 javac -cp "$target/lib/*" -d "$target/classes" scripts/servers/DynamoDbLocal.java
-touch "$target/$version"
+touch "$target/$version.installed"
 echo "dynamodb_local: $version in $((SECONDS - started)) s"
