@@ -111,6 +111,10 @@ class KinesisWorld:
             )
             assert told["FailedRecordCount"] == 0
 
+    def value_of(self, value: bytes) -> bytes:
+        """See `StreamWorld.value_of`."""
+        return value
+
     def split(self) -> None:
         """Split every open shard in the middle."""
         for shard in self.open_shards():

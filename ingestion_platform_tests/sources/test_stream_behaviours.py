@@ -61,6 +61,10 @@ class MemoryWorld:
             shard = str(KEYS.index(record.key) % len(self._stream.shards))
             self._stream.put(shard, record.value, datetime.now(UTC), key=record.key.encode())
 
+    def value_of(self, value: bytes) -> bytes:
+        """See `StreamWorld.value_of`."""
+        return value
+
     def split(self) -> None:
         """Twice as many shards; a key may be in another one from then on."""
         for number in range(len(self._stream.shards), 2 * len(self._stream.shards)):
@@ -181,8 +185,7 @@ def to_now(world: StreamWorld, zone: LocalLanding, **changes: object) -> Drained
 
 def landed(world: StreamWorld, zone: LocalLanding) -> list[bytes]:
     """What was put and has landed, sorted; each record as often as it stands in a segment."""
-    value_of = getattr(world, "value_of", bytes)
-    return sorted(value_of(value) for value in draining.values(zone))
+    return sorted(world.value_of(value) for value in draining.values(zone))
 
 
 def wanted(first: int, last: int) -> list[bytes]:
@@ -192,10 +195,9 @@ def wanted(first: int, last: int) -> list[bytes]:
 
 def assert_order_of_keys(world: StreamWorld, zone: LocalLanding) -> None:
     """The values of each key ascend within each shard."""
-    value_of = getattr(world, "value_of", bytes)
     of_key: dict[tuple[str, bytes], list[bytes]] = defaultdict(list)
     for shard, _, _, key, value in draining.records(zone):
-        of_key[shard, key].append(value_of(value))
+        of_key[shard, key].append(world.value_of(value))
     assert all(values == sorted(values) for values in of_key.values())
 
 
@@ -270,9 +272,8 @@ def test_two_drains_at_once_lose_nothing_and_double_nothing_that_counts(world: S
     for thread in threads:
         thread.join(WITHIN_SECONDS)
     assert len(done) == 2
-    value_of = getattr(world, "value_of", bytes)
     by_position = {
-        (shard, position, part): value_of(value) for shard, position, part, _, value in draining.records(zone)
+        (shard, position, part): world.value_of(value) for shard, position, part, _, value in draining.records(zone)
     }
     assert sorted(by_position.values()) == wanted(0, 60)
 
