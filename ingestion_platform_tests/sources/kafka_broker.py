@@ -1,7 +1,10 @@
 """A real Kafka broker for tests: one node of KRaft on loopback, from the jars that `scripts/servers/kafka.sh` installs."""
 
+import ctypes
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -76,7 +79,8 @@ def serve(heap_mb: int = 320) -> Iterator[Broker]:
             str(config),
         ]
         subprocess.run(formatted, check=True, stdout=log, stderr=subprocess.STDOUT, timeout=STARTS_WITHIN_SECONDS)
-        process = subprocess.Popen([*java, "kafka.Kafka", str(config)], stdout=log, stderr=subprocess.STDOUT)
+        command = [*java, "kafka.Kafka", str(config)]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent)
         try:
             broker = Broker(f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}", process.pid)
             _wait_for(broker, process, folder / "broker.log")
@@ -85,6 +89,12 @@ def serve(heap_mb: int = 320) -> Iterator[Broker]:
             # What it holds is gone with its folder.
             process.kill()
             process.wait(30)
+
+
+def _end_with_parent() -> None:
+    """Runs in the new process: a test run that is killed leaves no broker behind (prctl's PR_SET_PDEATHSIG; Linux has it)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _wait_for(broker: Broker, process: "subprocess.Popen[bytes]", log: Path) -> None:
