@@ -151,8 +151,8 @@ def cluster(kind: str) -> Iterator[tuple[str, Producer | None]]:
     from ingestion_platform_tests.sources.kafka_broker import serve
 
     with serve(heap_mb=512) as broker:
-        for millions in (*CHOSEN.sizes, CHOSEN.events / 1_000_000):
-            broker.topic(TOPIC_PARTITIONS, name=_topic(int(millions * 1_000_000)))
+        for events in {CHOSEN.events, *(int(millions * 1_000_000) for millions in CHOSEN.sizes)}:
+            broker.topic(TOPIC_PARTITIONS, name=_topic(events))
         yield broker.servers, None
 
 

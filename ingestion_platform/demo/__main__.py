@@ -1,5 +1,6 @@
 """
-The example as commands: `python -m ingestion_platform.demo run`, and `… generate --landing DIR` for what lands alone.
+The example as commands: `python -m ingestion_platform.demo run`, and `… generate --landing DIR` for what lands alone,
+`… clicks` for a stream to try.
 
 Belongs here: reading the command line, and telling what landed. Doesn't: running the platform (`driver.py`).
 """
@@ -50,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--step", type=int, choices=(1, 2), help="land this step only; default: both, one after the other"
     )
+    served = commands.add_parser("clicks", help="serve a Kafka topic of web clicks on loopback, to try a stream with")
+    served.add_argument("--rate", type=int, default=20, help="clicks a second; default: %(default)s")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "clicks":
+        return _serve_clicks(chosen.rate)
     if chosen.command == "run":
         return _run()
     troubles = frozenset(Trouble) if "all" in chosen.trouble else frozenset(map(Trouble, chosen.trouble))
@@ -65,6 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for incident in story.incidents:
         print(f"{incident.trouble.value} → {incident.outcome.value}: {incident.what}")
+    return 0
+
+
+def _serve_clicks(rate: int) -> int:
+    from ingestion_platform.demo.clicks import run
+
+    try:
+        run(rate, tell=lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        return 0
+    except IngestionError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from ingestion_platform.errors import SourceError
 from ingestion_platform.formats.segments import write_segment
 from ingestion_platform.sources import reading
 from ingestion_platform.sources.landed import LandedStream, without
@@ -65,6 +66,7 @@ class ShardState:
     bytes: int = 0
     segments: int = 0
     already_landed: int = 0
+    beyond: int = 0
     behind_records: int | None = None
     behind_seconds: float | None = None
     throttles: int = 0
@@ -81,7 +83,8 @@ class Drained:
 
     Args:
         stream: its name.
-        shards: shard → records and bytes read, segments landed, records left out because they had landed before, how far behind it was
+        shards: shard → records and bytes read, segments landed, records left out because they had landed before or because a replay may
+            not land them, how far behind it was
         at the
             end, how often and how long the source made it wait, and what was found to be gone.
         segments: those landed, in order.
@@ -180,6 +183,8 @@ class Drain:
         self._futures: deque[tuple[str, Future[list[LandedSegment]]]] = deque()
         self._before: dict[str, Future[list[LandedSegment]]] = {}
         self._replayed: dict[str, list[Span]] | None = None
+        self._replayed_from = datetime.max.replace(tzinfo=UTC)
+        self._may_replay: dict[str, bool] = {}
         self._began = time.monotonic()
 
     # --- the two ways to run
@@ -208,12 +213,26 @@ class Drain:
         """
         Read the stream again for what arrived from *first* to *until* (UTC, the second not included), and land what of it isn't there.
 
-        What has landed stays as it is, under the names that it has.
+        What has landed stays as it is, under the names that it has. A shard is replayed only from where it has landed already: going on is
+        after the last that has landed, so that records between that and a later window would never be read.
+
+        Raises:
+            SourceError: the window begins after what has landed of some shard. The others have been replayed.
+            SourceUnavailable, LandingError: see `to_now`.
         """
         days = self._landed.hour_of(first).date(), self._landed.hour_of(until).date()
         # What a neighbouring hour took in stands under another day's name.
         self._replayed = self._landed.spans(days[0] - timedelta(days=1), days[1] + timedelta(days=1))
-        return self._run(lambda _: From(first), until=until, seconds=None, size_bytes=None, stop=stop, since=first)
+        self._replayed_from = first
+        done = self._run(lambda _: From(first), until=until, seconds=None, size_bytes=None, stop=stop, since=first)
+        beyond = {shard: state.beyond for shard, state in done.shards.items() if state.beyond}
+        if beyond:
+            raise SourceError(
+                f"stream {self._stream.name!r}: {sum(beyond.values()):,} records of {len(beyond)} shards weren't replayed, because what has"
+                f" landed of them ends before {first:%Y-%m-%d %H:%M} UTC: {', '.join(sorted(beyond)[:5])}",
+                "drain the stream up to now first: that lands them",
+            )
+        return done
 
     def states(self) -> dict[str, ShardState]:
         """Each shard as it stands now; may be asked from another thread while the drain runs."""
@@ -396,6 +415,9 @@ class Drain:
             watcher.arrived(self._stream, arrived)
         shard, records = arrived.shard, arrived.records
         state = self._state(shard)
+        if not self._continues(shard, arrived.first):
+            state.beyond += records.num_rows
+            return
         state.records += records.num_rows
         state.bytes += arrived.size_bytes
         state.is_caught_up = False
@@ -414,6 +436,17 @@ class Drain:
             size = arrived.size_bytes * (end - begin) // records.num_rows
             held.add(records.slice(begin, end - begin), size, arrived.schemas)
             self._held_bytes += size
+
+    def _continues(self, shard: str, first: int) -> bool:
+        """Whether a replay that begins with a position leaves nothing out between it and what has landed of the shard."""
+        if self._replayed is None:
+            return True
+        if shard not in self._may_replay:
+            stands = self._landed.start_of(shard, self._clock())
+            self._may_replay[shard] = (isinstance(stands, After) and first <= stands.position + 1) or (
+                isinstance(stands, From) and self._replayed_from <= stands.moment
+            )
+        return self._may_replay[shard]
 
     def _pieces(self, shard: str, arrived: Arrived) -> Iterator[tuple[int, int, int]]:
         """
@@ -502,7 +535,7 @@ class Drain:
             own = Span(int(ends[0].as_py()), int(ends[-1].as_py()))
             used = set(piece.column("schema").unique().to_pylist())
             content = write_segment(
-                piece.combine_chunks().to_batches(),
+                piece.to_batches(),
                 stream=self._stream.name,
                 shard=held.shard,
                 span=own,

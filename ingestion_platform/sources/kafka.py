@@ -52,6 +52,8 @@ PATIENCE_SECONDS = 60.0
 """How long a cluster may give no answer before reading gives up."""
 SETTLES_SECONDS = 10.0
 """How long a new leader may not know of its newest records yet: until then, offsets that went back are asked for again."""
+SAID_AGAIN_SECONDS = 30.0
+"""How often the client may log the same line: while it can't connect, it does several times a second."""
 LOOKED_FOR_SECONDS = 60.0
 """How often a topic that is followed is looked at for new partitions, and idle partitions are told to be caught up."""
 UNKNOWN_SECONDS = 2.0
@@ -111,6 +113,24 @@ _NO_TOPIC = {
 _OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECRET = re.compile(r"password|secret|token|user\.info|\.pem$|\.key$|keytab|sasl\.username")
+
+
+class _Seldom(logging.Filter):
+    """Lets a line through that hasn't just been logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, now = record.getMessage(), time.monotonic()
+        if now - self._said.get(text, -SAID_AGAIN_SECONDS) < SAID_AGAIN_SECONDS:
+            return False
+        self._said = {one: at for one, at in self._said.items() if now - at < SAID_AGAIN_SECONDS} | {text: now}
+        return True
+
+
+_of_client = log.getChild("client")
 
 
 @dataclass(slots=True)
@@ -218,7 +238,7 @@ class _Reading:
         self._failures: deque[KafkaError] = deque()
         self._failure: BaseException | None = None
         self._trouble = ""
-        self._heard_at = self._told_at = self._looked_at = time.monotonic()
+        self._heard_at = self._answered_at = self._told_at = self._looked_at = time.monotonic()
         self._down_since: float | None = None
         self._began_at = datetime.now(UTC)
         self._consumer: Consumer
@@ -542,7 +562,7 @@ class _Reading:
             self._told_at = now
             for partition in self._partitions.values():
                 yield self._behind(partition)
-            self._look_for_silence(now)
+            yield from self._look_for_silence(now)
         if self._until is None and now - self._looked_at >= LOOKED_FOR_SECONDS:
             self._looked_at = now
             yield from self._look_for_partitions()
@@ -556,35 +576,45 @@ class _Reading:
         if self._group is not None:
             return
         known = self._known
-        numbers = [number for number in self._numbers(5.0) if number not in known]
+        numbers = [number for number in self._numbers(1.0) if number not in known]
         if numbers:
             log.info("%s: new partitions %s", self._source.topic, numbers)
             self._known |= set(numbers)
             self._consumer.incremental_assign(self._open(numbers))
             yield from self._told()
 
-    def _look_for_silence(self, now: float) -> None:
+    def _look_for_silence(self, now: float) -> Iterator[Event]:
         """
+        Ask whether anybody is there when nothing has come for a while: the client doesn't tell a quiet topic from a cluster that is gone.
+
         Raises:
-            SourceUnavailable: records are waited for, and nobody has answered for too long.
+            SourceUnavailable: nobody has answered for too long, or records are waited for that nobody gives.
         """
-        if now - self._heard_at < self._patience:
+        if now - self._heard_at >= self._patience:
+            waiting = [
+                one.shard for one in self._partitions.values() if one.end is not None or self._behind(one).records
+            ]
+            if waiting:
+                raise self._unavailable(
+                    f"partitions {', '.join(waiting[:5])} have records and gave none for {self._patience:.0f} s"
+                )
+        silent = now - max(self._heard_at, self._answered_at)
+        if silent < self._patience / 4:
             return
-        waiting = [one.shard for one in self._partitions.values() if one.end is not None or self._behind(one).records]
-        if waiting:
-            raise self._unavailable(
-                f"partitions {', '.join(waiting[:5])} have records and gave none for {self._patience:.0f} s"
-            )
-        if self._down_since is not None and not self._numbers(5.0):
-            raise self._unavailable(f"no broker has answered for {now - self._down_since:.0f} s")
-        self._heard_at = now
-        self._down_since = None
+        if self._numbers(1.0):
+            yield from self._answered()
+        elif silent > self._patience:
+            raise self._unavailable(f"no broker has answered for {silent:.0f} s")
 
     def _heard(self) -> Iterator[Event]:
-        """Something has come from a broker."""
+        """Messages have come."""
         self._heard_at = time.monotonic()
+        yield from self._answered()
+
+    def _answered(self) -> Iterator[Event]:
+        self._answered_at = time.monotonic()
         if self._down_since is not None:
-            waited, self._down_since = self._heard_at - self._down_since, None
+            waited, self._down_since = self._answered_at - self._down_since, None
             for partition in self._partitions.values():
                 yield Throttled(partition.shard, f"no broker answered: {self._trouble}", waited)
 
@@ -594,8 +624,11 @@ class _Reading:
         chosen = {**DEFAULTS, **{name: value for name, value in self._properties.items() if not name.startswith(OWN)}}
         # The client wants a group, also when it isn't used.
         chosen |= {**FIXED, "group.id": self._group or "ingestion-platform"}
+        logger = logging.Logger(_of_client.name)
+        logger.parent = _of_client
+        logger.addFilter(_Seldom())
         try:
-            return Consumer({**chosen, "error_cb": self._failures.append}, logger=log)
+            return Consumer({**chosen, "error_cb": self._failures.append}, logger=logger)
         except KafkaException as error:
             raise SettingsError(
                 f"Kafka cluster {self._source.cluster!r}: {self._without_secrets(error.args[0].str())}",

@@ -151,6 +151,7 @@ class _Shard:
         as_of: at that moment nothing had come after the position.
         is_doubtful: what came after the position may be gone.
         is_searched: it is read from its oldest record on, for what is after the position.
+        is_foreign: the server doesn't know the position as one of this shard.
     """
 
     id: str
@@ -165,6 +166,7 @@ class _Shard:
     as_of: datetime | None = None
     is_doubtful: bool = False
     is_searched: bool = False
+    is_foreign: bool = False
     probes: int = 0
     iterator: str | None = None
     continuation: int | None = None
@@ -458,7 +460,7 @@ class _Reading:
         match shard.start:
             case After(position, as_of):
                 shard.position, shard.as_of = position, as_of
-                shard.is_doubtful = self._may_be_gone(as_of)
+                shard.is_doubtful = self._may_be_gone(as_of) or position < shard.first - 1
             case From(moment, is_remembered):
                 shard.moment = _milliseconds(moment)
                 if is_remembered and self._may_be_gone(moment) and shard.first > 0:
@@ -533,11 +535,17 @@ class _Reading:
         """Ask from where a shard goes on. Positions that aren't a record's (the end of a gap) are refused by the server."""
         for place in self._places(shard):
             try:
-                return ask(place)
+                found = ask(place)
             except Exception as error:
                 if code_of(error) != "InvalidArgumentException" or "SequenceNumber" not in place:
                     raise
+                shard.is_foreign = True
+            else:
+                shard.is_foreign = False
+                return found
         shard.is_searched = True
+        # Neither a record's position, nor one before a record's: it is of another stream that had this name.
+        shard.is_doubtful = shard.is_doubtful or shard.is_foreign
         return ask({"Type": "TRIM_HORIZON"})
 
     def _places(self, shard: _Shard) -> Iterator[dict[str, Any]]:
@@ -684,14 +692,12 @@ class _Reading:
         return False
 
     def _gone(self, shard: _Shard, span: Span) -> None:
-        since = f"since {shard.as_of:%Y-%m-%d %H:%M} UTC" if shard.as_of else "after the last that landed"
-        self._queue.put(
-            Gone(
-                shard.id,
-                span,
-                f"what arrived {since} was kept for {_hours(self._retention)} only, and isn't there any more",
-            )
-        )
+        if span.first < shard.first or shard.is_foreign:
+            why = f"the shard begins after it: the stream was made anew, or forgot it (it keeps {_hours(self._retention)})"
+        else:
+            since = f"since {shard.as_of:%Y-%m-%d %H:%M} UTC" if shard.as_of else "after the last that landed"
+            why = f"what arrived {since} was kept for {_hours(self._retention)} only, and isn't there any more"
+        self._queue.put(Gone(shard.id, span, why))
 
     def _may_be_gone(self, as_of: datetime | None) -> bool:
         """Whether something that arrived after a moment may be past retention."""

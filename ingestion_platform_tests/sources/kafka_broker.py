@@ -27,10 +27,12 @@ class Broker:
     Args:
         servers: without a login.
         sasl_servers: with SASL/PLAIN.
+        pid: its process.
     """
 
     servers: str
     sasl_servers: str
+    pid: int
 
     def admin(self) -> AdminClient:
         """Somebody who makes and removes topics."""
@@ -76,7 +78,7 @@ def serve(heap_mb: int = 320) -> Iterator[Broker]:
         subprocess.run(formatted, check=True, stdout=log, stderr=subprocess.STDOUT, timeout=STARTS_WITHIN_SECONDS)
         process = subprocess.Popen([*java, "kafka.Kafka", str(config)], stdout=log, stderr=subprocess.STDOUT)
         try:
-            broker = Broker(f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}")
+            broker = Broker(f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}", process.pid)
             _wait_for(broker, process, folder / "broker.log")
             yield broker
         finally:

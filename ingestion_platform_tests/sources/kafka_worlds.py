@@ -1,10 +1,13 @@
 """Kafka for the behaviour suite: the client's own mock cluster, and a real broker."""
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import confluent_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # the stubs forget it
 
@@ -21,6 +24,30 @@ def mock_cluster() -> tuple[Producer, str]:
     producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "x", "log_level": 0})
     brokers = producer.list_topics(timeout=WITHIN_SECONDS).brokers.values()
     return producer, ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+
+
+def put_with_header(servers: str, topic: str, name: bytes, times: int) -> None:
+    """Write records to partition 0 with a header of any name: Python's client takes none that isn't text, others do."""
+    library = next((Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs").glob("librdkafka*.so*"))
+    client = ctypes.CDLL(str(library))
+    pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
+    for one in (client.rd_kafka_conf_new, client.rd_kafka_new, client.rd_kafka_headers_new):
+        one.restype = pointer
+    said = ctypes.create_string_buffer(512)
+    config = pointer(client.rd_kafka_conf_new())
+    client.rd_kafka_conf_set(config, b"bootstrap.servers", servers.encode(), said, size(512))
+    client.rd_kafka_conf_set(config, b"log_level", b"0", said, size(512))
+    handle = pointer(client.rd_kafka_new(0, config, said, size(512)))
+    assert handle, said.value
+    for _ in range(times):
+        headers = pointer(client.rd_kafka_headers_new(size(1)))
+        assert client.rd_kafka_header_add(headers, name, size(len(name)), b"v", size(1)) == 0
+        # Topic, partition, value, that it is to be copied, headers, end: pairs of a tag and what it announces.
+        parts = [ctypes.c_int(1), topic.encode(), ctypes.c_int(3), ctypes.c_int32(0), ctypes.c_int(4), b"v", size(1)]
+        parts += [ctypes.c_int(7), ctypes.c_int(2), ctypes.c_int(10), headers, ctypes.c_int(0)]
+        assert client.rd_kafka_producev(handle, *parts) == 0
+    assert client.rd_kafka_flush(handle, ctypes.c_int(30_000)) == 0
+    client.rd_kafka_destroy(handle)
 
 
 class _World:
@@ -46,7 +73,13 @@ class _World:
         """A new reader of it."""
         source = self.declared(**changes).source
         assert isinstance(source, Kafka)
-        return KafkaReader(source, {"bootstrap.servers": self.servers}, patience_seconds=20)
+        # Who died is noticed after two seconds.
+        own = {"bootstrap.servers": self.servers, "session.timeout.ms": "2000", "heartbeat.interval.ms": "500"}
+        return KafkaReader(source, own, patience_seconds=20)
+
+    def value_of(self, value: bytes) -> bytes:
+        """See `StreamWorld.value_of`."""
+        return value
 
     def put(self, records: Sequence[Put]) -> None:
         """Write records, in this order."""

@@ -220,14 +220,14 @@ def in_process(app: "WSGIApplication") -> Server:
     return answer
 
 
-def at(port: int) -> Server:
+def at(port: int, *, timeout: float = 30.0) -> Server:
     """Another server on this machine; connections are kept."""
     local = threading.local()
 
     def answer(request: Request) -> Answer:
         connection: HTTPConnection | None = getattr(local, "connection", None)
         if connection is None:
-            connection = local.connection = HTTPConnection("127.0.0.1", port, timeout=30)
+            connection = local.connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
         try:
             connection.request("POST", "/", request.body, request.headers)
             found = connection.getresponse()

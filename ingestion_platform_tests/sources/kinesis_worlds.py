@@ -5,6 +5,7 @@ on AWS).
 Belongs here: servers, streams, producers. Doesn't: faults (`kinesis_faults.py`).
 """
 
+import json
 import subprocess
 import threading
 import time
@@ -24,7 +25,7 @@ from botocore.config import Config
 from ingestion_platform.sources.kinesis import KinesisReader, Pace
 from ingestion_platform.sources.kinesis_client import Waits
 from ingestion_platform.stream import Kinesis, Stream
-from ingestion_platform_tests.sources.kinesis_faults import Faults, at, moto, serve
+from ingestion_platform_tests.sources.kinesis_faults import Answer, Faults, Request, Server, at, moto, serve
 from ingestion_platform_tests.sources.world import Put
 
 if TYPE_CHECKING:
@@ -109,6 +110,10 @@ class KinesisWorld:
                 StreamName=self.stream, Records=[{"Data": one.value, "PartitionKey": one.key} for one in some]
             )
             assert told["FailedRecordCount"] == 0
+
+    def value_of(self, value: bytes) -> bytes:
+        """See `StreamWorld.value_of`."""
+        return value
 
     def split(self) -> None:
         """Split every open shard in the middle."""
@@ -200,6 +205,23 @@ def moto_server() -> Iterator[tuple[str, Faults]]:
         yield served
 
 
+def _answering(port: int) -> Server:
+    """Kinesalite, which never answers when it is asked for an iterator at a moment after which nothing came: that is the latest one."""
+    server, hasty = at(port), at(port, timeout=0.5)
+
+    def answer(request: Request) -> Answer:
+        if request.operation != "GetShardIterator" or request.arguments["ShardIteratorType"] != "AT_TIMESTAMP":
+            return server(request)
+        try:
+            return hasty(request)
+        except TimeoutError:
+            asked = {name: value for name, value in request.arguments.items() if name != "Timestamp"}
+            asked["ShardIteratorType"] = "LATEST"
+            return server(Request(request.operation, request.headers, json.dumps(asked).encode()))
+
+    return answer
+
+
 @contextmanager
 def kinesalite_server() -> Iterator[tuple[str, Faults]]:
     """Kinesalite behind faults, in a process of its own that ends with the context."""
@@ -211,7 +233,7 @@ def kinesalite_server() -> Iterator[tuple[str, Faults]]:
         try:
             port = int(process.stdout.readline())
             threading.Thread(target=process.stdout.read, daemon=True).start()
-            with serve(at(port)) as served:
+            with serve(_answering(port)) as served:
                 yield served
         finally:
             process.stdin.close()

@@ -5,9 +5,9 @@ from pathlib import Path
 SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 
 NEEDED = {
-    "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py"]),
+    "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
+    "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
     "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
-    "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py"]),
 }
 """Server → whether it is there, and the modules here that need it."""
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion_platform.errors import LandingUnavailable, SourceUnavailable
+from ingestion_platform.errors import LandingUnavailable, SourceError, SourceUnavailable
 from ingestion_platform.formats.segments import ENVELOPE
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.landing.local import LocalLanding
@@ -366,8 +366,36 @@ def test_a_replay_lands_only_what_is_missing(zone: LocalLanding) -> None:
 def test_a_replay_takes_the_window_alone(zone: LocalLanding) -> None:
     """What arrived before the first moment or from the last one on stays out."""
     memory = filled(30, 1)
+    drain(zone, memory).to_now()
+    for one in list(zone.list()):
+        if one.key.endswith("parquet"):
+            Path(zone.url, one.key).unlink()
+    zone.put_if_absent("streams/pos/2024/10/01/08/0.after-0000000000000000029.mark.json", b"{}")
     drain(zone, memory).replay(MORNING + timedelta(minutes=10), MORNING + timedelta(minutes=20))
     assert positions(zone) == [("0", position) for position in range(10, 20)]
+
+
+def test_a_replay_never_jumps_ahead(zone: LocalLanding) -> None:
+    """Of a shard that has landed up to before the window nothing is replayed, or what is between would never be read."""
+    memory = filled(3, 1)
+    drain(zone, memory).to_now()
+    for minute in range(3, 10):
+        memory.put("0", b"later", MORNING + timedelta(minutes=minute))
+    with pytest.raises(SourceError, match="2 records of 1 shards weren't replayed"):
+        drain(zone, memory).replay(MORNING + timedelta(minutes=6), MORNING + timedelta(minutes=8))
+    assert positions(zone) == [("0", position) for position in range(3)]
+    drain(zone, memory).replay(MORNING + timedelta(minutes=3), MORNING + timedelta(minutes=5))
+    drain(zone, memory).to_now()
+    assert positions(zone) == everything(memory)
+
+
+def test_a_replay_of_what_nobody_has_drained_lands_nothing(zone: LocalLanding) -> None:
+    """An empty landing zone is filled by a drain, which begins where the declaration says."""
+    memory = filled(30, 1)
+    with pytest.raises(SourceError, match="drain the stream up to now first"):
+        drain(zone, memory).replay(MORNING + timedelta(minutes=10), MORNING + timedelta(minutes=20))
+    drain(zone, memory).to_now()
+    assert positions(zone) == everything(memory)
 
 
 def test_an_idle_shard_is_found_among_the_newest_names(zone: LocalLanding) -> None:

@@ -23,11 +23,11 @@ from ingestion_platform.formats.segments import DENSE_ENVELOPE
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.kafka import KafkaReader
-from ingestion_platform.sources.kafka_records import as_batch, in_order
+from ingestion_platform.sources.kafka_records import UNREADABLE, as_batch, in_order
 from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.sources.reading import After, Arrived, Behind, CaughtUp, Event, Idle, Oldest, Where
 from ingestion_platform.stream import AvroValues, Kafka, LandedName, StreamSegments
-from ingestion_platform_tests.sources.kafka_worlds import MockKafkaWorld
+from ingestion_platform_tests.sources.kafka_worlds import MockKafkaWorld, put_with_header
 from ingestion_platform_tests.sources.world import Put
 
 ZONE = ZoneInfo("Africa/Johannesburg")
@@ -113,6 +113,22 @@ def test_records_keep_what_is_around_them(world: MockKafkaWorld, zone: LocalLand
         ("c", b"\xff"),
     ]
     assert [row["headers"] for row in rows[1:]] == [None, None]
+
+
+def test_a_header_that_the_client_cannot_read_stops_nothing(world: MockKafkaWorld, zone: LocalLanding) -> None:
+    """Its record lands and says so, and its neighbours have theirs; in the loop that has become hot, too."""
+    for number in range(300):
+        world.producer.produce("events", value=b"before", headers=[("a", b"%d" % number)], partition=0)
+    world.producer.flush()
+    put_with_header(world.servers, "events", b"\xff\xfe", 40)
+    put_with_header(world.servers, "events", "é".encode(), 2)
+    drained(world, zone)
+    headers = [(one["name"], one["value"]) for row in landed(zone) for one in row["headers"]]
+    assert headers == [
+        *(("a", b"%d" % number) for number in range(300)),
+        *[(UNREADABLE, None)] * 40,
+        *[("é", b"v")] * 2,
+    ]
 
 
 def test_times_that_no_calendar_has_count_as_their_neighbours(world: MockKafkaWorld, zone: LocalLanding) -> None:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ingestion_platform.errors import LandingUnavailable
+from ingestion_platform.landing import LandedObject
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.landed import LandedStream
@@ -59,6 +60,10 @@ class MemoryWorld:
         for record in records:
             shard = str(KEYS.index(record.key) % len(self._stream.shards))
             self._stream.put(shard, record.value, datetime.now(UTC), key=record.key.encode())
+
+    def value_of(self, value: bytes) -> bytes:
+        """See `StreamWorld.value_of`."""
+        return value
 
     def split(self) -> None:
         """Twice as many shards; a key may be in another one from then on."""
@@ -180,8 +185,7 @@ def to_now(world: StreamWorld, zone: LocalLanding, **changes: object) -> Drained
 
 def landed(world: StreamWorld, zone: LocalLanding) -> list[bytes]:
     """What was put and has landed, sorted; each record as often as it stands in a segment."""
-    value_of = getattr(world, "value_of", bytes)
-    return sorted(value_of(value) for value in draining.values(zone))
+    return sorted(world.value_of(value) for value in draining.values(zone))
 
 
 def wanted(first: int, last: int) -> list[bytes]:
@@ -191,10 +195,9 @@ def wanted(first: int, last: int) -> list[bytes]:
 
 def assert_order_of_keys(world: StreamWorld, zone: LocalLanding) -> None:
     """The values of each key ascend within each shard."""
-    value_of = getattr(world, "value_of", bytes)
     of_key: dict[tuple[str, bytes], list[bytes]] = defaultdict(list)
     for shard, _, _, key, value in draining.records(zone):
-        of_key[shard, key].append(value_of(value))
+        of_key[shard, key].append(world.value_of(value))
     assert all(values == sorted(values) for values in of_key.values())
 
 
@@ -217,11 +220,12 @@ def test_records_keep_key_position_and_arrival(world: StreamWorld, zone: LocalLa
     world.put(puts(0, 12))
     to_now(world, zone)
     for name, table in draining.tables(zone):
-        positions = [int(position) for position in table.column("position").to_pylist()]
+        positions = [int(str(position)) for position in table.column("position").to_pylist()]
         assert name.span is not None
         assert (positions[0], positions[-1]) == (name.span.first, name.span.last)
         assert positions == sorted(positions)
         for moment in table.column("arrived_at").to_pylist():
+            assert moment is not None
             assert before < moment < datetime.now(UTC) + timedelta(minutes=2)
     assert {KEYS[0].encode() in key for *_, key, _ in draining.records(zone)} == {True, False}
 
@@ -268,9 +272,8 @@ def test_two_drains_at_once_lose_nothing_and_double_nothing_that_counts(world: S
     for thread in threads:
         thread.join(WITHIN_SECONDS)
     assert len(done) == 2
-    value_of = getattr(world, "value_of", bytes)
     by_position = {
-        (shard, position, part): value_of(value) for shard, position, part, _, value in draining.records(zone)
+        (shard, position, part): world.value_of(value) for shard, position, part, _, value in draining.records(zone)
     }
     assert sorted(by_position.values()) == wanted(0, 60)
 
@@ -396,7 +399,7 @@ class Nothing(LocalLanding):
     def __init__(self) -> None:
         super().__init__(Path("/nonexistent"))
 
-    def list(self, prefix: str = "") -> Iterator[object]:  # type: ignore[override]
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[LandedObject]:
         """Nothing."""
         return iter(())
 
