@@ -43,6 +43,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
+from botocore.session import Session as CoreSession
+from botocore.session import get_session
 from urllib3.exceptions import HTTPError
 
 from ingestion_platform.errors import SourceError, SourceUnavailable
@@ -83,6 +85,7 @@ _TRIMMED = "the stream keeps records for 24 hours, and nobody had read them by t
 _CANONICAL = msgspec.json.Encoder(order="deterministic")
 _AS_GIVEN = msgspec.json.Encoder()
 
+_MICROSECOND = timedelta(microseconds=1)
 _IDLE_SECONDS = 0.5
 _CAUGHT_UP_SECONDS = 60.0
 """How often a shard that is being followed, and where nothing comes, says so."""
@@ -117,7 +120,7 @@ class DynamoDbStreamReader:
 
     Args:
         source: which table or stream.
-        session: boto3's; default: a new one.
+        session: botocore's; default: a new one.
         threads: that take turns over the shards.
         attempts: how often one request is sent before the source counts as unavailable.
         first_wait_seconds: upper bound of the random wait after the first failure; it doubles with each.
@@ -134,7 +137,7 @@ class DynamoDbStreamReader:
         self,
         source: DynamoDbStream,
         *,
-        session: Session | None = None,
+        session: CoreSession | None = None,
         threads: int = 8,
         attempts: int = 10,
         first_wait_seconds: float = 0.25,
@@ -256,7 +259,10 @@ class _Reading:
             tcp_keepalive=True,
         )
         try:
-            self._session = self.reader.session or Session()
+            core = self.reader.session or get_session()
+            # Moments as the service writes them: as objects they'd cost more than all else, and had to be written back.
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_as_it_is)
+            self._session = Session(botocore_session=core)
             self.streams = self._session.client("dynamodbstreams", config=config)
         except (BotoCoreError, ValueError) as error:
             raise SourceError(
@@ -694,18 +700,19 @@ class _ShardReading(_Turns):
         self._iterator = following
         found = answer.get("Records", [])
         numbers = [int(record["dynamodb"]["SequenceNumber"]) for record in found]
-        moments = [record["dynamodb"].get("ApproximateCreationDateTime", asked_at) for record in found]
+        moments = [_micros(record, asked_at) for record in found]
         begin, end = 0, len(found)
         if self._position is not None:
             begin = bisect_right(numbers, self._position)
         if self._moment is not None:
-            while begin < end and _is_before(moments[begin], self._moment):
+            while begin < end and _is_before(_moment(moments[begin]), self._moment):
                 begin += 1
             if begin < end:
                 self._moment = None
         if self.reading.until is not None:
             # What comes after the first that is too new is left for the next time, whatever its moment: nothing is left out between.
-            end = next((at for at in range(begin, end) if moments[at] >= self.reading.until), end)
+            until = (self.reading.until - EVERYTHING) // _MICROSECOND
+            end = next((at for at in range(begin, end) if moments[at] >= until), end)
         if begin < end:
             self._give(found[begin:end], numbers[begin:end], moments[begin:end])
         if end:
@@ -743,7 +750,7 @@ class _ShardReading(_Turns):
         self._empty_since = asked_at
         return min(1.0, self.reader.pause_seconds * (1 << min(self._empty - self.reader.empty_reads, 3)))
 
-    def _give(self, records: Sequence[Any], numbers: Sequence[int], moments: Sequence[datetime]) -> None:
+    def _give(self, records: Sequence[Any], numbers: Sequence[int], moments: Sequence[int]) -> None:
         first, last = numbers[0], numbers[-1]
         if self._lost_after is not None:
             if first > self._lost_after + 1:
@@ -753,7 +760,7 @@ class _ShardReading(_Turns):
         self.reading.tell(Arrived(self.id, batch, first, last, size), size)
         if time.monotonic() - self._told_behind > _BEHIND_SECONDS:
             self._told_behind = time.monotonic()
-            behind = (self.reader.clock() - moments[-1]).total_seconds()
+            behind = (self.reader.clock() - _moment(moments[-1])).total_seconds()
             self.reading.tell(Behind(self.id, None, max(behind, 0.0)))
 
     def _caught_up(self, as_of: datetime) -> None:
@@ -774,15 +781,21 @@ class _ShardReading(_Turns):
         self.reading.ended(self)
 
 
-def _envelope(records: Sequence[Any], moments: Sequence[datetime]) -> tuple[pa.RecordBatch, int]:
-    """Records as segments hold them, and the bytes of keys and values."""
+def _envelope(records: Sequence[Any], moments: Sequence[int]) -> tuple[pa.RecordBatch, int]:
+    """
+    Records as segments hold them, and the bytes of keys and values.
+
+    Args:
+        records: as boto3 gives them.
+        moments: when each was made, in microseconds since 1970.
+    """
     keys = [_CANONICAL.encode(record["dynamodb"].get("Keys", {})) for record in records]
     values = [_value(record) for record in records]
     rows = len(records)
     columns = [
         pa.array([record["dynamodb"]["SequenceNumber"] for record in records], pa.string()),
         pa.nulls(rows, pa.int32()),
-        pa.array(moments, pa.timestamp("us", tz="UTC")),
+        pa.array(moments, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
         pa.array(keys, pa.binary()),
         pa.nulls(rows, ENVELOPE.field("headers").type),
         pa.array(values, pa.binary()),
@@ -795,20 +808,29 @@ def _value(record: Mapping[str, Any]) -> bytes:
     """
     A record's JSON as the service wrote it.
 
-    boto3 takes two kinds of value apart: binary ones, which are base64 again here, and the moment, which is seconds since 1970 again.
-    Numbers are text on the wire, and stay it.
+    boto3 takes one kind of value apart: binary ones, which are base64 again here. Numbers are text on the wire, and stay it.
     """
-    change = dict(record["dynamodb"])
-    moment = change.get("ApproximateCreationDateTime")
-    if isinstance(moment, datetime):
-        micros = (moment - EVERYTHING) // timedelta(microseconds=1)
-        change["ApproximateCreationDateTime"] = micros // 1_000_000 if micros % 1_000_000 == 0 else micros / 1_000_000
-    whole = {**record, "dynamodb": change}
     try:
-        return _AS_GIVEN.encode(whole)
+        return _AS_GIVEN.encode(record)
     except UnicodeEncodeError:
         # Half of a surrogate pair: no character, but something that JSON can say.
-        return json.dumps(whole, default=_base64, separators=(",", ":")).encode()
+        return json.dumps(record, default=_base64, separators=(",", ":")).encode()
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _micros(record: Mapping[str, Any], otherwise: datetime) -> int:
+    """When a record was made, in microseconds since 1970."""
+    seconds = record["dynamodb"].get("ApproximateCreationDateTime")
+    if not isinstance(seconds, int | float):
+        return (otherwise - EVERYTHING) // _MICROSECOND
+    return round(seconds * 1_000_000)
+
+
+def _moment(micros: int) -> datetime:
+    return EVERYTHING + micros * _MICROSECOND
 
 
 def _base64(value: object) -> str:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from boto3.session import Session
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.loaders import create_loader
-from botocore.session import get_session
+from botocore.session import Session, get_session
 
 ARN = "arn:aws:dynamodb:af-south-1:1:table/orders/stream/{label}"
 
@@ -72,14 +71,15 @@ class FakeStreams:
         self._next = 10**21
 
     def session(self) -> Session:
-        """A session of boto3 whose requests come here."""
+        """A session of botocore whose requests come here."""
         core = get_session()
         core.register_component("data_loader", LOADER)
         core.register("before-parameter-build.dynamodb-streams", _lengthen)  # type: ignore[arg-type]
         core.set_credentials("testing", "testing")
         core.register("before-send.dynamodb-streams", self._answer)  # type: ignore[arg-type]
         core.register("before-send.dynamodb", self._answer)  # type: ignore[arg-type]
-        return Session(botocore_session=core, region_name="af-south-1")
+        core.set_config_variable("region", "af-south-1")
+        return core
 
     # --- what is there
 

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from boto3.session import Session
-from botocore.session import get_session
+from botocore.session import Session as CoreSession
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
@@ -30,21 +30,21 @@ DYNAMODB_LOCAL = SERVERS / "dynamodb_local"
 _NUMBERS = count(1)
 
 
-class SessionAt(Session):
+class SessionAt(CoreSession):
     """A session whose clients all go to one server, whatever the environment says: several servers are asked in one process."""
 
     def __init__(self, url: str) -> None:
-        core = get_session()
-        core.register_component("data_loader", LOADER)
+        super().__init__()
         for name in ("config_file", "credentials_file"):
-            core.set_config_variable(name, os.devnull)
-        core.set_credentials("testing", "testing")
-        super().__init__(botocore_session=core, region_name="us-east-1")
+            self.set_config_variable(name, os.devnull)
+        self.set_config_variable("region", "us-east-1")
+        self.set_credentials("testing", "testing")
+        self.register_component("data_loader", LOADER)
         self._url = url
 
-    def client(self, *names: Any, **named: Any) -> Any:
+    def create_client(self, *names: Any, **named: Any) -> Any:
         """A client of the server."""
-        return super().client(*names, **{**named, "endpoint_url": self._url})
+        return super().create_client(*names, **{**named, "endpoint_url": self._url})
 
 
 class DynamoDbWorld:
@@ -64,8 +64,8 @@ class DynamoDbWorld:
         # moto's streams have one shard for ever.
         self.can_split = "local" in kind
         self.table = f"changes-{next(_NUMBERS)}"
-        self.session = SessionAt(url)
-        self.client: DynamoDBClient = self.session.client("dynamodb")
+        self.url = url
+        self.client: DynamoDBClient = Session(botocore_session=SessionAt(url)).client("dynamodb")
         self._begin = begin
         self.client.create_table(
             TableName=self.table,
@@ -90,7 +90,7 @@ class DynamoDbWorld:
         """A new reader of it; faster than the service would allow."""
         return DynamoDbStreamReader(
             DynamoDbStream(table=self.table),
-            session=self.session,
+            session=SessionAt(self.url),
             **{"reads_per_second": 100.0, "list_seconds": 0.2, "threads": 3, **changes},
         )
 

@@ -48,6 +48,7 @@ from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.sources.dynamodb_fake import ARN, FakeStreams
 from ingestion_platform_tests.sources.dynamodb_worlds import (
     DynamoDbWorld,
+    SessionAt,
     moto_dynamodb,
 )
 from ingestion_platform_tests.sources.test_drain import ZONE
@@ -656,7 +657,7 @@ def test_a_table_without_a_stream_on_a_server(world: DynamoDbWorld) -> None:
         BillingMode="PAY_PER_REQUEST",
     )
     for table, message in (("plain", "'plain' has no stream"), ("nowhere", "there is no such table")):
-        away = DynamoDbStreamReader(DynamoDbStream(table=table), session=world.session)
+        away = DynamoDbStreamReader(DynamoDbStream(table=table), session=SessionAt(world.url))
         with pytest.raises(SourceError, match=message) as told:
             list(away.read(oldest, until=NOW))
         assert "enable it" in told.value.hint

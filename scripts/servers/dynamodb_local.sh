@@ -20,7 +20,7 @@ done
 rm -rf "$target"
 mkdir -p "$target"
 cat > "$target/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>local</groupId>
   <artifactId>dynamodb-local</artifactId>
