@@ -206,6 +206,8 @@ def run_worker(
     """
     quieten()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Dagster opens its database again and again, and each time that is told.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = settings or Settings.load()
     unknown = sorted(set(names) - set(declared))
     if unknown:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.sources.aws_events import EventDocument, arrivals, decode
 from ingestion_platform.sources.kpl import Part, put_together
+from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.stream import Kinesis, Stream
-from ingestion_platform_tests.sources.draining import drain, landing_in, values
+from ingestion_platform_tests.sources.draining import ZONE, drain, landing_in, values
 
 
 def encoded(data: bytes) -> str:
@@ -175,6 +176,8 @@ def test_what_a_function_left_behind_fills_a_gap(tmp_path: Path) -> None:
     stream = Stream(name="pos", description="x", source=Kinesis(stream=arn), first_day=date(2018, 12, 17))
     zone = landing_in(tmp_path / "landing")
     first, until = datetime(2018, 12, 17, tzinfo=UTC), datetime(2018, 12, 19, tzinfo=UTC)
+    # The stream was drained beyond what the documents hold.
+    LandedStream(stream, zone, ZONE).put_mark(datetime(2018, 12, 20), "shardId-000000000006", 20)
 
     def document(*numbers: int) -> bytes:
         records = [kinesis_record(number, b"%d" % number) for number in numbers]

@@ -349,6 +349,7 @@ def test_a_start_at_a_moment(world: BrokerKafkaWorld, zone: LocalLanding) -> Non
         assert len(landed(other)) == count
     replayed = LocalLanding(zone.url + "-replayed")
     Path(replayed.url).mkdir()
+    LandedStream(world.declared(), replayed, ZONE).put_mark(since, "0", 29)
     drain(world, replayed).replay(since + timedelta(minutes=5), since + timedelta(minutes=7))
     assert values(replayed) == [5, 6]
 
