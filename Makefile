@@ -90,6 +90,11 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 	@echo uv | $(UV_COMPILE) - -o requirements-bootstrap.lock
 	@$(MAKE) setup
 
+.PHONY: bench
+bench: setup ## measure against baselines: files, a replayed stream, Kafka, Kinesis, changes (half an hour on a quiet machine)
+	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh
+	@for one in day replay kafka kinesis changes; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
+
 .PHONY: screenshots
 screenshots: setup ## photograph a running `make dev` (PORT=3000; needs Debian's chromium and chromium-driver)
 	@$(BIN)/python scripts/screenshot.py http://127.0.0.1:$(PORT) $(SCREENSHOTS)

@@ -1,5 +1,5 @@
 """
-Landed bytes to rows of text: CSV, JSON lines, XML, Parquet, and gzip around them.
+Landed bytes to rows of text: CSV, JSON lines, XML, Parquet, gzip around them; segments of streams with values of JSON, Avro, DynamoDB.
 
 Belongs here: reading one object's bytes as its declaration says, and telling exactly what couldn't be read. Doesn't: where bytes come from
 (`landing/`), what values mean (`warehouse/contract.py`).

@@ -10,6 +10,31 @@ from ingestion_platform.stream import Stream
 TOLD_EVERY_SECONDS = 10.0
 
 
+class DaysProgress:
+    """
+    Says how far a range of days is.
+
+    Args:
+        days: how many there are to do.
+        clock: seconds.
+    """
+
+    def __init__(self, days: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._days = days
+        self._clock = clock
+        self._began = clock()
+        self._done = 0
+
+    def day_done(self) -> str:
+        """Take note of a day; what to say behind its story."""
+        self._done += 1
+        if self._days == 1:
+            return ""
+        seconds = self._clock() - self._began
+        left = seconds * (self._days - self._done) / self._done
+        return f" ({self._done:,} of {self._days:,} days" + (f", about {left:,.0f} s to go)" if left >= 1 else ")")
+
+
 class LoadProgress:
     """
     Says how far the load of a day is.

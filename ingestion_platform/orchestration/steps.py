@@ -18,6 +18,7 @@ from ingestion_platform.orchestration.checks import Verdict, evaluation
 from ingestion_platform.orchestration.graph import Table, asset_key
 from ingestion_platform.orchestration.metadata import Metadata, table_of_records
 from ingestion_platform.orchestration.partitions import day_of
+from ingestion_platform.orchestration.progress import DaysProgress
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.warehouse import Warehouse
 
@@ -74,6 +75,7 @@ def run_days(
     days: list[date | None] = [day_of(key) for key in context.partition_keys] if table.is_daily else [None]
     done, blocked = _of_former_attempts(context, table) if context.retry_number else (set[str | None](), False)
     failed: list[FailedDay] = []
+    progress = DaysProgress(len(days) - len(done))
     with resource.opened() as warehouse:
         for number, day in enumerate(days, start=1):
             partition = day.isoformat() if day is not None else None
@@ -86,6 +88,7 @@ def run_days(
                 if len(days) == 1:
                     raise as_failure(error, f"{table.key} {partition or ''}".strip()) from error
                 failed.append(FailedDay(day, error.what, error.hint, error.can_retry))
+                progress.day_done()
                 context.log.error(f"{partition}: {error}")
                 continue
             except Exception as error:
@@ -98,9 +101,10 @@ def run_days(
                         f"{table.key} {partition or ''}: {type(error).__name__}: {error}", allow_retries=False
                     ) from error
                 failed.append(FailedDay(day, f"{type(error).__name__}: {error}", "", False))
+                progress.day_done()
                 context.log.error(f"{partition}: {traceback.format_exc()}")
                 continue
-            context.log.info(f"{table.key} {partition or ''}: {outcome.story}")
+            context.log.info(f"{table.key} {partition or ''}: {outcome.story}{progress.day_done()}")
             yield dg.AssetMaterialization(
                 asset_key(table.key),
                 metadata=outcome.metadata,

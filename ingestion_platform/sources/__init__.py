@@ -7,6 +7,11 @@ How things get into the landing zone, where their producers don't put them there
 | `landed` | what of a stream has landed, told from names alone: where to go on, what is missing |
 | `drain` | records into segments, until now or without end |
 | `opening` | the reader of a declared stream |
+| `kafka`, `kafka_records`, `schema_registry` | Kafka's partitions, messages to envelopes, writers' schemas |
+| `kinesis`, `kinesis_client`, `kinesis_records`, `kpl` | Kinesis's shards, its client's errors, records to envelopes, aggregated records |
+| `kinesis_producer` | records into Kinesis, for users and tests |
+| `dynamodb_streams` | the changes of a DynamoDB table |
+| `aws_events` | records out of the documents that AWS hands to functions |
 
 Belongs here: fetching, and landing what was fetched as it came. Doesn't: what it means (`formats/`, `warehouse/`), when it happens
 (`orchestration/`). Each client library is known to its own module alone.

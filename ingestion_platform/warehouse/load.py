@@ -45,7 +45,9 @@ ROW_GROUP_ROWS = 122_880
 """DuckDB's own size of a row group: it reads one in one thread."""
 
 IN_FLIGHT_BYTES = 256 * 1024**2
-"""How many bytes of objects are fetched ahead of the one being written."""
+"""How many bytes of objects are fetched ahead of the one being written, unpacked as far as can be guessed."""
+PACKED = 8
+"""How much larger a compressed object's rows are in memory: what segments of events came to."""
 
 _QUARANTINE_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("dataset", pa.string()),
@@ -251,13 +253,14 @@ class Loader:
             position = 0
             try:
                 while position < len(todo) or waiting:
-                    while position < len(todo) and (
-                        not waiting or in_flight + todo[position].size_bytes <= IN_FLIGHT_BYTES
-                    ):
+                    while position < len(todo):
                         landed = todo[position]
+                        size = landed.size_bytes * (PACKED if landed.key.endswith((".parquet", ".gz")) else 1)
+                        if waiting and in_flight + size > IN_FLIGHT_BYTES:
+                            break
                         row = None if reload else known.get(landed.key)
-                        waiting.append((pool.submit(self._read, landed, row), landed.size_bytes))
-                        in_flight += landed.size_bytes
+                        waiting.append((pool.submit(self._read, landed, row), size))
+                        in_flight += size
                         position += 1
                     future, size = waiting.pop(0)
                     in_flight -= size

@@ -38,6 +38,21 @@ def judged(
     return {one.check.name: one for one in checks.judge_raw(tills(), raw, senders, trailing, is_over=is_over)}
 
 
+def test_types_that_nobody_declared_are_named() -> None:
+    """Only the dataset that takes the rest of its stream is asked; a warning, because nothing is lost."""
+    verdicts = {
+        one.check.name: one
+        for one in checks.judge_raw(
+            tills(), raw_day(entry("a")), None, (), is_over=True, unknown_types={"price_override": 7, "": 2}
+        )
+    }
+    known = verdicts["known_types"]
+    assert not known.passed
+    assert known.check.severity == "warn"
+    assert "9 records are of types that no dataset takes: price_override (7), no type at all (2)" in known.story
+    assert "known_types" not in judged(raw_day(entry("a")))
+
+
 def table_day(**changes: object) -> TableDay:
     """A processed day that is in order."""
     made = TableDay("processed.tills", DAY, 90, 1000, 1.0, True, Balance(100, 90, 6, 4), {"units: at most 9": 4})

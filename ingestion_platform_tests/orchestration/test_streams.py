@@ -17,7 +17,7 @@ import pytest
 from ingestion_platform.assembly import declared_datasets
 from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.orchestration import worker as worker_module
-from ingestion_platform.orchestration.progress import DrainProgress, LoadProgress
+from ingestion_platform.orchestration.progress import DaysProgress, DrainProgress, LoadProgress
 from ingestion_platform.orchestration.resource import StreamsResource
 from ingestion_platform.orchestration.streams import checks_of, drain_schedule, stream_asset
 from ingestion_platform.orchestration.worker import run_worker
@@ -425,6 +425,18 @@ def test_progress_tells_rate_and_time_left() -> None:
     for number in (1, 2, 3):
         progress.object_read(number, 10, 1000)
     assert said == ["raw.pos 2024-10-01: 2 of 10 objects, 2,000 rows, 100 a second, 80 s to go"]
+
+
+def test_progress_of_days_tells_how_many_are_left() -> None:
+    """Behind the story of each day; a single day needs none."""
+    seconds = iter([0.0, 10.0, 20.0, 30.0])
+    progress = DaysProgress(3, lambda: next(seconds))
+    assert [progress.day_done() for _ in range(3)] == [
+        " (1 of 3 days, about 20 s to go)",
+        " (2 of 3 days, about 10 s to go)",
+        " (3 of 3 days)",
+    ]
+    assert DaysProgress(1, lambda: 0.0).day_done() == ""
 
 
 def test_progress_of_a_replay_tells_how_much_of_its_window_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,17 @@ def test_one_stream_feeds_many_tables(bench: Bench) -> None:
     assert positions(bench) == [0, 7]
 
 
+def test_unknown_types_are_counted(bench: Bench) -> None:
+    """By type, the most frequent first; of the dataset that takes the rest alone."""
+    values = [value(0), value(1, type_="return"), value(2, type_=None), value(3, type_="return")]
+    bench.put(*segment(0, 3, values=values))
+    for name in ("pos_sales", "pos_rest"):
+        bench.load(name)
+    assert bench.warehouse.unknown_types(STREAMED["pos_rest"], DAY) == {"return": 2, "": 1}
+    assert bench.warehouse.unknown_types(STREAMED["pos_rest"], NEXT) == {}
+    assert bench.warehouse.unknown_types(SALES, DAY) == {}
+
+
 def test_a_malformed_record_keeps_its_bytes_and_position(bench: Bench) -> None:
     """In quarantine it stands as JSON: where it was, and its value as text, or in base64 where it is no text."""
     bench.put(*segment(3, 4, values=[b'{"type": "sale", ', b"\x00\xff"]))
