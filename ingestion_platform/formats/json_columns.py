@@ -1,15 +1,17 @@
 """
 JSON objects to columns of wanted members, many objects at once: what `json_members.py` does one by one, for those that are plain.
 
-Belongs here: objects that hold each wanted member at most once, and nothing else. Doesn't: any others; they are told apart surely, and
-left to
-`Taker`. Where both can take an object, both give the same.
+Belongs here: objects that hold each known member at most once, and nothing else. Doesn't: any others; they are told apart surely, and
+left to `Taker`. Where both can take an object, both give the same.
 
 An object is plain when its commas prove it: those inside the values taken, and one between each two members taken. A member that was
 not taken, or is there twice, would need one comma more.
+
+Members that nobody declared come again and again once they have come: they are learned, and taken along as what is left over.
 """
 
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -20,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from ingestion_platform.formats.json_members import unquoted
+from ingestion_platform.formats.json_members import Members, members_of, unquoted
 from ingestion_platform.formats.texts import is_utf_8
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -30,6 +32,8 @@ Text: TypeAlias = Any
 pc: Any = pyarrow.compute
 """Its stubs know nothing of texts beside arrays."""
 
+MOST_LEARNED = 64
+"""Members that are taken along at most: what comes in ever new names isn't worth it."""
 _NOTHING = msgspec.Raw(b"")
 _LINE_END, _QUOTE, _COMMA, _BACKSLASH, _N = b'\n",\\n'
 
@@ -42,12 +46,16 @@ class Columns:
     Args:
         values: source → a text for each object; NULL where the member is absent or `null`, or nothing could be read.
         has: source → which objects have the member.
+        extra: what an object has of the members that were learned, as a JSON object; NULL where it has none.
+        has_extra: path of such a member → which objects have it.
         is_read: which objects' values are right, whatever else the object has.
         is_plain: which of them have nothing else.
     """
 
     values: dict[str, Text]
     has: dict[str, Mask]
+    extra: Text
+    has_extra: dict[str, Mask]
     is_read: Mask
     is_plain: Mask
 
@@ -56,15 +64,21 @@ class Columns:
 class _Node:
     """An object whose members are wanted: as they are, or members of theirs."""
 
+    path: str = ""
     leaves: dict[str, str] = field(default_factory=dict)
+    learned: list[str] = field(default_factory=list)
     objects: dict[str, "_Node"] = field(default_factory=dict)
     empty: msgspec.Struct | None = None
 
     def struct(self) -> type[msgspec.Struct]:
-        """What it is decoded to: `v0`, `v1`, … for the leaves, `o0`, `o1`, … for the objects."""
+        """What it is decoded to: `v0`, `v1`, … for the leaves, `x0`, `x1`, … for what was learned, `o0`, `o1`, … for the objects."""
         members: list[Any] = [
             (f"v{number}", msgspec.Raw, msgspec.field(name=name, default=_NOTHING))
             for number, name in enumerate(self.leaves)
+        ]
+        members += [
+            (f"x{number}", msgspec.Raw, msgspec.field(name=name, default=_NOTHING))
+            for number, name in enumerate(self.learned)
         ]
         for number, (name, node) in enumerate(self.objects.items()):
             inner = node.struct()
@@ -88,9 +102,35 @@ class ColumnTaker:
             *path, last = source.split(".")
             node = self._root
             for name in path:
-                node = node.objects.setdefault(name, _Node())
+                node = node.objects.setdefault(name, _Node(f"{node.path}{name}."))
             node.leaves[last] = source
+        self._learned = 0
         self._decode = msgspec.json.Decoder(self._root.struct()).decode
+
+    def learn(self, texts: Iterable[bytes]) -> bool:
+        """Take note of members that nobody wants, of objects that could be read; whether there are new ones."""
+        before = self._learned
+        for text in texts:
+            self._learn(members_of(text)[0], self._root)
+        if self._learned == before:
+            return False
+        self._decode = msgspec.json.Decoder(self._root.struct()).decode
+        return True
+
+    def _learn(self, members: Members, node: _Node) -> None:
+        for name, raw in members.items():
+            if name in node.objects:
+                if raw.startswith(b"{"):
+                    self._learn(members_of(raw)[0], node.objects[name])
+            elif (
+                name not in node.leaves
+                and name not in node.learned
+                and "," not in name
+                and self._learned < MOST_LEARNED
+            ):
+                # In order of their names, so that what is left over doesn't depend on which came first.
+                insort(node.learned, name)
+                self._learned += 1
 
     @staticmethod
     def can_take(sources: Sequence[str]) -> bool:
@@ -109,7 +149,7 @@ class ColumnTaker:
         """
         commas = _count(column, _COMMA)
         found = _Found(len(texts), _are_utf_8(texts, column))
-        members = found.take(self._root, self._decoded(texts, found.is_odd))
+        members, extra = found.take(self._root, self._decoded(texts, found.is_odd))
         is_read: Mask = ~found.is_odd
         # An object without members isn't worth telling apart.
         is_plain: Mask = is_read & (members > 0) & (commas == found.commas + members - 1)
@@ -119,7 +159,12 @@ class ColumnTaker:
             if hidden.any():
                 taken = pc.if_else(pa.array(hidden), None, taken)
             values[source] = taken.cast(pa.string())
-        return Columns(values, found.has, is_read, is_plain)
+        extra = (
+            pa.nulls(len(texts), pa.string())
+            if extra is None
+            else pc.if_else(pa.array(is_plain), extra, None).cast(pa.string())
+        )
+        return Columns(values, found.has, extra, found.has_extra, is_read, is_plain)
 
     def _decoded(self, texts: Sequence[bytes | None], is_odd: Mask) -> list[Any]:
         """Each object as a struct; an empty one, and odd, where it isn't an object, or has another shape than is wanted."""
@@ -144,29 +189,40 @@ class _Found:
     def __init__(self, rows: int, is_text: Mask) -> None:
         self.values: dict[str, tuple[Any, Mask]] = {}
         self.has: dict[str, Mask] = {}
+        self.has_extra: dict[str, Mask] = {}
         self.commas = np.zeros(rows, np.int64)
         self.is_odd: Mask = ~is_text
 
-    def take(self, node: _Node, structs: Sequence[Any]) -> npt.NDArray[np.int64]:
-        """Take the members of one object of each record; how many of them there are."""
+    def take(self, node: _Node, structs: Sequence[Any]) -> tuple[npt.NDArray[np.int64], Any]:
+        """Take the members of one object of each record; how many of them there are, and what is left over of it as JSON (bytes)."""
         members = np.zeros(len(structs), np.int64)
+        left: dict[str, Any] = {}
         for number, source in enumerate(node.leaves.values()):
             has = self._take_leaf(source, list(map(attrgetter(f"v{number}"), structs)))
             members += has
-        for number, inner in enumerate(node.objects.values()):
+        for number, name in enumerate(node.learned):
+            lines, firsts, _ = self._lines(list(map(attrgetter(f"x{number}"), structs)))
+            has = self.has_extra[node.path + name] = firsts != _LINE_END
+            members += has
+            if has.any():
+                left[name] = pc.if_else(pa.array(has), pc.binary_slice(lines, 0, -1), None)
+        for number, (name, inner) in enumerate(node.objects.items()):
             below = list(map(attrgetter(f"o{number}"), structs))
             is_null = np.zeros(len(below), np.bool_)
             try:
-                within = self.take(inner, below)
+                within, left_within = self.take(inner, below)
             except AttributeError:
                 is_null = np.fromiter((one is None for one in below), np.bool_, len(below))
-                within = self.take(inner, [inner.empty if one is None else one for one in below])
+                within, left_within = self.take(inner, [inner.empty if one is None else one for one in below])
             # An object without any wanted member counts as absent: when it is there, a comma is left over.
             self.commas += np.maximum(within - 1, 0)
             members += (within > 0) | is_null
-        return members
+            if left_within is not None:
+                left[name] = left_within
+        return members, _object(left)
 
-    def _take_leaf(self, source: str, raws: Sequence[Any]) -> Mask:
+    def _lines(self, raws: Sequence[Any]) -> tuple[Any, npt.NDArray[np.uint8], bytes]:
+        """Raw values as Arrow bytes, each with a line end behind it; their first characters; all of it."""
         joined = b"\n".join(raws) + b"\n"
         chars = np.frombuffer(joined, np.uint8)
         ends = np.flatnonzero(chars == _LINE_END)
@@ -180,11 +236,14 @@ class _Found:
         lines: Any = pa.Array.from_buffers(
             pa.binary(), len(raws), [None, pa.py_buffer(offsets.data), pa.py_buffer(joined)]
         )
-        firsts = chars[offsets[:-1]]
-        has: Mask = firsts != _LINE_END
-        is_quoted: Mask = firsts == _QUOTE
         if _COMMA in joined:
             self.commas += _count(lines, _COMMA)
+        return lines, chars[offsets[:-1]], joined
+
+    def _take_leaf(self, source: str, raws: Sequence[Any]) -> Mask:
+        lines, firsts, joined = self._lines(raws)
+        has: Mask = firsts != _LINE_END
+        is_quoted: Mask = firsts == _QUOTE
         if is_quoted.all():
             taken = pc.binary_slice(lines, 1, -2)
         elif not is_quoted.any():
@@ -192,15 +251,13 @@ class _Found:
         else:
             taken = pc.if_else(pa.array(is_quoted), pc.binary_slice(lines, 1, -2), pc.binary_slice(lines, 0, -1))
         if _BACKSLASH in joined:
-            taken = self._unescaped(taken, raws, ends, np.flatnonzero(chars == _BACKSLASH), is_quoted)
+            taken = self._unescaped(taken, raws, _count(lines, _BACKSLASH) > 0, is_quoted)
         self.values[source] = taken, ~has | (firsts == _N)
         self.has[source] = has
         return has
 
-    def _unescaped(self, taken: Any, raws: Sequence[Any], ends: Any, backslashes: Any, is_quoted: Mask) -> Any:
-        is_escaped = np.zeros(len(raws), np.bool_)
-        is_escaped[np.searchsorted(ends, backslashes)] = True
-        is_escaped &= is_quoted
+    def _unescaped(self, taken: Any, raws: Sequence[Any], is_escaped: Mask, is_quoted: Mask) -> Any:
+        is_escaped = is_escaped & is_quoted
         texts = []
         for row in np.flatnonzero(is_escaped).tolist():
             try:
@@ -209,6 +266,22 @@ class _Found:
                 self.is_odd[row] = True
                 texts.append(b"")
         return pc.replace_with_mask(taken, pa.array(is_escaped), pa.array(texts, pa.binary()))
+
+
+def _object(members: Mapping[str, Any]) -> Any:
+    """JSON objects (bytes) of what is there of some members, in the order of their names; NULL where nothing is."""
+    if not members:
+        return None
+    nothing, comma, opened, closed = (pa.scalar(text, pa.binary()) for text in (b"", b",", b"{", b"}"))
+    named = [
+        pc.binary_join_element_wise(pa.scalar(msgspec.json.encode(name) + b":", pa.binary()), members[name], nothing)
+        for name in sorted(members)
+    ]
+    # Arrow's own way to leave out what is NULL loses rows in which all is.
+    joined = named[0]
+    for other in named[1:]:
+        joined = pc.coalesce(pc.binary_join_element_wise(joined, other, comma), joined, other)
+    return pc.binary_join_element_wise(opened, joined, closed, nothing)
 
 
 def _are_utf_8(texts: Sequence[bytes | None], column: Any) -> Mask:

@@ -103,6 +103,8 @@ class Taker:
             left = [pair for pair in left if pair[0] not in repeated] + list(repeated.items())
         if not left:
             return None
+        # In the order of their names: that in which they were written says nothing.
+        left.sort()
         return "{" + ",".join(f"{_json(name)}:{raw}" for name, raw in left) + "}"
 
 

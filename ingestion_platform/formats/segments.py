@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.envelope import Envelope, Envelopes
-from ingestion_platform.formats.json_columns import ColumnTaker
+from ingestion_platform.formats.json_columns import Columns, ColumnTaker
 from ingestion_platform.formats.json_members import NotAnObject, Taker, peek
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
 from ingestion_platform.formats.texts import excerpt, is_utf_8
@@ -57,6 +57,9 @@ _BATCH_ROWS = 16_384
 _BATCH_BYTES = 16 * 1024**2
 """Records held as Python objects at a time: as many, and about as much."""
 _SMALL_SHARE = 0.5
+_LEARN_ONE_IN = 20
+_LEARN_FROM = 200
+"""Where one in so many records has members that nobody declared, they are learned from the first of these."""
 
 
 def write_segment(
@@ -262,6 +265,8 @@ class _Reader:
             keep = np.flatnonzero(~looked.is_read | self._are_ours(looked.values[self._type_member or ""]))
             at, texts, column = at[keep], [texts[one] for one in keep.tolist()], column.take(pa.array(keep))
         taken = self._columns.take(texts, column)
+        if not self._keeps_all and self._learn(texts, taken):
+            taken = self._columns.take(texts, column)
         are_ours = np.ones(len(at), np.bool_)
         if self._type_member is not None:
             are_ours = ~taken.is_read | self._are_ours(taken.values[self._type_member])
@@ -281,8 +286,25 @@ class _Reader:
             except NotAnObject:
                 return None, np.sort(np.concatenate([rows, left]))
         self.objects += len(rows)
-        columns += [pa.nulls(len(rows), pa.string()), pa.array(rows + begin)]
+        if self._keeps_all:
+            columns.append(pa.nulls(len(rows), pa.string()))
+        else:
+            columns.append(taken.extra.take(pa.array(done)))
+            for path, has in taken.has_extra.items():
+                if has[done].any():
+                    self.taker.unknown[path] = None
+        columns.append(pa.array(rows + begin))
         return pa.RecordBatch.from_arrays(columns, schema=tables.schema(self._fields)), left
+
+    def _learn(self, texts: Sequence[bytes | None], taken: Columns) -> bool:
+        """Learn what many of the dataset's records have that nobody declared; whether there is anything new."""
+        assert self._columns is not None
+        odd = taken.is_read & ~taken.is_plain
+        if self._type_member is not None:
+            odd &= self._are_ours(taken.values[self._type_member])
+        if odd.sum() * _LEARN_ONE_IN < len(texts):
+            return False
+        return self._columns.learn(text for row in np.flatnonzero(odd)[:_LEARN_FROM].tolist() if (text := texts[row]))
 
     def _texts(self, records: Envelopes, at: npt.NDArray[np.int64]) -> tuple[list[bytes | None], Any]:
         """The values of some of the records as JSON, None where they can't be; and the same as an array."""
@@ -351,8 +373,8 @@ class _Reader:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Members that no field asks for."""
-        return () if self._keeps_all else tuple(self.taker.unknown)
+        """Members that no field asks for, by name: which came first depends on how they are taken."""
+        return () if self._keeps_all else tuple(sorted(self.taker.unknown))
 
     def _is_ours(self, type_: str | None) -> bool:
         if self._format.types == EVERYTHING_ELSE:

@@ -31,11 +31,11 @@ def test_a_source_is_a_dotted_path() -> None:
 
 
 def test_what_no_field_asks_for_is_kept() -> None:
-    """Unknown members stay JSON in `_extra`, nested ones under their parent; so does a parent that turns out to be no object."""
+    """Unknown members stay JSON in `_extra`, by name, nested ones under their parent; so does a parent that turns out to be no object."""
     content = b'{"a":1,"p":{"x":1,"y":2.50,"z":{"u":"v"}},"new":[1.0]}\n{"a":1,"p":{"x":1}}\n{"p":"text"}\n{"p":null}\n'
     records = read(LINES, content, "a", "p.x", "p.z.w")
     texts = records.table["_extra"].to_pylist()
-    assert texts == ['{"p":{"y":2.50,"z":{"u":"v"}},"new":[1.0]}', None, '{"p":"text"}', None]
+    assert texts == ['{"new":[1.0],"p":{"y":2.50,"z":{"u":"v"}}}', None, '{"p":"text"}', None]
     assert records.unknown_columns == ("p.y", "p.z.u", "new", "p")
 
 

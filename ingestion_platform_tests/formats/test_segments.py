@@ -144,7 +144,7 @@ def test_many_at_once_give_what_one_by_one_gives(
             one_by_one = read_segment(format, content, fields, named=None)
         assert at_once.table.to_pylist() == one_by_one.table.to_pylist()
         assert at_once.rejected == one_by_one.rejected
-        assert set(at_once.unknown_columns) == set(one_by_one.unknown_columns)
+        assert at_once.unknown_columns == one_by_one.unknown_columns
         assert at_once.missing_columns == one_by_one.missing_columns
 
 
@@ -172,6 +172,19 @@ def test_what_isn_t_a_record_is_kept_with_its_bytes_and_position() -> None:
     (rejected,) = found.rejected
     assert json.loads(rejected.record) == {"shard": "0", "position": "1", "arrived_at": "2024-10-01T06:00:00.000001+00:00", "key": None,
                                            "value_base64": "/wB7"}  # fmt: skip
+
+
+def test_members_that_nobody_declared_are_taken_along_however_many_there_are() -> None:
+    """Learned where they come again and again; the order of their names is that of the result, whatever that in the records is."""
+    records = [b'{"z":1.50,"a":%d,"b":{"y":[1,2],"c":"in"}}' % number for number in range(50)]
+    records[10] = b'{"b":{"c":"in"},"a":10,"new":null,"z":{"x":1}}'
+    records[11] = b'{"a":11}'
+    found = values(ALL, *records)
+    assert [row["column0"] for row in found] == [str(number) for number in range(50)]
+    assert found[0]["_extra"] == '{"b":{"y":[1,2]},"z":1.50}'
+    assert (found[10]["_extra"], found[11]["_extra"]) == ('{"new":null,"z":{"x":1}}', None)
+    crowded = [b'{"a":1,"m%d":%d}' % (number, number) for number in range(200)]
+    assert [row["_extra"] for row in values(ALL, *crowded)] == ['{"m%d":%d}' % (one, one) for one in range(200)]
 
 
 def test_a_rare_type_is_found_among_others() -> None:
