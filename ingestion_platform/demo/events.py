@@ -25,6 +25,7 @@ from ingestion_platform.stream import Span
 
 TOPIC = "pos.events"
 SHARDS = 3
+BLOCK_HOURS = 6
 LATE_DAYS = 2
 """How long after its day the events of the till come that was offline."""
 
@@ -167,7 +168,8 @@ def drained(business: Business, events: Sequence[TillEvent], after: Mapping[str,
     """
     The segments that a drain would have landed of events, for examples without a broker: key and bytes.
 
-    In each shard two segments overlap, as when two drains were started by mistake.
+    In each shard two segments overlap, as when two drains were started by mistake. A drain lands at least one an hour; here hours are put
+    together, so that examples stay small.
 
     Args:
         business: whose tills they are.
@@ -181,7 +183,8 @@ def drained(business: Business, events: Sequence[TillEvent], after: Mapping[str,
     for shard, of_shard in shards.items():
         begin = after.get(shard, 0)
         hours = [event.at.astimezone(ZONE).replace(minute=0, second=0, microsecond=0) for event in of_shard]
-        edges = [0, *(index for index in range(1, len(hours)) if hours[index] != hours[index - 1]), len(hours)]
+        blocks = [(hour.date(), hour.hour // BLOCK_HOURS) for hour in hours]
+        edges = [0, *(index for index in range(1, len(blocks)) if blocks[index] != blocks[index - 1]), len(blocks)]
         pieces = [(first, last) for first, last in pairwise(edges) if last > first]
         if len(pieces) > 1 and pieces[0][1] - pieces[0][0] > 1:
             pieces.append((pieces[0][0] + 1, pieces[1][1]))
