@@ -180,7 +180,7 @@ class Campaign:
             while self.kills < kills:
                 while len(alive) < self.workers:
                     alive.append(self.nursery.start(self.site))
-                time.sleep(chance.uniform(0.05, 0.7 if self.workers == 1 else 0.4))
+                time.sleep(chance.uniform(0.05, 1.0 if self.workers == 1 else 0.5))
                 if self.kills % change_every == change_every - 1:
                     self.change(chance)
                     self.changes += 1
