@@ -10,6 +10,7 @@ not taken, or is there twice, would need one comma more.
 Members that nobody declared come again and again once they have come: they are learned, and taken along as what is left over.
 """
 
+import contextlib
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from ingestion_platform.formats.json_members import Members, members_of, unquoted
+from ingestion_platform.formats.json_members import Members, NotAnObject, members_of, unquoted
 from ingestion_platform.formats.texts import is_utf_8
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -111,7 +112,8 @@ class ColumnTaker:
         """Take note of members that nobody wants, of objects that could be read; whether there are new ones."""
         before = self._learned
         for text in texts:
-            self._learn(members_of(text)[0], self._root)
+            with contextlib.suppress(NotAnObject):
+                self._learn(members_of(text)[0], self._root)
         if self._learned == before:
             return False
         self._decode = msgspec.json.Decoder(self._root.struct()).decode
@@ -125,7 +127,7 @@ class ColumnTaker:
             elif (
                 name not in node.leaves
                 and name not in node.learned
-                and "," not in name
+                and _can_name(name)
                 and self._learned < MOST_LEARNED
             ):
                 # In order of their names, so that what is left over doesn't depend on which came first.
@@ -134,10 +136,10 @@ class ColumnTaker:
 
     @staticmethod
     def can_take(sources: Sequence[str]) -> bool:
-        """Whether no member is wanted both whole and in part, and none has a comma in its name."""
+        """Whether no member is wanted both whole and in part, and all of their names can be those of a struct's members."""
         wanted = set(sources)
         wholes = {source[:at] for source in wanted for at, char in enumerate(source) if char == "."}
-        return bool(wanted) and not wanted & wholes and not any("," in source for source in wanted)
+        return bool(wanted) and not wanted & wholes and all(map(_can_name, wanted))
 
     def take(self, texts: Sequence[bytes | None], column: Any) -> Columns:
         """
@@ -266,6 +268,11 @@ class _Found:
                 self.is_odd[row] = True
                 texts.append(b"")
         return pc.replace_with_mask(taken, pa.array(is_escaped), pa.array(texts, pa.binary()))
+
+
+def _can_name(name: str) -> bool:
+    """Whether a name may be that of a struct's member, and has no comma, which would be counted."""
+    return not any(char in '",\\' or char < " " for char in name)
 
 
 def _object(members: Mapping[str, Any]) -> Any:

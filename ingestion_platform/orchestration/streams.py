@@ -98,7 +98,7 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
                 try:
                     if config.replay:
                         window = _window(chosen, resource.zone)
-                        told.covers(*window)
+                        told.covers(*(moment.astimezone(resource.zone) for moment in window))
                         drained = work.replay(*window)
                     else:
                         drained = work.to_now()
@@ -112,7 +112,7 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
             touched = {segment.hour.date() for segment in (drained.segments if drained else ())}
             for day in sorted(touched if problem is not None else {*chosen, *touched}):
                 yield materialization(stream, day, of_day(landed, day, drained))
-                for verdict in judge(stream, drained, landed.gaps(day)):
+                for verdict in judge(stream, drained, landed.gaps(day), is_replay=config.replay):
                     if not verdict.passed:
                         context.log.error(f"{key.to_user_string()} {day}: check {verdict.check.name}: {verdict.story}")
                     yield evaluation(table_of(key), day.isoformat(), verdict)
@@ -213,7 +213,9 @@ def of_drain(shards: Mapping[str, ShardState], segments: Sequence[LandedSegment]
     return shown
 
 
-def judge(stream: Stream, drained: Drained | None, gaps: Sequence[tuple[str, Span, str]]) -> list[Verdict]:
+def judge(
+    stream: Stream, drained: Drained | None, gaps: Sequence[tuple[str, Span, str]], *, is_replay: bool = False
+) -> list[Verdict]:
     """
     Judge a drain.
 
@@ -221,8 +223,12 @@ def judge(stream: Stream, drained: Drained | None, gaps: Sequence[tuple[str, Spa
         stream: which.
         drained: what was done; None where this deployment doesn't drain it.
         gaps: shard, positions and note of what is gone on the day.
+        is_replay: of a replay, which is behind by what it covers.
     """
-    lag = judge_lag(stream, drained.shards) if drained is not None else Verdict(LAG, True, "not drained from here")
+    if drained is None or is_replay:
+        lag = Verdict(LAG, True, "a replay: not judged" if is_replay else "not drained from here")
+    else:
+        lag = judge_lag(stream, drained.shards)
     return [lag, judge_gaps(gaps)]
 
 

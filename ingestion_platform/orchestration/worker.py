@@ -18,11 +18,11 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from ingestion_platform.errors import IngestionError, SettingsError
+from ingestion_platform.errors import IngestionError, LandingError, SettingsError
 from ingestion_platform.orchestration import streams
 from ingestion_platform.orchestration.checks import Verdict, evaluation
 from ingestion_platform.orchestration.graph import stream_key, table_of
@@ -30,12 +30,15 @@ from ingestion_platform.orchestration.quiet import quieten
 from ingestion_platform.orchestration.resource import StreamsResource
 from ingestion_platform.settings import Settings
 from ingestion_platform.sources.drain import Drain, LandedSegment, ShardState, Watcher
+from ingestion_platform.sources.landed import FILLED_WITHIN_DAYS
 from ingestion_platform.stream import Span, Stream
 
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 30.0
 """Dagster's event log takes about ten milliseconds an event: one report of a stream and day, not one of every segment."""
+QUIET_SECONDS = 180.0
+"""A source that is read for so long without an error is there, also when nothing has come of it."""
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
 
@@ -79,6 +82,8 @@ class Following:
         self._was_well = time.monotonic()
         self._told_gaps: set[tuple[str, Span]] = set()
         self._has_reported = False
+        self._began = time.monotonic()
+        self._problem = ""
         self._drain: Drain | None = None
 
     def run(self) -> None:
@@ -87,6 +92,7 @@ class Following:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
+                self._began = time.monotonic()
                 self._drain = Drain(
                     self._resource.landed(self.stream),
                     self._resource.reader(self.stream),
@@ -96,11 +102,14 @@ class Following:
                 log.info("%s: following", self.stream.name)
                 self._drain.follow(self._stop)
             except IngestionError as error:
-                self.report(problem=str(error))
-                if not error.can_retry:
+                self._problem = str(error)
+                # A full disk or a bucket that is closed is mended by somebody while the worker waits; a wrong topic by another deployment.
+                if not error.can_retry and not isinstance(error, LandingError):
                     self.error = error
                     log.error("%s: given up: %s", self.stream.name, error)
+                    self.report()
                     return
+                self.report()
                 waits = 0 if time.monotonic() - began > LONGEST_WAIT_SECONDS else waits + 1
                 bound = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0**waits)
                 wait = random.uniform(bound / 2, bound)
@@ -109,8 +118,9 @@ class Following:
             except Exception as error:
                 # What nobody foresaw comes again however often it is tried: this stream ends, loudly, and the others go on.
                 self.error = error
+                self._problem = f"{type(error).__name__}: {error}"
                 log.exception("%s: given up", self.stream.name)
-                self.report(problem=f"{type(error).__name__}: {error}")
+                self.report()
                 return
         self.report()
 
@@ -118,23 +128,24 @@ class Following:
         with self._lock:
             self._pending.segments[segment.hour.date()].append(segment)
 
+    def _known_gaps(self) -> list[tuple[str, Span, str]]:
+        """What is noted as gone of the last days, and hasn't landed since."""
+        landed, today = self._resource.landed(self.stream), self._resource.today()
+        days = (today - timedelta(days=number) for number in range(FILLED_WITHIN_DAYS))
+        return [gap for day in days if day >= self.stream.first_day for gap in landed.gaps(day)]
+
     def report_when_due(self) -> None:
         """Report when enough time has gone by."""
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self.report()
 
-    def report(self, problem: str = "") -> None:
-        """
-        Tell Dagster what has landed since the last report, the lag, and what is gone.
-
-        Args:
-            problem: why the stream isn't being read at the moment.
-        """
+    def report(self) -> None:
+        """Tell Dagster what has landed since the last report, the lag or why nothing is read, and what is gone."""
         with self._lock:
             pending, self._pending = self._pending, _Pending()
             seconds, self._reported = time.monotonic() - self._reported, time.monotonic()
         try:
-            self._report(pending, seconds, problem)
+            self._report(pending, seconds)
         except Exception:
             # Landing goes on without Dagster. What couldn't be told now is told with the next report.
             log.exception("%s: couldn't report to Dagster; tried again in %.0f s", self.stream.name, REPORT_SECONDS)
@@ -142,9 +153,12 @@ class Following:
                 for day, segments in pending.segments.items():
                     self._pending.segments[day][:0] = segments
 
-    def _report(self, pending: _Pending, seconds: float, problem: str) -> None:
+    def _report(self, pending: _Pending, seconds: float) -> None:
         shards: Mapping[str, ShardState] = self._drain.states() if self._drain is not None else {}
-        if not problem:
+        has_answered = any(state.records or state.is_caught_up or state.has_ended for state in shards.values())
+        # A worker of a group may have no partition; a reader gives a source that doesn't answer up sooner than that.
+        if self.error is None and (has_answered or time.monotonic() - self._began > QUIET_SECONDS):
+            self._problem = ""
             self._was_well = time.monotonic()
         events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
         for day, segments in sorted(pending.segments.items()):
@@ -157,17 +171,19 @@ class Following:
             for span, why in state.gaps
             if (shard, span) not in self._told_gaps
         ]
-        if problem:
-            away = time.monotonic() - self._was_well
+        away = time.monotonic() - self._was_well
+        if self.error is not None:
+            lag = Verdict(streams.LAG, False, f"given up, not read for {away:.0f} s: {self._problem}", lag.details)
+        elif self._problem or (not shards and away > REPORT_SECONDS):
+            why = self._problem or "nothing has been heard of it yet"
             lag = Verdict(
-                streams.LAG, away <= self.stream.max_lag_seconds, f"not read for {away:.0f} s: {problem}", lag.details
+                streams.LAG, away <= self.stream.max_lag_seconds, f"not read for {away:.0f} s: {why}", lag.details
             )
         # Of no partition: Dagster takes one verdict of a partition and a run, and these belong to no run.
         table = table_of(stream_key(self.stream))
         events.append(evaluation(table, None, lag))
         if gaps or not self._has_reported:
-            known = self._resource.landed(self.stream).gaps(self._resource.today())
-            events.append(evaluation(table, None, streams.judge_gaps([*gaps, *known])))
+            events.append(evaluation(table, None, streams.judge_gaps([*gaps, *self._known_gaps()])))
         for event in events:
             self._instance.report_runless_asset_event(event)
         self._has_reported = True
@@ -232,7 +248,8 @@ def run_worker(
         thread.start()
     while any(thread.is_alive() for thread in threads):
         for one, thread in zip(following, threads, strict=True):
-            if thread.is_alive() and not stop.is_set():
+            # One that was given up is told of again and again, for as long as the others go on.
+            if not stop.is_set():
                 one.report_when_due()
             thread.join(0.5)
     return 1 if any(one.error is not None for one in following) else 0

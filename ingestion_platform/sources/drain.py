@@ -10,6 +10,7 @@ Two drains of one stream don't harm each other: each leaves out what it sees tha
 moment is told apart by the positions in the names when it is loaded.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -25,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ingestion_platform.errors import SourceError
+from ingestion_platform.errors import IngestionError, SourceError
 from ingestion_platform.formats.segments import write_segment
 from ingestion_platform.sources import reading
 from ingestion_platform.sources.landed import LandedStream, without
@@ -185,6 +186,10 @@ class Drain:
         self._replayed: dict[str, list[Span]] | None = None
         self._replayed_from = datetime.max.replace(tzinfo=UTC)
         self._may_replay: dict[str, bool] = {}
+        first_day = landed.stream.first_day
+        self._first_hour = int(datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC).timestamp()) // 3600
+        self._newest_named: dict[str, datetime] = {}
+        self._keeps_segments = True
         self._began = time.monotonic()
 
     # --- the two ways to run
@@ -206,7 +211,8 @@ class Drain:
         )
 
     def follow(self, stop: threading.Event) -> Drained:
-        """Land whatever comes until *stop* is set; what is held then lands too."""
+        """Land whatever comes until *stop* is set; what is held then lands too. What is given back names no segments."""
+        self._keeps_segments = False
         return self._run(self._where, until=None, seconds=None, size_bytes=None, stop=stop)
 
     def replay(self, first: datetime, until: datetime, *, stop: threading.Event | None = None) -> Drained:
@@ -314,7 +320,11 @@ class Drain:
                 # Whatever ended the reading: what it gave is good.
                 for shard in list(self._open):
                     self._close(shard)
-                self._gather_landed(0)
+                try:
+                    self._gather_landed(0)
+                finally:
+                    # One that couldn't land doesn't keep the others from being told.
+                    self._gather_rest()
                 if since is None:
                     for shard in list(self._noted):
                         self._note_gaps(shard, self._landed.hour_of(self._clock()))
@@ -346,8 +356,10 @@ class Drain:
                 log.info("%s %s: %s; waited %.1f s", self._stream.name, shard, why, seconds)
             case reading.Released(shard):
                 self._close(shard)
-                # Whoever reads it now lands what comes next: this one begins anew when it comes back.
+                # Whoever reads it now lands what comes next, and knows its lag: this one begins anew when it comes back.
                 self._at.pop(shard, None)
+                state = self._state(shard)
+                state.behind_records = state.behind_seconds = None
             case reading.Ended(shard):
                 self._state(shard).has_ended = True
                 self._close(shard)
@@ -380,8 +392,9 @@ class Drain:
     def _gone(self, shard: str, span: Span, why: str, *, is_replay: bool) -> None:
         self._state(shard).gaps.append((span, why))
         log.error("%s %s: %s: gone: %s", self._stream.name, shard, span, why)
+        # A segment holds every record between its first and its last: what comes after a gap is in another one.
+        self._close(shard)
         if not is_replay:
-            self._close(shard)
             self._noted.setdefault(shard, []).append((span, why))
 
     def _note_gaps(self, shard: str, hour: datetime) -> None:
@@ -411,8 +424,7 @@ class Drain:
     # --- gathering
 
     def _arrive(self, arrived: Arrived) -> None:
-        for watcher in self._watchers:
-            watcher.arrived(self._stream, arrived)
+        self._tell(lambda watcher: watcher.arrived(self._stream, arrived))
         shard, records = arrived.shard, arrived.records
         state = self._state(shard)
         if not self._continues(shard, arrived.first):
@@ -452,15 +464,18 @@ class Drain:
         """
         Hour, first and last row (not included) of the pieces of a batch, each within one hour and no larger than a segment.
 
-        Producers may set Kafka's times as they like: one from the future counts as now, one that jumps ahead and back again counts as its
-        neighbour, and one that is older than its segment goes along with it. So every segment holds all records between its first and
-        its last.
+        Producers may set Kafka's times as they like: one from the future, or from before the first day, counts as now; one that jumps ahead
+        and back again counts as its neighbour; one that is older than its segment goes along with it. So every segment holds all
+        records between its first and its last.
         """
         rows = arrived.records.num_rows
         moments = arrived.records.column("arrived_at").cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
         quarters = np.minimum(moments, int(self._clock().timestamp() * 1_000_000)) // _QUARTER_US
         known, places = np.unique(quarters, return_inverse=True)
         hours = np.array([self._hour_number(int(quarter)) for quarter in known])[places]
+        # Before the stream's first day nobody would look for it: such a clock is wrong.
+        now = self._hour_number(int(self._clock().timestamp()) // 900)
+        hours = np.where(hours < self._first_hour, now, hours)
         hours[:-1] = np.minimum(hours[:-1], hours[1:])
         held = self._open.get(shard)
         if held is not None:
@@ -561,14 +576,41 @@ class Drain:
         while self._futures and (len(self._futures) > most or self._futures[0][1].done()):
             shard, future = self._futures.popleft()
             for segment in future.result():
-                self._segments.append(segment)
+                if self._keeps_segments:
+                    self._segments.append(segment)
                 self._newest[shard] = max(self._newest.get(shard, datetime.min), segment.hour)
+                self._point_to(segment)
                 state = self._state(shard)
                 state.segments += 1
-                for watcher in self._watchers:
-                    watcher.landed(self._stream, segment)
+                self._tell(lambda watcher, segment=segment: watcher.landed(self._stream, segment))  # type: ignore[misc]
                 if self._on_landed is not None:
                     self._on_landed(segment, state)
+
+    def _gather_rest(self) -> None:
+        while self._futures:
+            with contextlib.suppress(IngestionError):
+                self._gather_landed(0)
+
+    def _point_to(self, segment: LandedSegment) -> None:
+        """
+        Note beside the newest names of a shard that it goes on after a segment of an older day.
+
+        Kafka's times may go back by days (a mirror, a backfill into a topic); the newest day is where is looked for the last position.
+        """
+        newest = self._newest_named.get(segment.shard)
+        if newest is None:
+            newest = self._landed.newest_hour(segment.shard, self._clock()) or segment.hour
+        self._newest_named[segment.shard] = max(newest, segment.hour)
+        if segment.hour.date() < newest.date() and self._replayed is None:
+            self._landed.put_mark(newest, segment.shard, segment.span.last)
+
+    def _tell(self, what: Callable[[Watcher], None]) -> None:
+        for watcher in self._watchers:
+            try:
+                what(watcher)
+            except Exception:
+                # A rule that is wrong must not keep records from landing.
+                log.exception("%s: a watcher failed: %r", self._stream.name, watcher)
 
 
 def _hour(number: int) -> datetime:

@@ -23,6 +23,9 @@ from ingestion_platform.stream import LandedName, Span, Stream
 REMEMBERED_SECONDS = 10.0
 """How long a day's listing is used again: the shards of a drain ask one after the other."""
 
+LOOKED_BACK_DAYS = 35
+"""How far before the stream's newest name a shard is looked for."""
+
 FILLED_WITHIN_DAYS = 8
 """How far back records of a gap may have arrived: streams keep a week as a rule."""
 
@@ -45,6 +48,14 @@ class Found:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a shard goes on, and the newest hour that has a name of it."""
+
+    start: Start
+    hour: datetime
+
+
 class LandedStream:
     """
     A stream in the landing zone. May be asked from several threads.
@@ -60,7 +71,7 @@ class LandedStream:
         self.zone = zone
         self.time_zone = time_zone
         self._lock = threading.Lock()
-        self._days: dict[date, tuple[float, tuple[Found, ...]]] = {}
+        self._days: dict[date, tuple[float, dict[str, _Standing]]] = {}
 
     def hour_of(self, moment: datetime) -> datetime:
         """The hour of business time that a moment (with a zone) is in, without a zone."""
@@ -87,13 +98,26 @@ class LandedStream:
         Args:
             now: the moment, with a zone.
         """
-        newest = self.hour_of(now).date() + timedelta(days=1)
+        found = self._newest_of(shard, now)
+        return found.start if found is not None else None
+
+    def newest_hour(self, shard: str, now: datetime) -> datetime | None:
+        """The newest hour that has a name of a shard; None when nothing of it has landed."""
+        found = self._newest_of(shard, now)
+        return found.hour if found is not None else None
+
+    def _newest_of(self, shard: str, now: datetime) -> "_Standing | None":
+        day = self.hour_of(now).date() + timedelta(days=1)
         oldest = self._oldest_day()
-        day = newest
+        last: date | None = None
         while oldest is not None and day >= oldest:
-            start = _start_after(self._remembered(day), shard, self.time_zone)
-            if start is not None:
-                return start
+            standing = self._remembered(day)
+            if shard in standing:
+                return standing[shard]
+            # Each drain leaves a name of every shard: one that has none for long has never landed.
+            last = last or (day if standing else None)
+            if last is not None and (last - day).days >= LOOKED_BACK_DAYS:
+                return None
             day -= timedelta(days=1)
         return None
 
@@ -144,11 +168,24 @@ class LandedStream:
 
     # --- listing
 
-    def _remembered(self, day: date) -> tuple[Found, ...]:
+    def _remembered(self, day: date) -> "dict[str, _Standing]":
+        """Shard → where a day's names say that it stands."""
         with self._lock:
+            now = time.monotonic()
             known = self._days.get(day)
-            if known is None or time.monotonic() - known[0] > REMEMBERED_SECONDS:
-                known = self._days[day] = (time.monotonic(), self.day(day))
+            if known is None or now - known[0] > REMEMBERED_SECONDS:
+                self._days = {
+                    one: (at, told) for one, (at, told) in self._days.items() if now - at <= REMEMBERED_SECONDS
+                }
+                by_shard: dict[str, list[Found]] = defaultdict(list)
+                for one in self.day(day):
+                    by_shard[one.name.shard].append(one)
+                standing = {}
+                for shard, found in by_shard.items():
+                    start = _start_after(found, self.time_zone)
+                    if start is not None:
+                        standing[shard] = _Standing(start, max(one.hour for one in found))
+                known = self._days[day] = (time.monotonic(), standing)
             return known[1]
 
     def _oldest_day(self) -> date | None:
@@ -173,14 +210,12 @@ class LandedStream:
             return None
 
 
-def _start_after(found: Sequence[Found], shard: str, time_zone: ZoneInfo) -> Start | None:
-    """Where a day's names say that a shard goes on."""
+def _start_after(found: Sequence[Found], time_zone: ZoneInfo) -> Start | None:
+    """Where a day's names of a shard say that it goes on."""
     last: int | None = None
     as_of: datetime | None = None
     moment: datetime | None = None
     for one in found:
-        if one.name.shard != shard:
-            continue
         if one.name.span is None:
             moment = max(moment, one.name.moment) if moment and one.name.moment else one.name.moment
             continue

@@ -495,6 +495,16 @@ class Ledger:
         with self.reading() as connection:
             return self._segments(connection, dataset, shard, span)
 
+    def segments_of(self, dataset: str, shard: str) -> list[tuple[str, Span]]:
+        """Key and positions of every object of a shard that holds, or waits to be loaded for, any."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select key, first_position, last_position from objects where dataset = ? and shard = ? and is_current = 1"
+                " and state in ('loaded', 'duplicate', 'pending')",
+                (dataset, shard),
+            ).fetchall()
+        return [(key, Span(int(first), int(last))) for key, first, last in rows]
+
     def _segments(self, connection: sqlite3.Connection, dataset: str, shard: str, span: Span) -> list[ObjectRow]:
         return self._objects(
             connection,

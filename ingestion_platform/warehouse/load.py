@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ from ingestion_platform.warehouse.engine import parquet, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now, position_text
 from ingestion_platform.warehouse.results import RawDay
-from ingestion_platform.warehouse.standing import order, stand
+from ingestion_platform.warehouse.standing import Overlaps, order, stand
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ ROW_GROUP_ROWS = 122_880
 
 IN_FLIGHT_BYTES = 256 * 1024**2
 """How many bytes of objects are fetched ahead of the one being written, unpacked as far as can be guessed."""
+ALL_AT_ONCE = 8
+"""From so many segments of a shard on, all that the ledger has of it are read once."""
 PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
@@ -416,6 +419,8 @@ class _Batch:
         self._touched: list[tuple[ObjectRow, str, str]] = []
         self._claims: dict[str, str] = {}
         self._furthest: dict[str, tuple[str, Span]] = {}
+        self._shards: Counter[str] | None = None
+        self._segments: dict[str, Overlaps] = {}
         self._gathered: list[pa.Table] = []
         self._gathered_rows = 0
         self._path: str | None = None
@@ -470,11 +475,7 @@ class _Batch:
 
     def _stand(self, row: ObjectRow, shard: str, span: Span, records: Records) -> tuple[ObjectRow, Records]:
         """A segment with what of it counts: positions that another segment stands for are left out."""
-        others = [
-            (other.key, other.span)
-            for other in self._loader._ledger.segments_around(self._dataset.name, shard, span)
-            if other.span is not None and other.key not in self._todo
-        ]
+        others = [(key, other) for key, other in self._around(shard, span) if key not in self._todo]
         # Segments come in the order of their claims: of those before, the one that reaches furthest decides.
         before = [self._furthest[shard]] if shard in self._furthest else []
         standing = stand([(row.key, span), *others, *before])[row.key]
@@ -492,6 +493,18 @@ class _Batch:
                 reason=standing.reason(span),
             )  # fmt: skip
         return row, left
+
+    def _around(self, shard: str, span: Span) -> list[tuple[str, Span]]:
+        """Key and positions of the segments in the ledger that hold some of these."""
+        ledger, name = self._loader._ledger, self._dataset.name
+        if self._shards is None:
+            self._shards = Counter(found[0] for key in self._todo if (found := self._loader.span_of(key)))
+        # The newest are found at once among the last; to look for many of long ago is to look through all each time.
+        if self._shards[shard] < ALL_AT_ONCE:
+            return [(row.key, row.span) for row in ledger.segments_around(name, shard, span) if row.span is not None]
+        if shard not in self._segments:
+            self._segments[shard] = Overlaps(ledger.segments_of(name, shard))
+        return self._segments[shard].with_some_of(span)
 
     def _claim_positions(self, key: str) -> None:
         found = self._loader.span_of(key)

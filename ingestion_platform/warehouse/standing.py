@@ -8,8 +8,10 @@ position, then the longer one, then by key. A segment holds every record between
 one is always its end.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ingestion_platform.stream import Span
 
@@ -62,3 +64,28 @@ def stand(segments: Iterable[tuple[str, Span]]) -> dict[str, Standing]:
         if span.last > covered:
             covered, by = span.last, key
     return found
+
+
+class Overlaps:
+    """
+    Segments of a shard, to be asked which hold some positions.
+
+    Args:
+        segments: key and positions.
+    """
+
+    def __init__(self, segments: Iterable[tuple[str, Span]]) -> None:
+        self._segments = sorted(segments, key=lambda one: one[1])
+        self._firsts = [span.first for _, span in self._segments]
+        # How far those up to each one reach: looking back ends where nothing before reaches.
+        self._reach = list(accumulate((span.last for _, span in self._segments), max))
+
+    def with_some_of(self, span: Span) -> list[tuple[str, Span]]:
+        """Those that hold some of these positions."""
+        found = []
+        at = bisect_right(self._firsts, span.last) - 1
+        while at >= 0 and self._reach[at] >= span.first:
+            if self._segments[at][1].last >= span.first:
+                found.append(self._segments[at])
+            at -= 1
+        return found

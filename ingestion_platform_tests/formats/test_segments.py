@@ -63,7 +63,7 @@ def values(format: Segments, *records: bytes | None) -> list[dict[str, Any]]:
     return read(format, segment([{"value": one} for one in records])).table.to_pylist()
 
 
-NAMES = st.sampled_from(["a", "b", "c", "d", "naïve", "type", "x", "a,b", ""])
+NAMES = st.sampled_from(["a", "b", "c", "d", "naïve", "type", "x", "a,b", "", 'q"q', "back\\", "line\n"])
 SCALARS = (
     st.none()
     | st.booleans()
@@ -123,6 +123,8 @@ def enveloped(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.mark.parametrize("format", [ALL, SALES, REST, BY_HEADER], ids=["all", "sales", "rest", "by header"])
 @pytest.mark.parametrize("schema", [DENSE_ENVELOPE, ENVELOPE], ids=["dense", "texts"])
 @settings(max_examples=40, deadline=None)
+@example(records=[{"value": b'{"a":1,"q\\"q":2}'}, {"value": b'{"a":2,"line\\n":[1]}'}])
+@example(records=[{"value": b'{"a":1,"x":' + b"[" * 900 + b"]" * 900 + b',"x":1}'}])
 @example(records=[{"value": b'{"a":1'}, {"value": b'"b":{}},{"a":2}'}])
 @example(records=[{"value": b'{"a":"\\ud800"}'}, {"value": b'{"a":"\\u00e9,"}'}, {"value": b'{"\\u0061":1}'}])
 @example(

@@ -346,6 +346,62 @@ def test_the_worker_gives_up_what_no_retry_helps_and_says_so(tmp_path: Path, oft
     assert "access to topic 't' is refused" in words
 
 
+def test_a_source_that_stays_away_fails_the_check_however_often_it_is_asked(tmp_path: Path, often: None) -> None:
+    """Each new attempt knows of no shard and no lag: that is no reason to pass."""
+    memory = filled(5, shards=1)
+
+    def away(_shard: str, _position: int) -> None:
+        raise SourceUnavailable("the broker is away")
+
+    memory.before = away
+    place = Deployment(tmp_path, memory, stream=declared(max_lag_seconds=0.3))
+    stop = threading.Event()
+    worker = threading.Thread(
+        target=run_worker,
+        args=({"pos": place.stream},),
+        kwargs={"settings": place.settings, "resource": place.resource, "instance": place.instance, "stop": stop},
+    )
+    worker.start()
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until and place.verdicts().get("lag", (True, ""))[0]:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        passed, words = place.verdicts()["lag"]
+    finally:
+        stop.set()
+        worker.join()
+    assert not passed
+    assert "the broker is away" in words
+
+
+def test_a_stream_that_was_given_up_fails_its_check(tmp_path: Path, often: None) -> None:
+    """At once, whatever lag is allowed: nobody will read it."""
+    memory = filled(5, shards=1)
+
+    def refuses(_shard: str, _position: int) -> None:
+        raise SourceError("access to topic 't' is refused")
+
+    memory.before = refuses
+    place = Deployment(tmp_path, memory)
+    assert follow(place, until=1) == 1
+    passed, words = place.verdicts()["lag"]
+    assert not passed
+    assert "given up" in words
+
+
+def test_a_gap_of_yesterday_is_not_forgotten_by_a_worker_that_begins_today(tmp_path: Path, often: None) -> None:
+    """The check fails until the records have landed after all."""
+    place = Deployment(tmp_path, filled(30), stream=declared(segment_seconds=0.05))
+    place.resource.landed(place.stream).put_gap(
+        datetime.combine(TODAY - timedelta(days=1), datetime.min.time()), "7", Span(3, 9), "retention"
+    )
+    assert follow(place, until=60) == 0
+    passed, words = place.verdicts()["no_gaps"]
+    assert not passed
+    assert "shard 7" in words
+
+
 def test_a_surprise_ends_its_stream_only_after_it_was_told(tmp_path: Path, often: None) -> None:
     """What nobody foresaw is named, not retried for ever."""
     memory = filled(5, shards=1)

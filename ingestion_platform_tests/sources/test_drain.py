@@ -20,7 +20,7 @@ from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources import drain as drain_module
 from ingestion_platform.sources.drain import Drain, LandedSegment
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.reading import Arrived
+from ingestion_platform.sources.reading import After, Arrived, Behind, Event, Gone, Released, Where
 from ingestion_platform.stream import Kafka, LandedName, Span, Stream
 from ingestion_platform_tests.sources.memory import MemoryStream
 
@@ -445,3 +445,92 @@ def test_parts_of_one_position_stay_together(zone: LocalLanding) -> None:
     for _, table, _ in segments(zone):
         assert table.num_rows % 4 == 0
     assert sum(table.num_rows for _, table, _ in segments(zone)) == 20
+
+
+def test_times_that_go_back_by_days_hold_nothing_up(zone: LocalLanding) -> None:
+    """A backfill into a topic of now: each bounded drain goes on after the last, whatever day its segments stand under."""
+    memory = MemoryStream(batch=20)
+    for number in range(20):
+        memory.put("0", b"now %d" % number, MORNING + timedelta(days=3, seconds=number))
+    for number in range(100):
+        memory.put("0", b"old %d" % number, MORNING + timedelta(seconds=number))
+    for _ in range(12):
+        drain(zone, memory, declared(drain_bytes=100)).to_now()
+    assert positions(zone) == everything(memory)
+
+
+def test_a_segment_has_no_hole_in_a_replay_either(zone: LocalLanding) -> None:
+    """What comes after a gap is in a segment of its own, so that what fills the gap later counts."""
+    memory = filled(20, 1)
+    LandedStream(declared(), zone, ZONE).put_mark(MORNING, "0", 19)
+
+    class Holed(MemoryStream):
+        def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+            for event in memory.read(where, until=until, shards=shards):
+                if isinstance(event, Arrived) and event.first == 0:
+                    yield Arrived("0", event.records.slice(0, 5), 0, 4, 10)
+                    yield Gone("0", Span(5, 9), "made up")
+                else:
+                    yield event
+
+    drain(zone, Holed()).replay(MORNING, MORNING + timedelta(days=1))
+    assert [name.span for name, _, _ in segments(zone)] == [Span(0, 4), Span(10, 19)]
+
+
+def test_a_clock_of_before_the_first_day_counts_as_now(zone: LocalLanding) -> None:
+    """A till that was reset to 2005 sends records that are loaded all the same."""
+    memory = MemoryStream()
+    for number in range(10):
+        memory.put("0", b"x", datetime(2005, 1, 1, tzinfo=UTC) + timedelta(minutes=number))
+    drain(zone, memory, clock=lambda: MORNING + timedelta(days=2)).to_now()
+    assert [key[:13] for key in keys(zone) if key.endswith("parquet")] == ["2024/10/03/08"]
+
+
+def test_a_watcher_that_fails_keeps_nothing_from_landing(zone: LocalLanding, caplog: pytest.LogCaptureFixture) -> None:
+    """The failure is told; a rule is not worth a record."""
+
+    class Broken:
+        def arrived(self, _stream: Stream, _arrived: Arrived) -> None:
+            raise KeyError("price")
+
+        def landed(self, _stream: Stream, _segment: LandedSegment) -> None:
+            raise KeyError("price")
+
+    memory = filled(5, 1)
+    drain(zone, memory, watchers=[Broken()]).to_now()
+    assert positions(zone) == everything(memory)
+    assert "a watcher failed" in caplog.text
+
+
+def test_the_lag_of_a_shard_that_somebody_else_reads_is_not_ours(zone: LocalLanding) -> None:
+    """Once released, it is unknown."""
+
+    class Giving(MemoryStream):
+        def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+            yield Behind("0", 100, 2000.0)
+            yield Released("0")
+
+    work = drain(zone, Giving())
+    work.to_now()
+    assert work.states()["0"].behind_seconds is None
+
+
+def test_a_new_shard_is_not_looked_for_in_all_of_history(zone: LocalLanding) -> None:
+    """A name of each shard is left by every drain: a month is enough."""
+    stream = declared()
+    for day in range(100):
+        hour = datetime(2024, 10, 1, 8) + timedelta(days=day)
+        zone.put_if_absent(stream.segment_key(hour, "0", Span(day, day)), b"")
+
+    class Counting(LocalLanding):
+        lists = 0
+
+        def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[LandedObject]:
+            self.lists += 1
+            return super().list(prefix, start_after=start_after)
+
+    counting = Counting(zone.url)
+    landed = LandedStream(stream, counting, ZONE)
+    assert landed.start_of("1", MORNING + timedelta(days=99)) is None
+    assert counting.lists < 45
+    assert landed.start_of("0", MORNING + timedelta(days=99)) == After(99)

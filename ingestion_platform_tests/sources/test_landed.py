@@ -38,8 +38,8 @@ def test_an_empty_landing_zone_knows_nothing(landed: LandedStream) -> None:
 
 
 def test_it_goes_on_after_the_last_that_landed(landed: LandedStream) -> None:
-    """The highest position of the newest day counts, of the shard alone, however long ago that day was."""
-    put(landed, 0, 9, hour=EIGHT - timedelta(days=40))
+    """The highest position of the newest day counts, of the shard alone, also when that day was weeks ago."""
+    put(landed, 0, 9, hour=EIGHT - timedelta(days=30))
     put(landed, 0, 999, shard="1")
     assert landed.start_of("0", NOW) == After(9)
     put(landed, 10, 19, hour=EIGHT - timedelta(hours=1))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ingestion_platform.stream import Span
 from ingestion_platform.warehouse import upkeep
-from ingestion_platform.warehouse.standing import stand
+from ingestion_platform.warehouse.standing import Overlaps, stand
 from ingestion_platform_tests.warehouse.building import DAY, Bench, differences
 from ingestion_platform_tests.warehouse.streaming import SALES, STREAMED, day_of, segment, value
 
@@ -174,3 +174,25 @@ def test_any_segments_in_any_order_give_each_position_once(
         fresh = Bench(Path(folder) / "fresh", zone=bench.landing, datasets=STREAMED)
         upkeep.catch_up(fresh.warehouse)
         assert not list(differences(bench.export(), fresh.export()))
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=20),
+    asked=st.tuples(st.integers(0, 70), st.integers(0, 20)),
+)
+def test_what_shares_positions_is_found(spans: list[tuple[int, int]], asked: tuple[int, int]) -> None:
+    """Exactly the segments that hold one of the positions, however they lie in each other."""
+    made = [(f"segment {number}", Span(first, first + length)) for number, (first, length) in enumerate(spans)]
+    span = Span(asked[0], sum(asked))
+    found = Overlaps(made).with_some_of(span)
+    assert sorted(found) == sorted(one for one in made if one[1].first <= span.last and one[1].last >= span.first)
+
+
+def test_many_segments_at_once_find_what_was_there_before(bench: Bench) -> None:
+    """A day of twenty segments beside one that holds some of each: each position counts once."""
+    bench.put(*segment(5, 44))
+    bench.load("pos_sales")
+    for first in range(0, 60, 3):
+        bench.put(*segment(first, first + 2))
+    bench.load("pos_sales")
+    assert positions(bench) == list(range(60))
