@@ -97,7 +97,7 @@ bench: setup ## measure against baselines: files, a replayed stream, Kafka, Kine
 
 .PHONY: screenshots
 screenshots: setup ## photograph a running `make dev` (PORT=3000; needs Debian's chromium and chromium-driver)
-	@$(BIN)/python scripts/screenshot.py http://127.0.0.1:$(PORT) $(SCREENSHOTS)
+	@$(BIN)/python scripts/screenshot.py http://127.0.0.1:$(PORT) $(SCREENSHOTS) --page stream=/assets/landing/pos
 
 .PHONY: clean
 clean: ## remove .venv and caches; data/ stays
