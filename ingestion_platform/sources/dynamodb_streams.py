@@ -12,7 +12,8 @@ How it is read:
   before the new one. Changes made in between are in neither. A stream that is given by its own ARN is read alone.
 - The stream knows no time: reading from a moment on reads everything, and leaves out what was made before. The moments of changes are
   rounded down to a second (DynamoDB Local: to a minute), and what is of the moment's own second or minute is read.
-- An empty answer doesn't mean that there is nothing: a shard counts as caught up after several in a row.
+- An empty answer doesn't mean that there is nothing, and no number of them does: it may take many to come to where records are. A closed
+  shard is read until it says that it has ended. An open one never says so: it counts as caught up after many empty answers in a row.
 - What is lost is told from the landing zone: when it says that less than 24 hours ago nothing had come after the last position, nothing can
   be lost, however old that is. Otherwise records that were trimmed, and shards that came and went unread, are a gap.
 
@@ -128,7 +129,7 @@ class DynamoDbStreamReader:
         timeout_seconds: how long to wait for a connection, and for the next bytes of an answer.
         reads_per_second: of one shard; the service allows 5.
         list_seconds: how often new shards are looked for while the stream is followed.
-        empty_reads: after so many empty answers in a row a shard counts as caught up.
+        empty_reads: after so many empty answers in a row a shard that isn't closed counts as caught up.
         buffered_bytes: what has been read and not taken yet.
         clock: the moment in UTC.
     """
@@ -145,7 +146,7 @@ class DynamoDbStreamReader:
         timeout_seconds: float = 30.0,
         reads_per_second: float = 5.0,
         list_seconds: float = 15.0,
-        empty_reads: int = 3,
+        empty_reads: int = 25,
         buffered_bytes: int = 32 * 1024**2,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -732,6 +733,9 @@ class _ShardReading(_Turns):
 
     def _nothing(self, asked_at: datetime) -> float | None:
         """What follows from an empty answer."""
+        if self.listed.ending is not None:
+            # Closed: its records may come after any number of these, and its end is told.
+            return self.reader.pause_seconds
         until = self.reading.until
         if not self._empty or (until is not None and self._empty_since < until):
             self._empty, self._empty_since = 0, asked_at

@@ -210,20 +210,26 @@ def test_only_the_shards_that_are_asked_for(fake: FakeStreams) -> None:
     assert {event.shard for event in events if isinstance(event, Arrived)} == {"b"}
 
 
-def test_an_empty_answer_is_not_the_end(fake: FakeStreams) -> None:
-    """The service may take several requests to come to where records are."""
+@pytest.mark.parametrize(("empty", "is_closed"), [(2, False), (20, False), (20, True), (100, True)])
+def test_an_empty_answer_is_not_the_end(fake: FakeStreams, empty: int, is_closed: bool) -> None:
+    """The service may take many requests to come to where records are; a closed shard is read until it says that it has ended."""
     fake.open("s1")
     made = fake.put("s1", number=2)
-    hidden = iter(range(2))
+    if is_closed:
+        fake.open("s2", "s1")
+    hidden = iter(range(empty))
     answer = fake._GetRecords
 
     def slowly(parameters: dict[str, Any], iterator: dict[str, Any]) -> object:
-        if next(hidden, None) is not None:
+        if iterator["shard"] == "s1" and next(hidden, None) is not None:
             return {"Records": [], "NextShardIterator": json.dumps(iterator)}
         return answer(parameters, iterator)
 
     fake._GetRecords = slowly  # type: ignore[method-assign, assignment]
-    assert positions(read(fake)) == made
+    events = read(fake)
+    assert positions(events) == made
+    told = [event for event in events if isinstance(event, Arrived | CaughtUp | Ended) and event.shard == "s1"]
+    assert [type(event) for event in told] == [Arrived, CaughtUp, *([Ended] if is_closed else [])]
 
 
 def test_what_comes_after_the_moment_is_left_for_the_next_time(fake: FakeStreams) -> None:
