@@ -69,6 +69,11 @@ RECENT = timedelta(minutes=1)
 CLOCKS_DIFFER = timedelta(seconds=5)
 RENEW_SECONDS = 5.0
 """Between two subscriptions of a shard, at least."""
+PAUSE = timedelta(seconds=10)
+"""
+Between two reads of a shard, from which on what follows may have been forgotten meanwhile. A shard takes 1,000 records and 1 MiB a second,
+an answer has up to 10,000 and 10 MiB: who reads more often than this is faster than forgetting.
+"""
 PROBES = 3
 """Empty answers to a question for one record, before the shard is looked through from its oldest record on."""
 
@@ -152,6 +157,8 @@ class _Shard:
         is_doubtful: what came after the position may be gone.
         is_searched: it is read from its oldest record on, for what is after the position.
         is_foreign: the server doesn't know the position as one of this shard.
+        read_at: when it was last asked and answered.
+        probed: the position that was last asked for because what came after it might be gone.
     """
 
     id: str
@@ -168,6 +175,8 @@ class _Shard:
     is_searched: bool = False
     is_foreign: bool = False
     probes: int = 0
+    read_at: datetime | None = None
+    probed: int | None = None
     iterator: str | None = None
     continuation: int | None = None
     failures: int = 0
@@ -445,15 +454,27 @@ class _Reading:
         if shard.end is not None and shard.position is not None and shard.position >= shard.end:
             self._end(shard, self._clock())
             return None
-        if shard.position is not None and not shard.is_doubtful and self._may_be_gone(shard.as_of):
-            # Reading has been slower than forgetting: what is read next may not be what comes next.
-            shard.is_doubtful, shard.iterator, shard.continuation, shard.probes = True, None, None, 0
+        self._doubt(shard)
         try:
             return self._subscribe(shard) if self._consumer else self._get(shard)
         except (SourceError, _Stopped):
             raise
         except Exception as error:
             return self._failed(shard, error)
+
+    def _doubt(self, shard: _Shard) -> None:
+        """
+        Ask for the last record again where reading has been slower than forgetting: what is read next may not be what comes next.
+
+        That costs the iterator, so it is done once from a position: an answer may hold nothing but the record that was asked for.
+        """
+        if shard.position is None or shard.is_doubtful:
+            return
+        if not self._may_be_gone(shard.as_of):
+            shard.probed = None
+        elif shard.probed != shard.position and shard.read_at is not None and self._clock() - shard.read_at > PAUSE:
+            shard.is_doubtful, shard.iterator, shard.continuation, shard.probes = True, None, None, 0
+            shard.probed = shard.position
 
     def _begin(self, shard: _Shard) -> None:
         shard.start = self._where(Shard(shard.id, shard.parents))
@@ -503,7 +524,7 @@ class _Reading:
         if self._is_arn:
             request |= self._stream
         answer = self._client.get_records(**request)
-        shard.failures = 0
+        shard.failures, shard.read_at = 0, asked_at
         records: list[Any] = answer["Records"]
         shard.iterator = answer.get("NextShardIterator")
         size_bytes = sum(len(record["Data"]) for record in records)
@@ -584,7 +605,7 @@ class _Reading:
                 event = told_.get("SubscribeToShardEvent")
                 if event is None:
                     continue
-                shard.failures = 0
+                shard.failures, shard.read_at = 0, asked_at
                 behind = timedelta(milliseconds=event.get("MillisBehindLatest", 0))
                 number = event.get("ContinuationSequenceNumber")
                 is_over = not number or bool(event.get("ChildShards"))

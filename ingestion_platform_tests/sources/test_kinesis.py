@@ -552,6 +552,86 @@ def test_reading_that_is_slower_than_forgetting_is_told(world: MotoWorld, monkey
     assert found[1] == Gone(found[0].shard, Span(11, 40), found[1].why)  # type: ignore[union-attr]
 
 
+class Polled:
+    """A client of Kinesis whose answers are as small as they may be, and whose records are as old as they are told to be."""
+
+    def __init__(self, shards: dict[str, list[tuple[int, datetime]]], listed: list[dict[str, Any]]) -> None:
+        self.shards = shards
+        self.listed = listed
+        self.asked: list[tuple[str, str]] = []
+        self.on_read: Callable[[], object] = lambda: None
+
+    describe_stream_summary = property(lambda self: FanOut({}, []).describe_stream_summary)
+
+    def list_shards(self, **_: Any) -> dict[str, Any]:
+        """The shards, as they were declared."""
+        return {"Shards": self.listed}
+
+    def get_shard_iterator(
+        self, *, ShardId: str, ShardIteratorType: str, StartingSequenceNumber: str = "0", **more: Any
+    ) -> dict[str, Any]:
+        """By place among the records."""
+        self.asked.append((ShardId, ShardIteratorType))
+        number = int(StartingSequenceNumber)
+        is_wanted: dict[str, Callable[[int, datetime], bool]] = {
+            "TRIM_HORIZON": lambda *_: True,
+            "LATEST": lambda *_: False,
+            "AT_TIMESTAMP": lambda _, at: at >= more["Timestamp"],
+            "AT_SEQUENCE_NUMBER": lambda one, _: one >= number,
+            "AFTER_SEQUENCE_NUMBER": lambda one, _: one > number,
+        }
+        found = self.shards[ShardId]
+        index = next((index for index, one in enumerate(found) if is_wanted[ShardIteratorType](*one)), len(found))
+        return {"ShardIterator": f"{ShardId}|{index}"}
+
+    def get_records(self, *, ShardIterator: str, **_: Any) -> dict[str, Any]:
+        """One record."""
+        self.on_read()
+        shard, _, index = ShardIterator.partition("|")
+        found = self.shards[shard]
+        some = found[int(index) : int(index) + 1]
+        following = int(index) + len(some)
+        (listed,) = [one for one in self.listed if one["ShardId"] == shard]
+        is_over = following == len(found) and "EndingSequenceNumber" in listed["SequenceNumberRange"]
+        behind = (datetime.now(UTC) - found[following][1]).total_seconds() if following < len(found) else 0
+        records_ = [
+            {
+                "SequenceNumber": str(number),
+                "Data": b"%d" % number,
+                "PartitionKey": "k",
+                "ApproximateArrivalTimestamp": at,
+            }
+            for number, at in some
+        ]
+        more = {} if is_over else {"NextShardIterator": f"{shard}|{following}"}
+        return {"Records": records_, "MillisBehindLatest": int(behind * 1000), **more}
+
+
+def polled(client: Polled, **named: Any) -> KinesisReader:
+    """A reader of it."""
+    return KinesisReader(Kinesis(stream="pos"), client=client, pace=FAST, waits=PATIENT, **named)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pause", [timedelta(0), timedelta(seconds=20)])
+def test_records_at_the_edge_of_retention_are_read_on(pause: timedelta) -> None:
+    """The first drain of an old stream begins there: one record an answer, with and without pauses, and every one comes."""
+    moment = [datetime.now(UTC)]
+    old = moment[0] - timedelta(hours=23, minutes=55)
+    client = Polled({"a": [(100 + number, old) for number in range(5)]}, [shard_of("a", 99)])
+
+    def on_read() -> None:
+        moment[0] += pause
+        # Twice for each record at most, and once to see that there are no more.
+        assert len(client.asked) <= 10, "it asks for the same again and again"
+
+    client.on_read = on_read
+    events = read(polled(client, clock=lambda: moment[0]), until=moment[0])
+    assert read_values(events) == [b"%d" % number for number in range(100, 105)]
+    assert kinds(events, Gone) == []
+    # A place is asked for again only after a pause.
+    assert (len(client.asked) == 1) == (not pause)
+
+
 # --- through the drain
 
 
