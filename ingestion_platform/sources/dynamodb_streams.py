@@ -26,6 +26,7 @@ import heapq
 import json
 import logging
 import random
+import re
 import threading
 import time
 from bisect import bisect_right
@@ -36,6 +37,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import pyarrow as pa
@@ -107,6 +109,8 @@ _BUSY_CODES = {
 }
 _BROKEN = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError, HTTPError, OSError)
 """No answer, or half of one."""
+_USER = re.compile(r"//\S*@")
+"""User and password of a URL."""
 _CREDENTIALS = "credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine, and AWS_REGION"
 _RIGHTS = (
     "allow dynamodb:ListStreams, dynamodb:DescribeTable, dynamodb:DescribeStream, dynamodb:GetShardIterator and dynamodb:GetRecords"
@@ -265,15 +269,25 @@ class _Reading:
             core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_as_it_is)
             self._session = Session(botocore_session=core)
             self.streams = self._session.client("dynamodbstreams", config=config)
+            self._check_endpoint(self.streams.meta.endpoint_url)
         except (BotoCoreError, ValueError) as error:
             raise SourceError(
                 f"{self.name}: boto3's configuration can't be used: {_first_line(error)}",
                 f"check AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE; {_CREDENTIALS}",
             ) from error
 
+    def _check_endpoint(self, url: str) -> None:
+        if "@" in urlsplit(url).netloc:
+            # botocore ignores it, and puts the whole URL into its messages.
+            raise SourceError(
+                f"{self.name}: the endpoint's URL has a user or password in it",
+                f"take it out of AWS_ENDPOINT_URL; {_CREDENTIALS}",
+            )
+
     def latest_stream(self, table: str) -> str | None:
         """ARN of the stream that a table has now."""
         with closing(self._session.client("dynamodb", config=self.streams.meta.config)) as client:
+            self._check_endpoint(client.meta.endpoint_url)  # it may have one of its own
             return client.describe_table(TableName=table)["Table"].get("LatestStreamArn")
 
     def _next(self) -> Event | BaseException | _End:
@@ -873,7 +887,8 @@ def _told(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
+    # Of a URL that can't be used, botocore shows all.
+    return _USER.sub("//", (str(error).splitlines() or [""])[0])[:200]
 
 
 def _refusal(where: str, error: ClientError) -> SourceError:

@@ -520,6 +520,23 @@ def test_a_service_that_cannot_be_reached_is_unavailable(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
+    "url", ["http://me:s3cret@127.0.0.1:9", "http://me:s3cret@127.0.0.1:port", "http://me:s3cret@a_b c"]
+)
+def test_an_endpoint_with_a_password_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Neither by the reader, nor by what boto3 says of it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    away = DynamoDbStreamReader(DynamoDbStream(table="orders"), attempts=2, first_wait_seconds=0.001)
+    with pytest.raises(SourceError) as told:
+        list(away.read(oldest, until=NOW))
+    assert "s3cret" not in f"{told.value} {told.value.hint}"
+    assert "AWS_ENDPOINT_URL" in told.value.hint
+    assert not told.value.can_retry
+
+
+@pytest.mark.parametrize(
     ("code", "hint"),
     [
         ("AccessDeniedException", "allow dynamodb:ListStreams"),
