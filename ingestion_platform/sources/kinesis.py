@@ -158,6 +158,8 @@ class _Shard:
         is_searched: it is read from its oldest record on, for what is after the position.
         is_foreign: the server doesn't know the position as one of this shard.
         read_at: when it was last asked and answered.
+        is_first: it was there when shards were listed for the first time.
+        began_latest: nothing that it had when it was begun was wanted.
         probed: the position that was last asked for because what came after it might be gone.
     """
 
@@ -176,6 +178,8 @@ class _Shard:
     is_foreign: bool = False
     probes: int = 0
     read_at: datetime | None = None
+    is_first: bool = False
+    began_latest: bool = False
     probed: int | None = None
     iterator: str | None = None
     continuation: int | None = None
@@ -277,6 +281,7 @@ class _Reading:
         self._ended: set[str] = set()
         self._asked_for: set[str] = set()
         self._is_listing = False
+        self._has_listed = False
         self._list_failures = 0
         self._retention = timedelta(hours=24)
         self._created_at: datetime | None = None
@@ -425,9 +430,11 @@ class _Reading:
                         tuple(name for name in parents if name in listed),
                         tuple(name for name in parents if name not in listed) if not self._only else (),
                         int(numbers["StartingSequenceNumber"]),
+                        is_first=not self._has_listed,
                     )
                 if numbers.get("EndingSequenceNumber"):
                     shard.end = int(numbers["EndingSequenceNumber"])
+            self._has_listed = True
             for name in self._shards.keys() - listed - self._begun:
                 del self._shards[name]
 
@@ -477,7 +484,11 @@ class _Reading:
             shard.probed = shard.position
 
     def _begin(self, shard: _Shard) -> None:
-        shard.start = self._where(Shard(shard.id, shard.parents))
+        with self._changed:
+            before = [self._shards.get(parent) for parent in shard.parents]
+        # Whatever is there when a stream is first seen has no past that counts, whichever shard it stands in.
+        is_first = shard.is_first and all(parent is not None and parent.began_latest for parent in before)
+        shard.start = self._where(Shard(shard.id, () if is_first else shard.parents))
         match shard.start:
             case After(position, as_of):
                 shard.position, shard.as_of = position, as_of
@@ -488,6 +499,7 @@ class _Reading:
                     shard.as_of = moment
                     self._gone(shard, Span(shard.first, shard.first - 1))
             case Latest():
+                shard.began_latest = True
                 shard.moment = _milliseconds(self._clock())
                 self._queue.put(Began(shard.id, shard.moment))
         if not isinstance(shard.start, After):

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +34,7 @@ from ingestion_platform.sources.reading import (
     Start,
     Throttled,
 )
-from ingestion_platform.stream import Kinesis, Span
+from ingestion_platform.stream import Kinesis, Span, Stream
 from ingestion_platform_tests.sources.draining import by_key, drain, gap_keys, landing_in, records, tables, values
 from ingestion_platform_tests.sources.kinesis_faults import Faults
 from ingestion_platform_tests.sources.kinesis_worlds import FAST, PATIENT, MotoWorld, moto_server
@@ -631,6 +631,34 @@ def test_records_at_the_edge_of_retention_are_read_on(pause: timedelta) -> None:
     assert kinds(events, Gone) == []
     # A place is asked for again only after a pause.
     assert (len(client.asked) == 1) == (not pause)
+
+
+@pytest.mark.parametrize("is_closed_parent_empty", [True, False])
+def test_latest_leaves_out_what_is_in_shards_that_were_split_before(
+    is_closed_parent_empty: bool, tmp_path: Path
+) -> None:
+    """The children of a shard that nothing was wanted of begin at their newest records too; what comes after lands."""
+    old = datetime.now(UTC) - timedelta(hours=5)
+    listed = [shard_of("a", 99), shard_of("b", 200, "a"), shard_of("c", 200, "a")]
+    listed[0]["SequenceNumberRange"]["EndingSequenceNumber"] = "150"
+    shards = {"a": [] if is_closed_parent_empty else [(100, old)], "b": [(201, old), (202, old)], "c": [(203, old)]}
+    client = Polled(shards, listed)
+    zone = landing_in(tmp_path / "landing")
+    stream = Stream(
+        name="pos", description="-", source=Kinesis(stream="pos", begin="latest"), first_day=date(2024, 1, 1)
+    )
+    drained = drain(stream, zone, polled(client)).to_now()
+    assert (drained.records, drained.gaps, drained.is_caught_up) == (0, [], True)
+    assert client.asked == [(shard, "LATEST") for shard in "abc"] or client.asked == [
+        (shard, "LATEST") for shard in "acb"
+    ]
+    client.shards["b"].append((204, datetime.now(UTC)))
+    # One that was split after that is read whole.
+    listed[2]["SequenceNumberRange"]["EndingSequenceNumber"] = "250"
+    listed.append(shard_of("d", 300, "c"))
+    client.shards["d"] = [(301, datetime.now(UTC))]
+    assert drain(stream, zone, polled(client)).to_now().gaps == []
+    assert sorted(values(zone)) == [b"204", b"301"]
 
 
 # --- through the drain
