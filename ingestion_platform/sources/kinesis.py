@@ -282,6 +282,7 @@ class _Reading:
         self._asked_for: set[str] = set()
         self._is_listing = False
         self._has_listed = False
+        self._has_warned = False
         self._list_failures = 0
         self._retention = timedelta(hours=24)
         self._created_at: datetime | None = None
@@ -498,12 +499,28 @@ class _Reading:
                 if is_remembered and self._may_be_gone(moment) and shard.first > 0:
                     shard.as_of = moment
                     self._gone(shard, Span(shard.first, shard.first - 1))
+                elif not is_remembered and not shard.parents and self._may_be_gone(moment):
+                    self._warn_of(moment)
             case Latest():
                 shard.began_latest = True
                 shard.moment = _milliseconds(self._clock())
                 self._queue.put(Began(shard.id, shard.moment))
         if not isinstance(shard.start, After):
             self._look_after_parents(shard)
+
+    def _warn_of(self, moment: datetime) -> None:
+        """Nobody promised what arrived before retention, so it is no gap; but a replay that lacks it mustn't look complete."""
+        with self._changed:
+            if self._has_warned:
+                return
+            self._has_warned = True
+        log.warning(
+            "Kinesis stream %s: wanted from %s UTC on, and it keeps records for %s: what arrived before %s UTC may be gone",
+            self._name,
+            f"{moment:%Y-%m-%d %H:%M}",
+            _hours(self._retention),
+            f"{self._clock() - self._retention:%Y-%m-%d %H:%M}",
+        )
 
     def _look_after_parents(self, shard: _Shard) -> None:
         """

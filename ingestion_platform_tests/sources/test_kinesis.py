@@ -633,6 +633,22 @@ def test_records_at_the_edge_of_retention_are_read_on(pause: timedelta) -> None:
     assert (len(client.asked) == 1) == (not pause)
 
 
+@pytest.mark.parametrize(("hours", "is_told"), [(60, True), (22, False)])
+def test_a_start_before_retention_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture, hours: int, is_told: bool
+) -> None:
+    """Declared or replayed: it is no gap, because nothing of it was promised, but it doesn't pass for complete; once for all shards."""
+    made = datetime.now(UTC) - timedelta(hours=20)
+    client = Polled({"a": [(100, made)], "b": [(200, made)]}, [shard_of("a", 99), shard_of("b", 199)])
+    moment = datetime.now(UTC) - timedelta(hours=hours)
+    events = read(polled(client), lambda _: From(moment))
+    assert sorted(read_values(events)) == [b"100", b"200"]
+    assert kinds(events, Gone) == []
+    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(told) == is_told
+    assert all(f"{moment:%Y-%m-%d %H:%M} UTC" in one and "24 h" in one for one in told)
+
+
 @pytest.mark.parametrize("is_closed_parent_empty", [True, False])
 def test_latest_leaves_out_what_is_in_shards_that_were_split_before(
     is_closed_parent_empty: bool, tmp_path: Path
