@@ -12,7 +12,8 @@ How it is read:
   before the new one. Changes made in between are in neither. A stream that is given by its own ARN is read alone.
 - The stream knows no time: reading from a moment on reads everything, and leaves out what was made before. The moments of changes are
   rounded down to a second (DynamoDB Local: to a minute), and what is of the moment's own second or minute is read.
-- An empty answer doesn't mean that there is nothing: a shard counts as caught up after several in a row.
+- An empty answer doesn't mean that there is nothing, and no number of them does: it may take many to come to where records are. A closed
+  shard is read until it says that it has ended. An open one never says so: it counts as caught up after many empty answers in a row.
 - What is lost is told from the landing zone: when it says that less than 24 hours ago nothing had come after the last position, nothing can
   be lost, however old that is. Otherwise records that were trimmed, and shards that came and went unread, are a gap.
 
@@ -25,6 +26,7 @@ import heapq
 import json
 import logging
 import random
+import re
 import threading
 import time
 from bisect import bisect_right
@@ -35,6 +37,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import pyarrow as pa
@@ -106,6 +109,8 @@ _BUSY_CODES = {
 }
 _BROKEN = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError, HTTPError, OSError)
 """No answer, or half of one."""
+_USER = re.compile(r"//\S*@")
+"""User and password of a URL."""
 _CREDENTIALS = "credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine, and AWS_REGION"
 _RIGHTS = (
     "allow dynamodb:ListStreams, dynamodb:DescribeTable, dynamodb:DescribeStream, dynamodb:GetShardIterator and dynamodb:GetRecords"
@@ -128,7 +133,7 @@ class DynamoDbStreamReader:
         timeout_seconds: how long to wait for a connection, and for the next bytes of an answer.
         reads_per_second: of one shard; the service allows 5.
         list_seconds: how often new shards are looked for while the stream is followed.
-        empty_reads: after so many empty answers in a row a shard counts as caught up.
+        empty_reads: after so many empty answers in a row a shard that isn't closed counts as caught up.
         buffered_bytes: what has been read and not taken yet.
         clock: the moment in UTC.
     """
@@ -145,7 +150,7 @@ class DynamoDbStreamReader:
         timeout_seconds: float = 30.0,
         reads_per_second: float = 5.0,
         list_seconds: float = 15.0,
-        empty_reads: int = 3,
+        empty_reads: int = 25,
         buffered_bytes: int = 32 * 1024**2,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -264,15 +269,25 @@ class _Reading:
             core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_as_it_is)
             self._session = Session(botocore_session=core)
             self.streams = self._session.client("dynamodbstreams", config=config)
+            self._check_endpoint(self.streams.meta.endpoint_url)
         except (BotoCoreError, ValueError) as error:
             raise SourceError(
                 f"{self.name}: boto3's configuration can't be used: {_first_line(error)}",
                 f"check AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE; {_CREDENTIALS}",
             ) from error
 
+    def _check_endpoint(self, url: str) -> None:
+        if "@" in urlsplit(url).netloc:
+            # botocore ignores it, and puts the whole URL into its messages.
+            raise SourceError(
+                f"{self.name}: the endpoint's URL has a user or password in it",
+                f"take it out of AWS_ENDPOINT_URL; {_CREDENTIALS}",
+            )
+
     def latest_stream(self, table: str) -> str | None:
         """ARN of the stream that a table has now."""
         with closing(self._session.client("dynamodb", config=self.streams.meta.config)) as client:
+            self._check_endpoint(client.meta.endpoint_url)  # it may have one of its own
             return client.describe_table(TableName=table)["Table"].get("LatestStreamArn")
 
     def _next(self) -> Event | BaseException | _End:
@@ -732,6 +747,9 @@ class _ShardReading(_Turns):
 
     def _nothing(self, asked_at: datetime) -> float | None:
         """What follows from an empty answer."""
+        if self.listed.ending is not None:
+            # Closed: its records may come after any number of these, and its end is told.
+            return self.reader.pause_seconds
         until = self.reading.until
         if not self._empty or (until is not None and self._empty_since < until):
             self._empty, self._empty_since = 0, asked_at
@@ -869,7 +887,8 @@ def _told(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
+    # Of a URL that can't be used, botocore shows all.
+    return _USER.sub("//", (str(error).splitlines() or [""])[0])[:200]
 
 
 def _refusal(where: str, error: ClientError) -> SourceError:

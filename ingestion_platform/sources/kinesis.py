@@ -69,6 +69,11 @@ RECENT = timedelta(minutes=1)
 CLOCKS_DIFFER = timedelta(seconds=5)
 RENEW_SECONDS = 5.0
 """Between two subscriptions of a shard, at least."""
+PAUSE = timedelta(seconds=10)
+"""
+Between two reads of a shard, from which on what follows may have been forgotten meanwhile. A shard takes 1,000 records and 1 MiB a second,
+an answer has up to 10,000 and 10 MiB: who reads more often than this is faster than forgetting.
+"""
 PROBES = 3
 """Empty answers to a question for one record, before the shard is looked through from its oldest record on."""
 
@@ -152,6 +157,10 @@ class _Shard:
         is_doubtful: what came after the position may be gone.
         is_searched: it is read from its oldest record on, for what is after the position.
         is_foreign: the server doesn't know the position as one of this shard.
+        read_at: when it was last asked and answered.
+        is_first: it was there when shards were listed for the first time.
+        began_latest: nothing that it had when it was begun was wanted.
+        probed: the position that was last asked for because what came after it might be gone.
     """
 
     id: str
@@ -168,6 +177,10 @@ class _Shard:
     is_searched: bool = False
     is_foreign: bool = False
     probes: int = 0
+    read_at: datetime | None = None
+    is_first: bool = False
+    began_latest: bool = False
+    probed: int | None = None
     iterator: str | None = None
     continuation: int | None = None
     failures: int = 0
@@ -268,6 +281,8 @@ class _Reading:
         self._ended: set[str] = set()
         self._asked_for: set[str] = set()
         self._is_listing = False
+        self._has_listed = False
+        self._has_warned = False
         self._list_failures = 0
         self._retention = timedelta(hours=24)
         self._created_at: datetime | None = None
@@ -416,9 +431,11 @@ class _Reading:
                         tuple(name for name in parents if name in listed),
                         tuple(name for name in parents if name not in listed) if not self._only else (),
                         int(numbers["StartingSequenceNumber"]),
+                        is_first=not self._has_listed,
                     )
                 if numbers.get("EndingSequenceNumber"):
                     shard.end = int(numbers["EndingSequenceNumber"])
+            self._has_listed = True
             for name in self._shards.keys() - listed - self._begun:
                 del self._shards[name]
 
@@ -445,9 +462,7 @@ class _Reading:
         if shard.end is not None and shard.position is not None and shard.position >= shard.end:
             self._end(shard, self._clock())
             return None
-        if shard.position is not None and not shard.is_doubtful and self._may_be_gone(shard.as_of):
-            # Reading has been slower than forgetting: what is read next may not be what comes next.
-            shard.is_doubtful, shard.iterator, shard.continuation, shard.probes = True, None, None, 0
+        self._doubt(shard)
         try:
             return self._subscribe(shard) if self._consumer else self._get(shard)
         except (SourceError, _Stopped):
@@ -455,8 +470,26 @@ class _Reading:
         except Exception as error:
             return self._failed(shard, error)
 
+    def _doubt(self, shard: _Shard) -> None:
+        """
+        Ask for the last record again where reading has been slower than forgetting: what is read next may not be what comes next.
+
+        That costs the iterator, so it is done once from a position: an answer may hold nothing but the record that was asked for.
+        """
+        if shard.position is None or shard.is_doubtful:
+            return
+        if not self._may_be_gone(shard.as_of):
+            shard.probed = None
+        elif shard.probed != shard.position and shard.read_at is not None and self._clock() - shard.read_at > PAUSE:
+            shard.is_doubtful, shard.iterator, shard.continuation, shard.probes = True, None, None, 0
+            shard.probed = shard.position
+
     def _begin(self, shard: _Shard) -> None:
-        shard.start = self._where(Shard(shard.id, shard.parents))
+        with self._changed:
+            before = [self._shards.get(parent) for parent in shard.parents]
+        # Whatever is there when a stream is first seen has no past that counts, whichever shard it stands in.
+        is_first = shard.is_first and all(parent is not None and parent.began_latest for parent in before)
+        shard.start = self._where(Shard(shard.id, () if is_first else shard.parents))
         match shard.start:
             case After(position, as_of):
                 shard.position, shard.as_of = position, as_of
@@ -466,11 +499,28 @@ class _Reading:
                 if is_remembered and self._may_be_gone(moment) and shard.first > 0:
                     shard.as_of = moment
                     self._gone(shard, Span(shard.first, shard.first - 1))
+                elif not is_remembered and not shard.parents and self._may_be_gone(moment):
+                    self._warn_of(moment)
             case Latest():
+                shard.began_latest = True
                 shard.moment = _milliseconds(self._clock())
                 self._queue.put(Began(shard.id, shard.moment))
         if not isinstance(shard.start, After):
             self._look_after_parents(shard)
+
+    def _warn_of(self, moment: datetime) -> None:
+        """Nobody promised what arrived before retention, so it is no gap; but a replay that lacks it mustn't look complete."""
+        with self._changed:
+            if self._has_warned:
+                return
+            self._has_warned = True
+        log.warning(
+            "Kinesis stream %s: wanted from %s UTC on, and it keeps records for %s: what arrived before %s UTC may be gone",
+            self._name,
+            f"{moment:%Y-%m-%d %H:%M}",
+            _hours(self._retention),
+            f"{self._clock() - self._retention:%Y-%m-%d %H:%M}",
+        )
 
     def _look_after_parents(self, shard: _Shard) -> None:
         """
@@ -503,7 +553,7 @@ class _Reading:
         if self._is_arn:
             request |= self._stream
         answer = self._client.get_records(**request)
-        shard.failures = 0
+        shard.failures, shard.read_at = 0, asked_at
         records: list[Any] = answer["Records"]
         shard.iterator = answer.get("NextShardIterator")
         size_bytes = sum(len(record["Data"]) for record in records)
@@ -584,7 +634,7 @@ class _Reading:
                 event = told_.get("SubscribeToShardEvent")
                 if event is None:
                     continue
-                shard.failures = 0
+                shard.failures, shard.read_at = 0, asked_at
                 behind = timedelta(milliseconds=event.get("MillisBehindLatest", 0))
                 number = event.get("ContinuationSequenceNumber")
                 is_over = not number or bool(event.get("ChildShards"))

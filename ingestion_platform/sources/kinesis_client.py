@@ -6,6 +6,7 @@ region and endpoint, which boto3 reads as it always does (`AWS_*`, profiles, rol
 """
 
 import random
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 CREDENTIALS = "credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine"
 
+_USER = re.compile(r"//\S*@")
 _BUSY_STATUS = {429, 500, 502, 503, 504}
 _BUSY_CODES = {
     "ProvisionedThroughputExceededException",
@@ -154,8 +156,8 @@ def told(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, cut."""
-    return (str(error).splitlines() or [""])[0][:200]
+    """The first line of an error's text, cut; without user and password of a URL, all of which botocore shows when it can't be used."""
+    return _USER.sub("//", (str(error).splitlines() or [""])[0])[:200]
 
 
 def _status(error: ClientError) -> int:

@@ -62,7 +62,7 @@ def gather(
                     keys.append(part.key)
                     values.append(part.data)
                     headers.append(told_ or None)
-                    size += len(part.key) + len(part.data) + _AROUND_BYTES
+                    size += part.size_bytes
             index += 1
         batch = pa.RecordBatch.from_arrays(
             [

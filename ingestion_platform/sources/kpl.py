@@ -22,8 +22,8 @@ MAGIC = b"\xf3\x89\x9a\xc2"
 _CHECKSUM_BYTES = 16
 MAX_TAKEN_APART_BYTES = 64 * 1024**2
 """
-A record of at most 10 MiB may name one long key a million times. What would become larger than this, counting 64 bytes for each part beside
-its key and data, is no record that a producer makes.
+A record of at most 10 MiB may name one long key, or hash key, a million times. What would become larger than this, counting 64 bytes for
+each part and each tag beside what they hold, is no record that a producer makes.
 """
 _PART_BYTES = 64
 _MAX_TAGS = 1000
@@ -45,6 +45,12 @@ class Part:
     data: bytes
     hash_key: bytes | None = None
     tags: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that it holds, and roughly of what that stands in."""
+        tags = sum(len(name) + len(value) + _PART_BYTES for name, value in self.tags)
+        return len(self.key) + len(self.data) + len(self.hash_key or b"") + tags + _PART_BYTES
 
 
 class _Malformed(Exception):
@@ -108,7 +114,7 @@ def _parts(message: bytes) -> list[Part]:
     found = []
     for record in records:
         part = _part(record, keys, hash_keys)
-        size += len(part.key) + len(part.data) + _PART_BYTES
+        size += part.size_bytes
         if size > MAX_TAKEN_APART_BYTES:
             raise _Malformed
         found.append(part)

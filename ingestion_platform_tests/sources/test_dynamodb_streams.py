@@ -210,20 +210,26 @@ def test_only_the_shards_that_are_asked_for(fake: FakeStreams) -> None:
     assert {event.shard for event in events if isinstance(event, Arrived)} == {"b"}
 
 
-def test_an_empty_answer_is_not_the_end(fake: FakeStreams) -> None:
-    """The service may take several requests to come to where records are."""
+@pytest.mark.parametrize(("empty", "is_closed"), [(2, False), (20, False), (20, True), (100, True)])
+def test_an_empty_answer_is_not_the_end(fake: FakeStreams, empty: int, is_closed: bool) -> None:
+    """The service may take many requests to come to where records are; a closed shard is read until it says that it has ended."""
     fake.open("s1")
     made = fake.put("s1", number=2)
-    hidden = iter(range(2))
+    if is_closed:
+        fake.open("s2", "s1")
+    hidden = iter(range(empty))
     answer = fake._GetRecords
 
     def slowly(parameters: dict[str, Any], iterator: dict[str, Any]) -> object:
-        if next(hidden, None) is not None:
+        if iterator["shard"] == "s1" and next(hidden, None) is not None:
             return {"Records": [], "NextShardIterator": json.dumps(iterator)}
         return answer(parameters, iterator)
 
     fake._GetRecords = slowly  # type: ignore[method-assign, assignment]
-    assert positions(read(fake)) == made
+    events = read(fake)
+    assert positions(events) == made
+    told = [event for event in events if isinstance(event, Arrived | CaughtUp | Ended) and event.shard == "s1"]
+    assert [type(event) for event in told] == [Arrived, CaughtUp, *([Ended] if is_closed else [])]
 
 
 def test_what_comes_after_the_moment_is_left_for_the_next_time(fake: FakeStreams) -> None:
@@ -511,6 +517,23 @@ def test_a_service_that_cannot_be_reached_is_unavailable(monkeypatch: pytest.Mon
     with pytest.raises(SourceUnavailable, match="no usable answer after 2 attempts") as told:
         list(away.read(oldest, until=NOW))
     assert "http://127.0.0.1:9" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:s3cret@127.0.0.1:9", "http://me:s3cret@127.0.0.1:port", "http://me:s3cret@a_b c"]
+)
+def test_an_endpoint_with_a_password_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Neither by the reader, nor by what boto3 says of it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    away = DynamoDbStreamReader(DynamoDbStream(table="orders"), attempts=2, first_wait_seconds=0.001)
+    with pytest.raises(SourceError) as told:
+        list(away.read(oldest, until=NOW))
+    assert "s3cret" not in f"{told.value} {told.value.hint}"
+    assert "AWS_ENDPOINT_URL" in told.value.hint
+    assert not told.value.can_retry
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +34,7 @@ from ingestion_platform.sources.reading import (
     Start,
     Throttled,
 )
-from ingestion_platform.stream import Kinesis, Span
+from ingestion_platform.stream import Kinesis, Span, Stream
 from ingestion_platform_tests.sources.draining import by_key, drain, gap_keys, landing_in, records, tables, values
 from ingestion_platform_tests.sources.kinesis_faults import Faults
 from ingestion_platform_tests.sources.kinesis_worlds import FAST, PATIENT, MotoWorld, moto_server
@@ -387,10 +387,11 @@ def test_a_client_without_a_region_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(SourceError, match="region"):
         new_client()
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:secret@127.0.0.1:1")
-    with pytest.raises(SourceError) as told:
-        new_client()
-    assert "secret" not in str(told.value)
+    for url in ("http://me:secret@127.0.0.1:1", "http://me:secret@a_b c"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(SourceError) as told:
+            new_client()
+        assert "secret" not in str(told.value)
 
 
 def test_an_error_of_where_comes_out(world: MotoWorld) -> None:
@@ -550,6 +551,130 @@ def test_reading_that_is_slower_than_forgetting_is_told(world: MotoWorld, monkey
                 break
     assert [type(event) for event in found] == [Arrived, Gone, Arrived]
     assert found[1] == Gone(found[0].shard, Span(11, 40), found[1].why)  # type: ignore[union-attr]
+
+
+class Polled:
+    """A client of Kinesis whose answers are as small as they may be, and whose records are as old as they are told to be."""
+
+    def __init__(self, shards: dict[str, list[tuple[int, datetime]]], listed: list[dict[str, Any]]) -> None:
+        self.shards = shards
+        self.listed = listed
+        self.asked: list[tuple[str, str]] = []
+        self.on_read: Callable[[], object] = lambda: None
+
+    describe_stream_summary = property(lambda self: FanOut({}, []).describe_stream_summary)
+
+    def list_shards(self, **_: Any) -> dict[str, Any]:
+        """The shards, as they were declared."""
+        return {"Shards": self.listed}
+
+    def get_shard_iterator(
+        self, *, ShardId: str, ShardIteratorType: str, StartingSequenceNumber: str = "0", **more: Any
+    ) -> dict[str, Any]:
+        """By place among the records."""
+        self.asked.append((ShardId, ShardIteratorType))
+        number = int(StartingSequenceNumber)
+        is_wanted: dict[str, Callable[[int, datetime], bool]] = {
+            "TRIM_HORIZON": lambda *_: True,
+            "LATEST": lambda *_: False,
+            "AT_TIMESTAMP": lambda _, at: at >= more["Timestamp"],
+            "AT_SEQUENCE_NUMBER": lambda one, _: one >= number,
+            "AFTER_SEQUENCE_NUMBER": lambda one, _: one > number,
+        }
+        found = self.shards[ShardId]
+        index = next((index for index, one in enumerate(found) if is_wanted[ShardIteratorType](*one)), len(found))
+        return {"ShardIterator": f"{ShardId}|{index}"}
+
+    def get_records(self, *, ShardIterator: str, **_: Any) -> dict[str, Any]:
+        """One record."""
+        self.on_read()
+        shard, _, index = ShardIterator.partition("|")
+        found = self.shards[shard]
+        some = found[int(index) : int(index) + 1]
+        following = int(index) + len(some)
+        (listed,) = [one for one in self.listed if one["ShardId"] == shard]
+        is_over = following == len(found) and "EndingSequenceNumber" in listed["SequenceNumberRange"]
+        behind = (datetime.now(UTC) - found[following][1]).total_seconds() if following < len(found) else 0
+        records_ = [
+            {
+                "SequenceNumber": str(number),
+                "Data": b"%d" % number,
+                "PartitionKey": "k",
+                "ApproximateArrivalTimestamp": at,
+            }
+            for number, at in some
+        ]
+        iterator = None if is_over else f"{shard}|{following}"
+        return {"Records": records_, "MillisBehindLatest": int(behind * 1000), "NextShardIterator": iterator}
+
+
+def polled(client: Polled, **named: Any) -> KinesisReader:
+    """A reader of it."""
+    return KinesisReader(Kinesis(stream="pos"), client=client, pace=FAST, waits=PATIENT, **named)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pause", [timedelta(0), timedelta(seconds=20)])
+def test_records_at_the_edge_of_retention_are_read_on(pause: timedelta) -> None:
+    """The first drain of an old stream begins there: one record an answer, with and without pauses, and every one comes."""
+    moment = [datetime.now(UTC)]
+    old = moment[0] - timedelta(hours=23, minutes=55)
+    client = Polled({"a": [(100 + number, old) for number in range(5)]}, [shard_of("a", 99)])
+
+    def on_read() -> None:
+        moment[0] += pause
+        # Twice for each record at most, and once to see that there are no more.
+        assert len(client.asked) <= 10, "it asks for the same again and again"
+
+    client.on_read = on_read
+    events = read(polled(client, clock=lambda: moment[0]), until=moment[0])
+    assert read_values(events) == [b"%d" % number for number in range(100, 105)]
+    assert kinds(events, Gone) == []
+    # A place is asked for again only after a pause.
+    assert (len(client.asked) == 1) == (not pause)
+
+
+@pytest.mark.parametrize(("hours", "is_told"), [(60, True), (22, False)])
+def test_a_start_before_retention_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture, hours: int, is_told: bool
+) -> None:
+    """Declared or replayed: it is no gap, because nothing of it was promised, but it doesn't pass for complete; once for all shards."""
+    made = datetime.now(UTC) - timedelta(hours=20)
+    client = Polled({"a": [(100, made)], "b": [(200, made)]}, [shard_of("a", 99), shard_of("b", 199)])
+    moment = datetime.now(UTC) - timedelta(hours=hours)
+    events = read(polled(client), lambda _: From(moment))
+    assert sorted(read_values(events)) == [b"100", b"200"]
+    assert kinds(events, Gone) == []
+    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(told) == is_told
+    assert all(f"{moment:%Y-%m-%d %H:%M} UTC" in one and "24 h" in one for one in told)
+
+
+@pytest.mark.parametrize("is_closed_parent_empty", [True, False])
+def test_latest_leaves_out_what_is_in_shards_that_were_split_before(
+    is_closed_parent_empty: bool, tmp_path: Path
+) -> None:
+    """The children of a shard that nothing was wanted of begin at their newest records too; what comes after lands."""
+    old = datetime.now(UTC) - timedelta(hours=5)
+    listed = [shard_of("a", 99), shard_of("b", 200, "a"), shard_of("c", 200, "a")]
+    listed[0]["SequenceNumberRange"]["EndingSequenceNumber"] = "150"
+    shards = {"a": [] if is_closed_parent_empty else [(100, old)], "b": [(201, old), (202, old)], "c": [(203, old)]}
+    client = Polled(shards, listed)
+    zone = landing_in(tmp_path / "landing")
+    stream = Stream(
+        name="pos", description="-", source=Kinesis(stream="pos", begin="latest"), first_day=date(2024, 1, 1)
+    )
+    drained = drain(stream, zone, polled(client)).to_now()
+    assert (drained.records, drained.gaps, drained.is_caught_up) == (0, [], True)
+    assert client.asked == [(shard, "LATEST") for shard in "abc"] or client.asked == [
+        (shard, "LATEST") for shard in "acb"
+    ]
+    client.shards["b"].append((204, datetime.now(UTC)))
+    # One that was split after that is read whole.
+    listed[2]["SequenceNumberRange"]["EndingSequenceNumber"] = "250"
+    listed.append(shard_of("d", 300, "c"))
+    client.shards["d"] = [(301, datetime.now(UTC))]
+    assert drain(stream, zone, polled(client)).to_now().gaps == []
+    assert sorted(values(zone)) == [b"204", b"301"]
 
 
 # --- through the drain

@@ -1,5 +1,6 @@
 """Aggregated records: taken apart exactly, and kept whole where they aren't what they look like."""
 
+from datetime import UTC, datetime
 from hashlib import md5
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_platform.sources import kpl
+from ingestion_platform.sources.kinesis_records import gather
 from ingestion_platform.sources.kpl import MAGIC, Part, put_together, take_apart
 
 PARTS = st.lists(
@@ -88,8 +90,19 @@ def test_tables_may_come_last_and_unknown_fields_are_passed_over() -> None:
 
 
 def test_a_small_record_cannot_become_a_huge_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One long key named by many parts, or very many parts: what would grow beyond the bound is left whole."""
+    """One long key or hash key named by many parts, very many parts, or tags: what would grow beyond the bound is left whole."""
     monkeypatch.setattr(kpl, "MAX_TAKEN_APART_BYTES", 100_000)
     assert take_apart(put_together([Part(b"k" * 10_000, b"")] * 20)) is None
     assert take_apart(put_together([Part(b"k", b"")] * 5_000)) is None
+    assert take_apart(put_together([Part(b"k", b"", b"9" * 10_000)] * 20)) is None
+    assert take_apart(put_together([Part(b"k", b"", None, ((b"", b""),) * 900)] * 3)) is None
     assert take_apart(put_together([Part(b"k", b"")] * 100)) == [Part(b"k", b"")] * 100
+
+
+def test_the_size_of_a_batch_counts_hash_keys_and_tags() -> None:
+    """They are in the headers, and a batch isn't larger for them than it says: a record that holds many begins a new one."""
+    whole = put_together([Part(b"k", b"", b"9" * 1_000, ((b"t" * 500, b"x" * 500),))] * 5_000)
+    records = [{"SequenceNumber": str(number), "PartitionKey": "k", "Data": whole} for number in (1, 2)]
+    found = list(gather("s", records, [1, 2], [datetime.now(UTC)] * 2, 0, 2))
+    assert [(one.first, one.last) for one in found] == [(1, 1), (2, 2)]
+    assert all(one.size_bytes >= 5_000 * 2_000 for one in found)
