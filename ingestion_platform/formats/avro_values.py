@@ -38,7 +38,7 @@ FRAME_BYTES = 5
 """Before the value: a zero byte, and four of the schema's id."""
 _DEEPEST = 100
 """Levels of a schema. Real ones have ten; the library parses them recursively, in C."""
-_VALUES_A_BYTE = 64
+_VALUES_A_BYTE = 16
 """An array whose items hold more values than this for each byte that they take would fill any memory from a small value."""
 _DECIMAL_BYTES = 512
 _LARGEST_SCALE = 1000
@@ -172,6 +172,7 @@ class _Preparing:
         self.is_recursive = False
         self._excess: dict[str, int] = {}
         self._open: set[str] = set()
+        self._inside_themselves: set[str] = set()
         self._short: dict[str, str] = {}
 
     def prepare(self, schema: Json, namespace: str, depth: int) -> Json:
@@ -228,6 +229,8 @@ class _Preparing:
             full = name
         if full in self._open:
             self.is_recursive = True
+            self._inside_themselves.add(full)
+            # Not known yet: `_record` sees to it that it isn't more.
             return self._short[full], 0
         if full not in self._excess:
             raise NotAnObject(f"it names a type {excerpt(name)} that it doesn't define")
@@ -247,6 +250,8 @@ class _Preparing:
             fields.append({"name": field["name"], "type": prepared})
             excess += more
         self._open.discard(name)
+        if excess > 0 and name in self._inside_themselves:
+            raise NotAnObject("it has a record inside itself that takes next to no bytes: any number of them would fit")
         self._excess[name] = excess
         return {"type": "record", "name": self._short[name], "fields": fields}, excess
 

@@ -233,6 +233,23 @@ def test_arrays_of_nothing_are_refused(schema: Any) -> None:
         field(schema, zigzag(2**60))
 
 
+@pytest.mark.parametrize("holds", [{"type": "array", "items": "R"}, {"type": "map", "values": "R"}, ["null", "R"]])
+def test_records_of_nothing_inside_themselves_are_refused(holds: Any) -> None:
+    """A thousand nulls for the one byte of an empty array; also where another record is in between."""
+    nulls = ["null"] * 1000
+    between = {"type": "record", "name": "B", "fields": [{"name": "r", "type": holds}]}
+    for schema in (record(holds, *nulls), record(between, *nulls)):
+        with pytest.raises(NotAnObject, match=r"takes? next to no bytes"):
+            decoded(schema, zigzag(1000) + b"\0" * 1001)
+
+
+def test_trees_of_records_are_not() -> None:
+    """A record with a list of its own kind, and some fields."""
+    tree = record({"type": "array", "items": "R"}, "string", ["null", "int"], "null")
+    value = {"f0": [{"f0": [], "f1": "b", "f2": None, "f3": None}], "f1": "a", "f2": 1, "f3": None}
+    assert json.loads(decoded(tree, written(tree, value))) == value
+
+
 def test_arrays_of_large_optional_records_are_not() -> None:
     """Many fields are fine where each takes a byte."""
     wide = {"type": "record", "name": "W", "fields": [{"name": f"n{n}", "type": ["null", "int"]} for n in range(300)]}
