@@ -141,11 +141,42 @@ def _reader_of(text: str) -> _Reader:
         preparing = _Preparing()
         schema = preparing.prepare(json.loads(text), "", 0)
         parsed = fastavro.parse_schema(schema)
+        _guard(parsed)
     except RecursionError:
         return _Reader(None, _no_reader, "has an Avro schema that is nested too deeply")
     except (NotAnObject, *_NO_AVRO, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
         return _Reader(None, _no_reader, f"has an Avro schema that can't be used: {excerpt(str(error), 200)}")
     return _Reader(parsed, (_read_py if preparing.is_recursive else fastavro).schemaless_reader)
+
+
+class _Choices(list[Json]):
+    """
+    Branches of a union or symbols of an enum, of which none is chosen by a negative number.
+
+    The library takes what was written for an index of Python's. Its reader in C adds the length to a negative one first: so there is none.
+    """
+
+    def __getitem__(self, place: Any) -> Any:
+        if place < 0:
+            raise IndexError(f"{place} is chosen in a union or an enum")
+        return super().__getitem__(place)
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _guard(parsed: Json) -> None:
+    """Make choices of a parsed schema safe, in place."""
+    if isinstance(parsed, list):
+        for one in parsed:
+            _guard(one)
+    elif isinstance(parsed, dict):
+        for key, inner in parsed.items():
+            if isinstance(inner, _Choices):
+                continue
+            _guard(inner)
+            if key == "symbols" or (isinstance(inner, list) and key in ("type", "items", "values")):
+                parsed[key] = _Choices(inner)
 
 
 def _no_reader(*_: object) -> None:
