@@ -38,7 +38,7 @@ FRAME_BYTES = 5
 """Before the value: a zero byte, and four of the schema's id."""
 _DEEPEST = 100
 """Levels of a schema. Real ones have ten; the library parses them recursively, in C."""
-_VALUES_A_BYTE = 64
+_VALUES_A_BYTE = 16
 """An array whose items hold more values than this for each byte that they take would fill any memory from a small value."""
 _DECIMAL_BYTES = 512
 _LARGEST_SCALE = 1000
@@ -141,11 +141,42 @@ def _reader_of(text: str) -> _Reader:
         preparing = _Preparing()
         schema = preparing.prepare(json.loads(text), "", 0)
         parsed = fastavro.parse_schema(schema)
+        _guard(parsed)
     except RecursionError:
         return _Reader(None, _no_reader, "has an Avro schema that is nested too deeply")
     except (NotAnObject, *_NO_AVRO, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
         return _Reader(None, _no_reader, f"has an Avro schema that can't be used: {excerpt(str(error), 200)}")
     return _Reader(parsed, (_read_py if preparing.is_recursive else fastavro).schemaless_reader)
+
+
+class _Choices(list[Json]):
+    """
+    Branches of a union or symbols of an enum, of which none is chosen by a negative number.
+
+    The library takes what was written for an index of Python's. Its reader in C adds the length to a negative one first: so there is none.
+    """
+
+    def __getitem__(self, place: Any) -> Any:
+        if place < 0:
+            raise IndexError(f"{place} is chosen in a union or an enum")
+        return super().__getitem__(place)
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _guard(parsed: Json) -> None:
+    """Make choices of a parsed schema safe, in place."""
+    if isinstance(parsed, list):
+        for one in parsed:
+            _guard(one)
+    elif isinstance(parsed, dict):
+        for key, inner in parsed.items():
+            if isinstance(inner, _Choices):
+                continue
+            _guard(inner)
+            if key == "symbols" or (isinstance(inner, list) and key in ("type", "items", "values")):
+                parsed[key] = _Choices(inner)
 
 
 def _no_reader(*_: object) -> None:
@@ -172,6 +203,7 @@ class _Preparing:
         self.is_recursive = False
         self._excess: dict[str, int] = {}
         self._open: set[str] = set()
+        self._inside_themselves: set[str] = set()
         self._short: dict[str, str] = {}
 
     def prepare(self, schema: Json, namespace: str, depth: int) -> Json:
@@ -228,6 +260,8 @@ class _Preparing:
             full = name
         if full in self._open:
             self.is_recursive = True
+            self._inside_themselves.add(full)
+            # Not known yet: `_record` sees to it that it isn't more.
             return self._short[full], 0
         if full not in self._excess:
             raise NotAnObject(f"it names a type {excerpt(name)} that it doesn't define")
@@ -247,6 +281,8 @@ class _Preparing:
             fields.append({"name": field["name"], "type": prepared})
             excess += more
         self._open.discard(name)
+        if excess > 0 and name in self._inside_themselves:
+            raise NotAnObject("it has a record inside itself that takes next to no bytes: any number of them would fit")
         self._excess[name] = excess
         return {"type": "record", "name": self._short[name], "fields": fields}, excess
 

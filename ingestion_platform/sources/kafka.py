@@ -8,13 +8,14 @@ a group, and it knows nothing of what has landed. A group is for sharing partiti
 to now takes every partition, whoever else reads it: so a drain is whole, and a dead worker's share isn't waited for.
 """
 
+import json
 import logging
 import re
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -65,6 +66,9 @@ WAIT_SECONDS = 0.25
 FRESH_SECONDS = 5.0
 """Brokers answer twice a second, also when there is nothing: what is known of a partition's end is no older than this."""
 
+UNHEARD_SECONDS = 20.0
+"""After how long without a word of a partition's leader nothing is known of its end."""
+
 BATCH_BYTES = 8 * 1024**2
 """Messages that are asked for at once should come to this."""
 BATCH_MOST = 20_000
@@ -85,6 +89,8 @@ DEFAULTS: Mapping[str, str] = {
     "reconnect.backoff.ms": "500",
 }
 FIXED: Mapping[str, str] = {
+    # From them it is known which leaders answer.
+    "statistics.interval.ms": "5000",
     "enable.auto.commit": "false",
     "enable.auto.offset.store": "false",
     # A position that isn't there any more is for us to find and to tell.
@@ -145,6 +151,8 @@ class _Partition:
         since_us: older records are left out until the first one that isn't; None when that has come.
         is_timed: whether it was begun at a moment, so that it also ends at one.
         last_us: time of the last record given.
+        heard_at: when its leader last gave or told anything; of the monotonic clock.
+        told_at: when it was last told that its leader is away; of the same clock.
     """
 
     number: int
@@ -153,6 +161,18 @@ class _Partition:
     since_us: int | None = None
     is_timed: bool = False
     last_us: int | None = None
+    heard_at: float = field(default_factory=time.monotonic)
+    told_at: float = 0.0
+
+    def hear(self) -> None:
+        """Its leader gave or told something."""
+        self.heard_at = time.monotonic()
+
+    @property
+    def unheard_seconds(self) -> float:
+        """For how long its leader has been away; 0.0 when it isn't."""
+        silent = time.monotonic() - self.heard_at
+        return silent if silent > UNHEARD_SECONDS else 0.0
 
     @property
     def shard(self) -> str:
@@ -310,6 +330,7 @@ class _Reading:
         partition = self._partitions.get(number)
         if partition is None:
             return  # It was given to somebody else, who reads them.
+        partition.hear()
         now_us = _microseconds(datetime.now(UTC))
         found = in_order(messages, partition.last_us, now_us)
         first = int(np.searchsorted(found.offsets, partition.next))
@@ -507,6 +528,7 @@ class _Reading:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             if partition is not None:
+                partition.hear()
                 yield from self._at_end(partition, int(message.offset() or 0))
         elif code in _OUT_OF_RANGE:
             if partition is not None:
@@ -533,7 +555,8 @@ class _Reading:
 
     def _caught_up(self, partition: _Partition) -> Iterator[Event]:
         yield Behind(partition.shard, 0, 0.0)
-        as_of = datetime.fromtimestamp(time.time() - FRESH_SECONDS, UTC)
+        silent = time.monotonic() - partition.heard_at
+        as_of = datetime.fromtimestamp(time.time() - silent - 2 * FRESH_SECONDS, UTC)
         yield CaughtUp(partition.shard, as_of, partition.next - 1 if partition.since_us is None else None)
 
     def _set_right(self, partition: _Partition) -> Iterator[Event]:
@@ -553,7 +576,11 @@ class _Reading:
         _, high = self._consumer.get_watermark_offsets(self._place(partition.number), cached=True)
         records = max(0, high - partition.next)
         since = self._began_at.timestamp() if partition.last_us is None else partition.last_us / 1_000_000
-        return Behind(partition.shard, records, max(0.0, time.time() - since) if records else 0.0)
+        seconds = max(0.0, time.time() - since) if records else 0.0
+        if unheard := partition.unheard_seconds:
+            # What the client remembers of its end says nothing of what has come since.
+            return Behind(partition.shard, records or None, max(seconds, unheard))
+        return Behind(partition.shard, records, seconds)
 
     def _look_after(self) -> Iterator[Event]:
         """What is due every second or minute."""
@@ -562,13 +589,18 @@ class _Reading:
             self._told_at = now
             for partition in self._partitions.values():
                 yield self._behind(partition)
+                unheard = partition.unheard_seconds
+                if unheard and now - partition.told_at >= UNHEARD_SECONDS:
+                    waited = now - max(partition.told_at, partition.heard_at)
+                    partition.told_at = now
+                    yield Throttled(partition.shard, "the partition's leader can't be reached", waited)
             yield from self._look_for_silence(now)
         if self._until is None and now - self._looked_at >= LOOKED_FOR_SECONDS:
             self._looked_at = now
             yield from self._look_for_partitions()
             if self._down_since is None:
                 for partition in list(self._partitions.values()):
-                    if self._behind(partition).records == 0:
+                    if self._behind(partition).records == 0 and not partition.unheard_seconds:
                         yield from self._caught_up(partition)
 
     def _look_for_partitions(self) -> Iterator[Event]:
@@ -582,6 +614,22 @@ class _Reading:
             self._known |= set(numbers)
             self._consumer.incremental_assign(self._open(numbers))
             yield from self._told()
+
+    def _on_statistics(self, text: str) -> None:
+        """The client tells which brokers have just answered: partitions that they lead are heard of, also when there is nothing new."""
+        told = json.loads(text)
+        # They wait their turn behind messages; `time` is when they were made, in seconds.
+        heard_at = time.monotonic() - max(0.0, time.time() - told["time"])
+        up = {
+            broker["nodeid"]
+            for broker in told["brokers"].values()
+            if broker["state"] == "UP" and broker["rxidle"] < FRESH_SECONDS * 1_000_000
+        }
+        places = told["topics"].get(self._source.topic, {}).get("partitions", {})
+        for number, partition in self._partitions.items():
+            place = places.get(str(number))
+            if place is not None and place["leader"] in up and place["fetch_state"] == "active":
+                partition.heard_at = max(partition.heard_at, heard_at)
 
     def _look_for_silence(self, now: float) -> Iterator[Event]:
         """
@@ -628,7 +676,9 @@ class _Reading:
         logger.parent = _of_client
         logger.addFilter(_Seldom())
         try:
-            return Consumer({**chosen, "error_cb": self._failures.append}, logger=logger)
+            return Consumer(
+                {**chosen, "error_cb": self._failures.append, "stats_cb": self._on_statistics}, logger=logger
+            )
         except KafkaException as error:
             raise SettingsError(
                 f"Kafka cluster {self._source.cluster!r}: {self._without_secrets(error.args[0].str())}",

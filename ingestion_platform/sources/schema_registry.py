@@ -9,6 +9,7 @@ import json
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,12 @@ MOST_REMEMBERED = 10_000
 MOST_BYTES = 4 * 1024**2
 """A schema's answer is never this long."""
 MOST_REFERENCES = 200
+LARGEST_ID = 2**31 - 1
+"""Registries count with 32 bits and a sign: what is larger is no id."""
+MOST_UNKNOWN = 500
+"""Ids that the registry doesn't know and that are asked for within `UNKNOWN_SECONDS`; then no new one is asked for."""
+MOST_SAID = 10
+"""Unknown ids in a row that are worth a warning each."""
 
 _HINT = "check schema.registry.url of the cluster in INGESTION_KAFKA_CLUSTERS, and whether the registry is up"
 _PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"}
@@ -89,6 +96,8 @@ class SchemaRegistry:
             key_file=own.get("ssl.key.location"),
         )
         self._known: dict[int, _Known] = {}
+        self._unknown_at: deque[float] = deque(maxlen=MOST_UNKNOWN)
+        self._is_said = False
 
     def __repr__(self) -> str:
         return f"SchemaRegistry({', '.join(self._urls)})"
@@ -97,6 +106,8 @@ class SchemaRegistry:
         """
         The schema of an id as JSON, with what it refers to inside; None when the registry has none of that id, or it isn't Avro.
 
+        Values that aren't framed at all may name any id. So after many that aren't known, no new one is asked for until a while has passed.
+
         Raises:
             SourceUnavailable: no answer after every attempt.
             SourceError: access is refused, or what answers is no schema registry.
@@ -104,11 +115,28 @@ class SchemaRegistry:
         known = self._known.get(number)
         if known is not None and (known.schema is not None or time.monotonic() - known.at < UNKNOWN_SECONDS):
             return known.schema
+        if number > LARGEST_ID or self._is_asked_too_much():
+            return None
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
         found = self._whole(number)
         self._known[number] = _Known(found, time.monotonic())
+        if found is None:
+            self._unknown_at.append(time.monotonic())
         return found
+
+    def _is_asked_too_much(self) -> bool:
+        """Whether the last ids asked for were all unknown, so many and within so little time that the next one waits."""
+        is_much = len(self._unknown_at) == MOST_UNKNOWN and time.monotonic() - self._unknown_at[0] < UNKNOWN_SECONDS
+        if is_much and not self._is_said:
+            log.warning(
+                "%r didn't know %d schemas within %.0f s: no others are asked for until those are over",
+                self,
+                MOST_UNKNOWN,
+                UNKNOWN_SECONDS,
+            )
+        self._is_said = is_much
+        return is_much
 
     def close(self) -> None:
         """Let go of connections."""
@@ -117,7 +145,10 @@ class SchemaRegistry:
     def _whole(self, number: int) -> str | None:
         answer = self._get(f"/schemas/ids/{number}")
         if answer is None:
-            log.warning("%r doesn't know schema %d", self, number)
+            is_news = (
+                len(self._unknown_at) < MOST_SAID or time.monotonic() - self._unknown_at[-MOST_SAID] > UNKNOWN_SECONDS
+            )
+            log.log(logging.WARNING if is_news else logging.DEBUG, "%r doesn't know schema %d", self, number)
             return None
         if answer.get("schemaType", "AVRO") != "AVRO":
             log.warning("%r: schema %d isn't Avro", self, number)
@@ -151,7 +182,12 @@ class SchemaRegistry:
             self._refer(answer.get("references"), found)
 
     def _get(self, path: str) -> dict[str, Json] | None:
-        """An answer's JSON; None when there is nothing of that name."""
+        """
+        An answer's JSON; None when there is nothing of that name, or nothing that can be used.
+
+        What a registry refuses of one path, saying why as registries do, is that path's matter; so is an answer that is too long. A page
+        of something else isn't, nor is a login that is refused.
+        """
         trouble = ""
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -179,9 +215,17 @@ class SchemaRegistry:
             if answer.status == 429 or answer.status >= 500:
                 trouble = f"status {answer.status}"
                 continue
+            if answer.status == 200 and not is_whole and body.lstrip()[:1] == b"{":
+                log.warning("%r: the answer for %s is longer than %d bytes", self, path, MOST_BYTES)
+                return None
             try:
-                told = json.loads(body) if answer.status == 200 and is_whole else None
+                told = json.loads(body) if is_whole else None
             except (ValueError, RecursionError):
+                told = None
+            if 400 <= answer.status < 500 and isinstance(told, dict) and "error_code" in told:
+                log.warning("%r refuses %s (status %d)", self, path, answer.status)
+                return None
+            if answer.status != 200:
                 told = None
             if not isinstance(told, dict) or "schema" not in told:
                 raise SourceError(f"what answers at {url} is no schema registry (status {answer.status})", _HINT)

@@ -233,10 +233,52 @@ def test_arrays_of_nothing_are_refused(schema: Any) -> None:
         field(schema, zigzag(2**60))
 
 
+@pytest.mark.parametrize("holds", [{"type": "array", "items": "R"}, {"type": "map", "values": "R"}, ["null", "R"]])
+def test_records_of_nothing_inside_themselves_are_refused(holds: Any) -> None:
+    """A thousand nulls for the one byte of an empty array; also where another record is in between."""
+    nulls = ["null"] * 1000
+    between = {"type": "record", "name": "B", "fields": [{"name": "r", "type": holds}]}
+    for schema in (record(holds, *nulls), record(between, *nulls)):
+        with pytest.raises(NotAnObject, match=r"takes? next to no bytes"):
+            decoded(schema, zigzag(1000) + b"\0" * 1001)
+
+
+def test_trees_of_records_are_not() -> None:
+    """A record with a list of its own kind, and some fields."""
+    tree = record({"type": "array", "items": "R"}, "string", ["null", "int"], "null")
+    value = {"f0": [{"f0": [], "f1": "b", "f2": None, "f3": None}], "f1": "a", "f2": 1, "f3": None}
+    assert json.loads(decoded(tree, written(tree, value))) == value
+
+
 def test_arrays_of_large_optional_records_are_not() -> None:
     """Many fields are fine where each takes a byte."""
     wide = {"type": "record", "name": "W", "fields": [{"name": f"n{n}", "type": ["null", "int"]} for n in range(300)]}
     assert said({"type": "array", "items": ["null", wide]}, [None, {f"n{n}": n for n in range(300)}])[1]["n7"] == 7
+
+
+@pytest.mark.parametrize("is_recursive", [False, True])
+def test_a_negative_choice_is_none(is_recursive: bool) -> None:
+    """The library would count from the end: -1 of a union, or of an enum, is the last one."""
+    enum = {"type": "enum", "name": "E", "symbols": ["a", "b"]}
+    union = ["null", "int", enum]
+    rest = [["null", "R"]] if is_recursive else []
+    tail = b"\0" * is_recursive
+    inner = {"type": "record", "name": "I", "fields": [{"name": "x", "type": ["null", "int"]}]}
+    for kind, good, bad in (
+        (["null", "int"], b"\2\2", b"\1\2"),
+        (union, b"\4\2", b"\4\1"),
+        (enum, b"\2", b"\3"),
+        ({"type": "array", "items": ["null", "int"]}, b"\2\2\2\0", b"\2\1\2\0"),
+        ({"type": "map", "values": ["null", "int"]}, b"\2\0\2\2\0", b"\2\0\1\2\0"),
+        ({"type": "array", "items": inner}, b"\2\2\2\0", b"\2\1\2\0"),
+    ):
+        assert decoded(record(kind, *rest), good + tail)
+        with pytest.raises(NotAnObject, match="is chosen in a union or an enum"):
+            decoded(record(kind, *rest), bad + tail)
+    again = record(inner, "I", {"type": "array", "items": "I"}, *rest)
+    for raw in (b"\0\1\2\0", b"\0\0\2\1\2\0"):
+        with pytest.raises(NotAnObject, match="is chosen in a union or an enum"):
+            decoded(again, raw + tail)
 
 
 def test_a_length_that_is_not_there_takes_no_memory() -> None:

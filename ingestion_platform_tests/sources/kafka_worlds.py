@@ -26,10 +26,48 @@ def mock_cluster() -> tuple[Producer, str]:
     return producer, ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
 
+def _client() -> ctypes.CDLL:
+    """The client's library itself."""
+    library = next((Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs").glob("librdkafka*.so*"))
+    return ctypes.CDLL(str(library))
+
+
+class MockBrokers:
+    """A mock cluster of brokers 1, 2, … that can be taken down; partition n - 1 of topic `events` is led by broker n."""
+
+    def __init__(self, count: int) -> None:
+        self._client = client = _client()
+        pointer, size, said = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.create_string_buffer(512)
+        for one in (client.rd_kafka_conf_new, client.rd_kafka_new, client.rd_kafka_mock_cluster_new):
+            one.restype = pointer
+        client.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+        config = pointer(client.rd_kafka_conf_new())
+        client.rd_kafka_conf_set(config, b"log_level", b"0", said, size(512))
+        self._handle = pointer(client.rd_kafka_new(0, config, said, size(512)))
+        assert self._handle, said.value
+        self._cluster = pointer(client.rd_kafka_mock_cluster_new(self._handle, count))
+        assert client.rd_kafka_mock_topic_create(self._cluster, b"events", count, 1) == 0
+        for number in range(count):
+            assert client.rd_kafka_mock_partition_set_leader(self._cluster, b"events", number, number + 1) == 0
+        self.servers: str = client.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+
+    def take_down(self, broker: int) -> None:
+        """Nobody can reach it from now on."""
+        assert self._client.rd_kafka_mock_broker_set_down(self._cluster, broker) == 0
+
+    def bring_up(self, broker: int) -> None:
+        """It can be reached again."""
+        assert self._client.rd_kafka_mock_broker_set_up(self._cluster, broker) == 0
+
+    def close(self) -> None:
+        """End them all."""
+        self._client.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._client.rd_kafka_destroy(self._handle)
+
+
 def put_with_header(servers: str, topic: str, name: bytes, times: int) -> None:
     """Write records to partition 0 with a header of any name: Python's client takes none that isn't text, others do."""
-    library = next((Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs").glob("librdkafka*.so*"))
-    client = ctypes.CDLL(str(library))
+    client = _client()
     pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
     for one in (client.rd_kafka_conf_new, client.rd_kafka_new, client.rd_kafka_headers_new):
         one.restype = pointer

@@ -14,20 +14,21 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.formats.segments import DENSE_ENVELOPE
 from ingestion_platform.landing.local import LocalLanding
+from ingestion_platform.sources import kafka
 from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.kafka import KafkaReader
 from ingestion_platform.sources.kafka_records import UNREADABLE, as_batch, in_order
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.reading import After, Arrived, Behind, CaughtUp, Event, Idle, Oldest, Where
+from ingestion_platform.sources.reading import After, Arrived, Behind, CaughtUp, Event, Idle, Oldest, Throttled, Where
 from ingestion_platform.stream import AvroValues, Kafka, LandedName, StreamSegments
-from ingestion_platform_tests.sources.kafka_worlds import MockKafkaWorld, put_with_header
+from ingestion_platform_tests.sources.kafka_worlds import MockBrokers, MockKafkaWorld, put_with_header
 from ingestion_platform_tests.sources.world import Put
 
 ZONE = ZoneInfo("Africa/Johannesburg")
@@ -311,6 +312,54 @@ def test_following_tells_what_comes_and_ends_when_closed(world: MockKafkaWorld) 
     while len(os.listdir("/proc/self/task")) > before:
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_a_partition_whose_leader_is_away_is_not_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the client remembers of its end isn't taken for an answer; the others go on; once the leader is back, it is caught up again."""
+    monkeypatch.setattr(kafka, "LOOKED_FOR_SECONDS", 0.5)
+    monkeypatch.setattr(kafka, "UNHEARD_SECONDS", 3.0)
+    monkeypatch.setattr(kafka, "FIXED", {**kafka.FIXED, "statistics.interval.ms": "200"})
+    monkeypatch.setattr(kafka, "TOLD_SECONDS", 0.1)
+    monkeypatch.setattr(kafka, "FRESH_SECONDS", 1.0)
+    until = time.monotonic() + 40
+    with closing(MockBrokers(2)) as brokers:
+        producer = Producer({"bootstrap.servers": brokers.servers, "log_level": 0})
+        for number in (0, 1):
+            producer.produce("events", value=b"v", partition=number)
+        assert producer.flush(30) == 0
+        reader = KafkaReader(
+            Kafka(topic="events"),
+            {"bootstrap.servers": brokers.servers, "reconnect.backoff.max.ms": "500"},
+        )
+        with closing(_generator(reader.read(OLDEST, until=None))) as events:
+
+            def hear(*kinds: type[Event]) -> list[Event]:
+                """What is told until the shards have told these: the first one's, the second one's …."""
+                told: list[Event] = []
+                missing = {(str(number), kind) for number, kind in enumerate(kinds)}
+                for event in events:
+                    told.append(event)
+                    missing.discard((getattr(event, "shard", ""), type(event)))
+                    if not missing:
+                        break
+                    assert time.monotonic() < until, missing
+                return told
+
+            hear(Arrived, Arrived)
+            hear(CaughtUp, CaughtUp)
+            brokers.take_down(2)
+            down = datetime.now(UTC)
+            told = hear(CaughtUp, Throttled)
+            producer.produce("events", value=b"more", partition=0)
+            told += hear(Arrived, Behind) + hear(CaughtUp, Behind) + hear(CaughtUp, Throttled)
+            assert [one for one in told if isinstance(one, CaughtUp) and one.shard == "1" and one.as_of > down] == []
+            behind = [one for one in told if isinstance(one, Behind) and one.shard == "1"][-1]
+            assert behind.records is None
+            assert behind.seconds > 0.5
+            brokers.bring_up(2)
+            producer.produce("events", value=b"again", partition=1)
+            hear(CaughtUp, Arrived)
+            hear(CaughtUp, CaughtUp)
 
 
 def test_a_stop_lands_what_came(world: MockKafkaWorld, zone: LocalLanding) -> None:

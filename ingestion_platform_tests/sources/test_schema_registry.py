@@ -141,6 +141,47 @@ def test_what_is_not_avro_or_no_schema_is_unknown(registry: Registry) -> None:
     assert [client.schema(number) for number in (1, 2, 3, 4, 5)] == [None] * 5
 
 
+def test_what_the_registry_refuses_of_one_id_is_unknown(registry: Registry) -> None:
+    """One record of rubbish doesn't stop a topic: neither an error for its id, nor an answer that is too long."""
+    for number, status in enumerate((400, 406, 422)):
+        registry.answers[f"/schemas/ids/{number}"] = (status, b'{"error_code": 42200, "message": "no"}')
+    registry.answers["/schemas/ids/3"] = (200, json.dumps({"schema": "x" * schema_registry.MOST_BYTES}).encode())
+    client = asks(registry)
+    assert [client.schema(number) for number in range(4)] == [None] * 4
+    assert client.schema(7) is not None
+
+
+def test_an_error_that_no_registry_would_tell_is_said(registry: Registry) -> None:
+    """A proxy's refusal isn't the registry's."""
+    for body in (b"<html>", b"{}"):
+        registry.answers["/schemas/ids/1"] = (400, body)
+        with pytest.raises(SourceError, match="is no schema registry"):
+            asks(registry).schema(1)
+
+
+def test_what_is_too_large_for_an_id_is_not_asked_for(registry: Registry) -> None:
+    """It can't be known."""
+    assert asks(registry).schema(2**31) is None
+    assert registry.asked == []
+
+
+def test_rubbish_is_not_asked_for_without_end(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each value may name another id: after some the registry is left alone for a while, and what is known stays so."""
+    monkeypatch.setattr(schema_registry, "MOST_UNKNOWN", 50)
+    client = asks(registry)
+    text = client.schema(7)
+    for number in range(1000, 1000 + 200):
+        assert client.schema(number) is None
+    assert len([path for path, _ in registry.asked if "ids/1" in path]) == 50
+    assert len([one for one in caplog.records if one.levelname == "WARNING"]) == schema_registry.MOST_SAID + 1
+    assert client.schema(7) == text
+    registry.put("/schemas/ids/8", ITEM)
+    monkeypatch.setattr(schema_registry, "UNKNOWN_SECONDS", 0.0)
+    assert client.schema(8) is not None
+
+
 def test_references_that_go_in_circles_end(registry: Registry) -> None:
     """Each is asked for once."""
     round_ = [{"name": "shop.Item", "subject": "a", "version": 1}]
