@@ -588,7 +588,7 @@ class Polled:
     def get_records(self, *, ShardIterator: str, **_: Any) -> dict[str, Any]:
         """One record."""
         self.on_read()
-        shard, _, index = ShardIterator.partition("|")
+        shard, index = ShardIterator.split("|")
         found = self.shards[shard]
         some = found[int(index) : int(index) + 1]
         following = int(index) + len(some)
