@@ -148,14 +148,14 @@ def refusal(what: str, error: Exception) -> SourceError:
     return SourceError(f"{where}: {message}" if message else where, "see whether this server knows the request")
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """An error in a few words, without the server's own text."""
     if isinstance(error, ClientError):
         return f"{_status(error)} {code_of(error)}" if _status(error) else code_of(error)
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text, cut; without user and password of a URL, all of which botocore shows when it can't be used."""
     return _USER.sub("//", (str(error).splitlines() or [""])[0])[:200]
 

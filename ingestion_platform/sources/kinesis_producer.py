@@ -173,9 +173,10 @@ class KinesisProducer:
         if self._client is None:
             self._client = new_client()
         dead: list[DeadLetter] = []
-        lanes = self._lanes(records, dead)
+        lanes = _Lanes()
         sent = retried = failures = 0
         try:
+            self._fill(lanes, records, dead)
             while request := lanes.request():
                 retried += sum(1 for one in request if one.attempts)
                 taken = self._send(request)
@@ -191,7 +192,7 @@ class KinesisProducer:
                 if failures:
                     # What is throttled is the shard, so whoever was taken goes on behind the same wait.
                     time.sleep(self._waits.after(failures))
-        except Exception as error:
+        except BaseException as error:  # ended by hand, too
             why = told(error)
             dead += [
                 DeadLetter(record, why, one.attempts)
@@ -204,9 +205,8 @@ class KinesisProducer:
             self._bury(dead)
         return Sent(sent, retried, tuple(dead), self._dead_letters if dead else None)
 
-    def _lanes(self, records: Iterable[Outgoing], dead: list[DeadLetter]) -> _Lanes:
+    def _fill(self, lanes: _Lanes, records: Iterable[Outgoing], dead: list[DeadLetter]) -> None:
         """Records by key; those that the stream would refuse, and the whole request with them, aren't sent at all."""
-        lanes = _Lanes()
         gathered: dict[tuple[str, str | None], list[Outgoing]] = {}
         sizes: dict[tuple[str, str | None], int] = {}
 
@@ -218,27 +218,32 @@ class KinesisProducer:
             ]
             lanes.add(_Waiting(*name, put_together(parts) if len(some) > 1 else some[0].data, some))
 
-        for record in records:
-            why = self._misfit(record)
-            if why:
-                dead.append(DeadLetter(record, why, 0))
-            elif self._is_aggregated:
-                name = (record.key, record.hash_key)
-                size = len(record.data) + 32
-                if name in gathered and sizes[name] + size > AGGREGATED_BYTES:
-                    close(name)
-                sizes[name] = size + (sizes[name] if name in gathered else 2 * len(record.key.encode()) + 64)
-                gathered.setdefault(name, []).append(record)
-            else:
-                lanes.add(_Waiting(record.key, record.hash_key, record.data, (record,)))
-        for name in list(gathered):
-            close(name)
-        return lanes
+        try:
+            for record in records:
+                why = self._misfit(record)
+                if why:
+                    dead.append(DeadLetter(record, why, 0))
+                elif self._is_aggregated:
+                    name = (record.key, record.hash_key)
+                    size = len(record.data) + 32
+                    if name in gathered and sizes[name] + size > AGGREGATED_BYTES:
+                        close(name)
+                    sizes[name] = size + (sizes[name] if name in gathered else 2 * len(record.key.encode()) + 64)
+                    gathered.setdefault(name, []).append(record)
+                else:
+                    lanes.add(_Waiting(record.key, record.hash_key, record.data, (record,)))
+        finally:
+            # Those that came before one that can't be had aren't forgotten.
+            for name in list(gathered):
+                close(name)
 
     def _misfit(self, record: Outgoing) -> str:
         if not 1 <= len(record.key) <= KEY_CHARACTERS:
             return f"a partition key has 1 to {KEY_CHARACTERS} characters, not {len(record.key)}"
-        size = len(record.data) + len(record.key.encode())
+        try:
+            size = len(record.data) + len(record.key.encode())
+        except UnicodeEncodeError:
+            return "a partition key is text, and half of a surrogate pair isn't"
         if size > self._record_bytes:
             return f"a record has at most {self._record_bytes:,} bytes with its key, not {size:,}"
         return ""

@@ -140,6 +140,31 @@ def test_a_refusal_is_raised_and_nothing_is_forgotten(world: MotoWorld, tmp_path
     assert len(dead.read_text().splitlines()) == 10
 
 
+@pytest.mark.parametrize("is_aggregated", [False, True])
+@pytest.mark.parametrize("error", [LookupError("no more"), KeyboardInterrupt()])
+def test_records_before_one_that_cannot_be_had_are_kept(
+    world: MotoWorld, tmp_path: Path, error: BaseException, is_aggregated: bool
+) -> None:
+    """Whoever gives the records fails, or is interrupted: what had come and wasn't sent is in the file, misfits too."""
+
+    def fails() -> Iterator[Outgoing]:
+        yield from [Outgoing("", b"1"), Outgoing("a", b"2"), Outgoing("a", b"3")]
+        raise error
+
+    dead = tmp_path / "dead.jsonl"
+    with pytest.raises(type(error)):
+        producer(world, dead_letters=dead, is_aggregated=is_aggregated).put(fails())
+    lines = [json.loads(line) for line in dead.read_text().splitlines()]
+    assert [base64.b64decode(line["data_base64"]) for line in lines] == [b"1", b"2", b"3"]
+
+
+def test_half_of_a_surrogate_pair_is_no_key(world: MotoWorld, tmp_path: Path) -> None:
+    """It can't be sent, and harms no other."""
+    told = producer(world, dead_letters=tmp_path / "dead.jsonl").put([Outgoing("\ud800", b"1"), Outgoing("a", b"2")])
+    assert (told.sent, told.failed) == (1, 1)
+    assert "surrogate" in told.dead[0].why
+
+
 def test_few_keys_are_fast_when_aggregated(world: MotoWorld) -> None:
     """The records of a key go together, as many as fit into 50 KiB; what is read is what was sent."""
     records = [Outgoing(f"k{index % 2}", b"%06d" % index + b"x" * 300) for index in range(1000)]
