@@ -27,7 +27,8 @@ from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
 
-from ingestion_platform.dataset import Csv, Dataset, JsonLines, Parquet, Xml
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.format import Csv, JsonLines, Parquet, Xml
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column
 

@@ -19,19 +19,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ingestion_platform.datasets
-from ingestion_platform.dataset import (
-    Csv,
-    Daily,
-    Dataset,
-    Datasets,
-    JsonLines,
-    LandedFiles,
-    Parquet,
-    Xml,
-    find_datasets,
-    senders_from,
-)
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, find_datasets, senders_from
 from ingestion_platform.errors import DeclarationError
+from ingestion_platform.format import Csv, JsonLines, Parquet, Xml
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, Check, Column, DataType, decimal

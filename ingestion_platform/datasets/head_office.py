@@ -2,7 +2,8 @@
 
 from datetime import date
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, LandedFiles
+from ingestion_platform.dataset import Daily, Dataset, LandedFiles
+from ingestion_platform.format import Csv
 from ingestion_platform.table import DATE, VARCHAR, Column, decimal
 
 stores = Dataset(

@@ -2,7 +2,8 @@
 
 from datetime import date
 
-from ingestion_platform.dataset import Daily, Dataset, LandedFiles, Xml
+from ingestion_platform.dataset import Daily, Dataset, LandedFiles
+from ingestion_platform.format import Xml
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, decimal
 
 deliveries = Dataset(

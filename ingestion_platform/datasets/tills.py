@@ -2,7 +2,8 @@
 
 from datetime import date
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, LandedFiles, Parquet, senders_from
+from ingestion_platform.dataset import Daily, Dataset, LandedFiles, senders_from
+from ingestion_platform.format import Csv, Parquet
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask, decimal
 
 sales = Dataset(

@@ -31,8 +31,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ingestion_platform.dataset import Csv
 from ingestion_platform.errors import DeclarationError, ObjectRejected
+from ingestion_platform.format import Csv
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
 from ingestion_platform.formats.tables import Column

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingestion_platform.dataset import Parquet
 from ingestion_platform.errors import ObjectRejected
+from ingestion_platform.format import Parquet
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.records import Field, Records
 from ingestion_platform.formats.tables import Column

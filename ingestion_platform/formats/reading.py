@@ -9,8 +9,8 @@ import io
 import zlib
 from collections.abc import Sequence
 
-from ingestion_platform.dataset import Csv, Format, JsonLines, Parquet, Xml
 from ingestion_platform.errors import ObjectRejected
+from ingestion_platform.format import Csv, Format, JsonLines, Parquet, Xml
 from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.json_lines import read_json_lines
 from ingestion_platform.formats.parquet_files import read_parquet
@@ -23,7 +23,7 @@ _STEP_BYTES = 1024**2
 _GZIP = b"\x1f\x8b"
 
 
-def read_records(format: Format, content: bytes, fields: Sequence[Field], *, key: str = "") -> Records:
+def read_records(format: Format | Segments, content: bytes, fields: Sequence[Field], *, key: str = "") -> Records:
     """
     Read one landed object whole.
 

@@ -19,8 +19,8 @@ import defusedxml.ElementTree
 import msgspec
 from defusedxml.common import DefusedXmlException
 
-from ingestion_platform.dataset import Xml
 from ingestion_platform.errors import DeclarationError, ObjectRejected
+from ingestion_platform.format import Xml
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands

@@ -11,8 +11,9 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from ingestion_platform.dataset import Csv, Dataset, JsonLines, Xml
+from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError
+from ingestion_platform.format import Csv, JsonLines, Xml
 from ingestion_platform.orchestration import checks
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.graph import Graph, Table, asset_key, landing_key

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.demo import Incident, Outcome, Plan, Story
 from ingestion_platform.demo.business import Business
+from ingestion_platform.format import Csv
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, decimal
 from ingestion_platform_tests.demo.conftest import HEALTHY, PLAN

@@ -13,7 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, JsonLines, LandedFiles
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
+from ingestion_platform.format import Csv, JsonLines
 from ingestion_platform.table import BIGINT, BOOLEAN, DATE, INTEGER, TIMESTAMP, VARCHAR, Column, decimal
 
 FIRST_DAY = date(2024, 10, 1)

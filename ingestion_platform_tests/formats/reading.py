@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ingestion_platform.dataset import Format
 from ingestion_platform.errors import ObjectRejected
+from ingestion_platform.format import Format
 from ingestion_platform.formats import Field, Records, read_records
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"

@@ -8,7 +8,7 @@ from unittest import mock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ingestion_platform.dataset import Csv
+from ingestion_platform.format import Csv
 from ingestion_platform.formats import delimited
 from ingestion_platform_tests.formats.reading import read, read_if_possible, rejections, rows
 

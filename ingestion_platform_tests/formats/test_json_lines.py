@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion_platform.dataset import JsonLines
+from ingestion_platform.format import JsonLines
 from ingestion_platform_tests.formats.reading import extras, read, refusal, rejections, rows
 
 LINES = JsonLines()

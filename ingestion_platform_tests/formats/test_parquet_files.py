@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion_platform.dataset import Parquet
+from ingestion_platform.format import Parquet
 from ingestion_platform_tests.formats.reading import extras, read, read_if_possible, refusal, rows
 
 PARQUET = Parquet()

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from ingestion_platform.dataset import Csv, Format, JsonLines, Parquet, Xml
+from ingestion_platform.format import Csv, Format, JsonLines, Parquet, Xml
 from ingestion_platform_tests.formats.reading import read, refusal, rows
 
 PLAIN = b"a,b\n1,2\n3,4\n"

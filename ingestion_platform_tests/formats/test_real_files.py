@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestion_platform.dataset import Csv, JsonLines, Parquet, Xml
+from ingestion_platform.format import Csv, JsonLines, Parquet, Xml
 from ingestion_platform.formats import Records
 from ingestion_platform_tests.formats.reading import CASES, extras, read, read_if_possible, refusal, rejections, rows
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ingestion_platform.dataset import Xml
 from ingestion_platform.errors import DeclarationError
+from ingestion_platform.format import Xml
 from ingestion_platform_tests.formats.reading import extras, read, refusal, rejections, rows
 
 LINES = Xml(record="manifest/lines/line")

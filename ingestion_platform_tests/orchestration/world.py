@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pyarrow as pa
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles, senders_from
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, senders_from
+from ingestion_platform.format import Csv
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration.build import build_definitions
 from ingestion_platform.orchestration.graph import Graph, asset_key

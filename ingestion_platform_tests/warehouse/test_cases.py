@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, Format, JsonLines, LandedFiles, Parquet, Xml
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
+from ingestion_platform.format import Csv, Format, JsonLines, Parquet, Xml
 from ingestion_platform.table import BIGINT, BOOLEAN, DATE, INTEGER, TIMESTAMP, VARCHAR, Column, DataType, decimal
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.warehouse.building import DAY, Bench, differences

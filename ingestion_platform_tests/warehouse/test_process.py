@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestion_platform.dataset import Csv, Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
 from ingestion_platform.errors import SettingsError
+from ingestion_platform.format import Csv
 from ingestion_platform.table import (
     BIGINT,
     BOOLEAN,
