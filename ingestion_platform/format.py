@@ -4,6 +4,8 @@ What landed bytes are, as declared: each format with its dialect and its limit.
 Belongs here: the declarations. Doesn't: reading them (`formats/`), what is inside a stream's or an API's envelope (`stream.py`, `api.py`).
 """
 
+import re
+
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
@@ -51,6 +53,46 @@ class JsonLines:
     max_bytes: int = 4 * 1024**3
 
 
+_STEP = re.compile(r"[^.*\[\]]+")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Json:
+    """
+    One JSON document whose records are under a path (RFC 8259, strictly).
+
+    A column's source is a dotted path from the record (`payment.method`); `../` goes up to the object that holds the list the record is
+    in (`../invoice_number`), `../../` to the one above it. Numbers enter raw as they were written, digit for digit; objects and arrays as
+    JSON text.
+
+    Args:
+        records: where the records are: `[*]` the elements of the document itself, `data.items[*]` those of a list inside it,
+            `products[*].variants[*]` those of a list in each element of another, `data` one object, an empty text the document itself.
+            The first list must be there; in the elements of a list, an inner one may be missing or null.
+        null_is_empty: take `null` where the first list should be for an empty one, as some servers write it.
+        max_bytes: an object larger than this, once decompressed, is rejected.
+    """
+
+    records: str = "[*]"
+    null_is_empty: bool = False
+    max_bytes: int = 1024**3
+
+    def __post_init__(self) -> None:
+        if not all(_STEP.fullmatch(name) for name in self.steps if name != "[*]"):
+            raise DeclarationError(
+                f"Json: records {self.records!r} is no path to records",
+                "as in [*], data.items[*] or products[*].variants[*]",
+            )
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The path taken apart: names of members, and `[*]` for the elements of a list."""
+        if not self.records:
+            return ()
+        spread = self.records.replace("[*]", ".[*]").removeprefix(".")
+        return tuple(spread.split("."))
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Xml:
     """
@@ -81,4 +123,4 @@ class Parquet:
     max_bytes: int = 4 * 1024**3
 
 
-Format = Csv | JsonLines | Xml | Parquet
+Format = Csv | JsonLines | Json | Xml | Parquet

@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Sequence
 
 from ingestion_platform.errors import ObjectRejected
-from ingestion_platform.format import Csv, Format, JsonLines, Parquet, Xml
+from ingestion_platform.format import Csv, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats.delimited import read_delimited
+from ingestion_platform.formats.json_documents import read_json
 from ingestion_platform.formats.json_lines import read_json_lines
 from ingestion_platform.formats.parquet_files import read_parquet
 from ingestion_platform.formats.records import Field, Records
@@ -45,6 +46,8 @@ def read_records(format: Format | Segments, content: bytes, fields: Sequence[Fie
             return read_delimited(format, content, fields)
         case JsonLines():
             return read_json_lines(content, fields)
+        case Json():
+            return read_json(format, content, fields)
         case Xml():
             return read_xml(format, content, fields)
         case Parquet():

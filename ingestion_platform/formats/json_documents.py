@@ -1,0 +1,216 @@
+"""
+JSON documents to records: objects under a path, and what is around them.
+
+What a record has beyond the fields is kept in `_extra`; what stands around the records isn't, unless a field asks for it (`../name`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from ingestion_platform.errors import DeclarationError, ObjectRejected
+from ingestion_platform.format import Json
+from ingestion_platform.formats import tables
+from ingestion_platform.formats.json_members import NotAnObject, Taker, members_of
+from ingestion_platform.formats.records import Field, Records, RejectedRecord
+from ingestion_platform.formats.texts import BOM, as_it_stands, decode_marking, excerpt, refuse_binary
+
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_UP = "../"
+_EVERY = "[*]"
+_AGAIN = "it is read again when it changes"
+
+
+def read_json(format: Json, content: bytes, fields: Sequence[Field]) -> Records:
+    """
+    Read a JSON document. Holds it whole.
+
+    Raises:
+        ObjectRejected: it isn't JSON, is cut, or its records aren't where they are declared.
+    """
+    if content.startswith(BOM):
+        content = content[len(BOM) :]
+    content = content.strip(b" \t\r\n")
+    if not content:
+        raise ObjectRejected("is empty: not even a JSON value", _AGAIN)
+    refuse_binary(content, content[:1000], "utf-8")
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise ObjectRejected(f"is not text in utf-8: {error}", "JSON is") from error
+    _require_whole(content)
+    reader = _Reader(format, fields)
+    table = tables.from_rows(fields, reader.rows(content))
+    missing = dict.fromkeys(
+        wanted.source for wanted in fields if reader.records and wanted.source not in reader.seen_sources
+    )
+    return Records(table, tuple(reader.rejected), tuple(reader.own.unknown), tuple(missing))
+
+
+def _require_whole(content: bytes) -> None:
+    try:
+        msgspec.json.decode(content, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        what = str(error).removeprefix("JSON is malformed: ")
+        raise ObjectRejected(
+            f"is cut, or no JSON: {what}; it begins {excerpt(content[:200].decode(errors='replace'))}", _AGAIN
+        ) from error
+    except RecursionError as error:
+        raise ObjectRejected("is nested too deeply") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Above:
+    """A field of an object above the record: how far up, and the path there."""
+
+    up: int
+    path: str
+
+
+class _Reader:
+    def __init__(self, format: Json, fields: Sequence[Field]) -> None:
+        self._format = format
+        self._steps = format.steps
+        self._width = len(fields)
+        depth = self._steps.count(_EVERY)
+        own: list[tuple[int, str]] = []
+        above: dict[int, list[tuple[int, str]]] = {}
+        for index, field in enumerate(fields):
+            path, up = field.source, 0
+            while path.startswith(_UP):
+                path, up = path[len(_UP) :], up + 1
+            if up > depth or not path:
+                raise DeclarationError(
+                    f"Json: source {field.source!r} is no path from records at {format.records!r}",
+                    "as in name, price.currency, or ../name for the object around the list",
+                )
+            (above.setdefault(up, []) if up else own).append((index, path))
+        self._own_indexes = [index for index, _ in own]
+        self.own = Taker([path for _, path in own])
+        self._above = {
+            up: ([index for index, _ in wanted], Taker([path for _, path in wanted])) for up, wanted in above.items()
+        }
+        self._sources = [field.source for field in fields]
+        self._found_above: set[str] = set()
+        self.rejected: list[RejectedRecord] = []
+        self.records = 0
+
+    @property
+    def seen_sources(self) -> set[str]:
+        """Sources that a record, or what is above it, had."""
+        return self.own.seen | self._found_above
+
+    def rows(self, content: bytes) -> Iterator[Sequence[str | int | None]]:
+        row = 0
+        for text, holders in self._find(content, 0, []):
+            row += 1
+            try:
+                taken, extra = self.own.take(text, is_clean=True)
+            except NotAnObject as error:
+                self.rejected.append(RejectedRecord(row, str(error), as_it_stands(decode_marking(text, "utf-8"))))
+                continue
+            self.records += 1
+            values: list[str | int | None] = [None] * self._width
+            for index, value in zip(self._own_indexes, taken, strict=True):
+                values[index] = value
+            for up, (indexes, _) in self._above.items():
+                for index, value in zip(indexes, holders[-up].get(up, self), strict=True):
+                    values[index] = value
+            yield [*values, extra, row]
+
+    def take_above(self, up: int, text: bytes) -> list[str | int | None]:
+        """What the fields that look *up* so far take of an object."""
+        indexes, taker = self._above[up]
+        if text[:1] != b"{":
+            return [None] * len(indexes)
+        values, _ = taker.take(text, is_clean=True)
+        self._found_above.update(
+            self._sources[index] for index, value in zip(indexes, values, strict=True) if value is not None
+        )
+        return values
+
+    def _find(self, text: bytes, at: int, holders: list["_Holder"]) -> Iterator[tuple[bytes, list["_Holder"]]]:
+        """Each record below a value, with the objects that hold the lists it is in, the outermost first."""
+        place = text
+        step = at
+        while step < len(self._steps) and self._steps[step] != _EVERY:
+            if holders and place[:1] != b"{":
+                # An element that holds no records: it is told as one that can't be read, and not left out.
+                yield place, holders
+                return
+            found = self._member(place, step)
+            if found is None:
+                if holders:
+                    return
+                raise self._not_there(place, step)
+            place = found
+            step += 1
+        if step == len(self._steps):
+            yield place, holders
+            return
+        if place == b"null" and (holders or self._format.null_is_empty):
+            return
+        if place[:1] != b"[":
+            raise self._not_there(place, step)
+        # What holds the list is the object that its path starts from.
+        inside = [*holders, _Holder(text)]
+        for element in _ELEMENTS.decode(place):
+            yield from self._find(bytes(element), step + 1, inside)
+
+    def _member(self, place: bytes, step: int) -> bytes | None:
+        if place[:1] != b"{":
+            return None
+        try:
+            return members_of(place)[0].get(self._steps[step])
+        except NotAnObject as error:
+            raise ObjectRejected(f"can't be read at {self._path(step) or 'its root'}: it {error}", _AGAIN) from error
+
+    def _path(self, steps: int) -> str:
+        return ".".join(self._steps[:steps]).replace(".[*]", "[*]")
+
+    def _not_there(self, place: bytes, step: int) -> ObjectRejected:
+        where = self._path(step)
+        there = f"{where!r}" if where else "the document"
+        if self._steps[step] == _EVERY:
+            found = f"{there} is no list but {_kind(place)}"
+        elif place[:1] == b"{":
+            found = f"{there} has no member {self._steps[step]!r}{_has(place)}"
+        else:
+            found = f"{there} is no object but {_kind(place)}"
+        return ObjectRejected(
+            f"has no records where they are declared, at {self._format.records!r}: {found}",
+            "the sender has changed, or the declared path is wrong",
+        )
+
+
+class _Holder:
+    """An object above records; what fields take of it is taken once."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._taken: dict[int, list[str | int | None]] = {}
+
+    def get(self, up: int, reader: _Reader) -> list[str | int | None]:
+        """What the fields that look *up* so far take of it."""
+        if up not in self._taken:
+            self._taken[up] = reader.take_above(up, self._text)
+        return self._taken[up]
+
+
+def _kind(text: bytes) -> str:
+    first = text[:1]
+    if first == b"{":
+        return "an object" + _has(text)
+    if first == b"[":
+        return "a list"
+    return excerpt(text[:100].decode(errors="replace"))
+
+
+def _has(text: bytes) -> str:
+    try:
+        names = list(members_of(text)[0])
+    except NotAnObject:
+        return ""
+    shown = ", ".join(excerpt(name, 40) for name in names[:8])
+    return f" (it has {shown}{', …' if len(names) > 8 else ''})" if names else " (it is empty)"
