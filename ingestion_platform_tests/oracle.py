@@ -915,6 +915,61 @@ def _reconciliation(tables: _Tables) -> list[Row]:
     return found
 
 
+def _sales_in_euro(tables: _Tables) -> list[Row]:
+    regions, rand = tables.regions(), tables.newest("exchange_rates", "currency").get("ZAR")
+    return [
+        {
+            "sold_on": tables.day,
+            "region": region,
+            "net_zar": _net(rows),
+            "zar_per_eur": rand["units_per_eur"] if rand else None,
+            "rated_on": rand["rated_on"] if rand else None,
+            "is_carried_forward": rand["rated_on"] < tables.day if rand else None,
+            "is_stale": rand["is_stale"] if rand else None,
+            "net_eur": _round(_net(rows) / rand["units_per_eur"]) if rand else None,
+        }
+        for region, rows in _grouped(tables.of("sales"), lambda row: regions[row["store_id"]])
+    ]
+
+
+def _marketing_moments(tables: _Tables) -> list[Row]:
+    regions, yesterday = tables.regions(), tables.day - timedelta(days=1)
+    today = dict(_grouped(tables.of("sales"), lambda row: regions[row["store_id"]]))
+    earlier = dict(
+        _grouped(tables.of("sales", tables.day - timedelta(days=7), yesterday), lambda row: regions[row["store_id"]])
+    )
+    before = {
+        (row["region"], row["track_id"]): row["chart_position"]
+        for row in tables.of("trending_music", yesterday, yesterday)
+    }
+    found = []
+    for row in tables.of("trending_music"):
+        if row["chart_position"] > 10:
+            continue
+        net, days = _net(today.get(row["region"], ())), earlier.get(row["region"], [])
+        average = _round(_net(days) / len({one["_day"] for one in days})) if days else None
+        former = before.get((row["region"], row["track_id"]))
+        had_a_chart = any(region == row["region"] for region, _ in before)
+        is_rising = had_a_chart and (former is None or former > row["chart_position"])
+        found.append(
+            {
+                "charted_on": tables.day,
+                "region": row["region"],
+                "track_id": row["track_id"],
+                "title": row["title"],
+                "artist": row["artist"],
+                "chart_position": row["chart_position"],
+                "positions_climbed": former - row["chart_position"] if former is not None else None,
+                "streams": row["streams"],
+                "net_zar": net,
+                "trailing_average_zar": average,
+                "against_trailing_pct": _pct(net - average, average) if average is not None else None,
+                "is_moment": is_rising and average is not None and net > average,
+            }
+        )
+    return found
+
+
 REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "daily_sales": _daily_sales,
     "best_sellers": _best_sellers,
@@ -925,5 +980,7 @@ REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "reconciliation": _reconciliation,
     "till_lines": _till_lines,
     "stream_reconciliation": _stream_reconciliation,
+    "sales_in_euro": _sales_in_euro,
+    "marketing_moments": _marketing_moments,
 }
 """Each report as a function of the processed tables; rows come by primary key."""

@@ -179,9 +179,7 @@ class ApiServer:
         counts.refused += reply.status == HTTPStatus.UNAUTHORIZED
         counts.failed += reply.status == HTTPStatus.SERVICE_UNAVAILABLE
 
-    def _answer(
-        self, api: str, method: str, path: str, target: str, headers: Mapping[str, str], body: bytes
-    ) -> Reply:
+    def _answer(self, api: str, method: str, path: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
         if api == ecb.name and self.rates_are_down:
             return _error(HTTPStatus.SERVICE_UNAVAILABLE, "the rates can't be had at the moment")
         if (reply := self._fail(target)) is not None:
@@ -356,7 +354,8 @@ class ApiServer:
             }
             for position, track in enumerate(tracks[begin : begin + limit], begin + 1)
         ]
-        told: dict[str, object] = {"chart": {"date": str(day), "region": code}, "entries": page}
+        chart = {"date": str(day), "region": {"code": code, "name": REGIONS[code]}}
+        told: dict[str, object] = {"chart": chart, "entries": page}
         if begin + limit < len(tracks):
             told["next_page_token"] = f"p{begin + limit}"
         return _json(told)
