@@ -11,6 +11,7 @@ before. What fails in passing fails the first time that it is asked, and is answ
 
 import hashlib
 import json
+import re
 import secrets
 import threading
 import time
@@ -99,6 +100,7 @@ class ApiServer:
     Args:
         outside: what they tell.
         fails: whether some requests fail in passing.
+        port: where it would like to listen; another one when that is taken.
 
     Attributes:
         today: the day that the rates of exchange are told of, since they tell the present only; None: of the real one.
@@ -106,7 +108,7 @@ class ApiServer:
         counts: by API.
     """
 
-    def __init__(self, outside: Outside, *, fails: bool = True) -> None:
+    def __init__(self, outside: Outside, *, fails: bool = True, port: int = 0) -> None:
         self.outside = outside
         self.today: date | None = None
         self.rates_are_down = False
@@ -118,9 +120,12 @@ class ApiServer:
         self._uses = Counter[str]()
         self._moments: dict[str, deque[float]] = {name: deque() for name in _ROUTES}
         self._has_appeared = False
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        try:
+            self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        except OSError:
+            self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, name="apis", daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="apis", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -456,20 +461,34 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serve(plan: Plan | None = None, *, fails: bool = True) -> Iterator[ApiServer]:
+def serve(plan: Plan | None = None, *, fails: bool = True, settings_file: Path | None = None) -> Iterator[ApiServer]:
     """
     The APIs on loopback, for as long as the context lasts.
 
     Args:
         plan: whose business; default: the demo's.
         fails: whether some requests fail in passing.
+        settings_file: where to write what `INGESTION_APIS` should name. When it names a port of before, that is taken again: an address
+            is part of what was asked, and pages from another one are other pages.
     """
-    server = ApiServer(Outside(Business(plan or Plan())), fails=fails)
+    server = ApiServer(Outside(Business(plan or Plan())), fails=fails, port=_former_port(settings_file))
+    if settings_file is not None:
+        settings_file.parent.mkdir(parents=True, exist_ok=True)
+        settings_file.write_text(server.settings(), encoding="utf-8")
     server.start()
     try:
         yield server
     finally:
         server.stop()
+
+
+def _former_port(settings_file: Path | None) -> int:
+    if settings_file is None or not settings_file.exists():
+        return 0
+    found = re.search(
+        r"^base_url = \"http://127\.0\.0\.1:(\d+)/", settings_file.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return int(found[1]) if found and int(found[1]) < 65_536 else 0
 
 
 def run(settings_file: Path, *, tell: Callable[[str], None] = print, until: threading.Event | None = None) -> None:
@@ -481,9 +500,7 @@ def run(settings_file: Path, *, tell: Callable[[str], None] = print, until: thre
         tell: takes lines for a person.
         until: end when it is set; None: never.
     """
-    with serve() as server:
-        settings_file.parent.mkdir(parents=True, exist_ok=True)
-        settings_file.write_text(server.settings(), encoding="utf-8")
+    with serve(settings_file=settings_file) as server:
         tell(f"{', '.join(_ROUTES)} on 127.0.0.1:{server.port}, until ctrl-C")
         tell(f"export INGESTION_APIS={settings_file}")
         (until or threading.Event()).wait()
