@@ -107,6 +107,7 @@ class Fetched:
         problem: why they do.
         asked: what it took: requests, retries, …
         seconds: wall time.
+        ended_at: UTC.
     """
 
     day: date
@@ -123,6 +124,7 @@ class Fetched:
     problem: str
     asked: Mapping[str, float]
     seconds: float
+    ended_at: datetime
 
 
 class _Moved(Exception):
@@ -266,7 +268,7 @@ class Fetch:
         return Fetched(
             day=window.day, name=name, has_landed=has_landed, requests=len(rows), pages=writing.pages, records=state.records,
             repeated=state.repeated, resumed=writing.resumed, bytes=writing.bytes, cursor=furthest, stale_from=None, problem="",
-            asked=asked, seconds=time.perf_counter() - began,
+            asked=asked, seconds=time.perf_counter() - began, ended_at=self._now(),
         )  # fmt: skip
 
     def _name(self, here: Sequence[LandedFetch]) -> str:
@@ -453,7 +455,7 @@ class Fetch:
         return Fetched(
             day=window.day, name=name, has_landed=has_landed, requests=len(note.pages), pages=sum(map(len, note.pages.values())),
             records=note.records, repeated=0, resumed=0, bytes=0, cursor=None, stale_from=stale_from, problem=error.what,
-            asked=self._asked(), seconds=time.perf_counter() - began,
+            asked=self._asked(), seconds=time.perf_counter() - began, ended_at=self._now(),
         )  # fmt: skip
 
 
@@ -593,9 +595,9 @@ class _Writing:
         if self._gathered and time.monotonic() - self._gathered_since >= GROUP_SECONDS:
             self.flush()
 
-    def flush(self) -> None:
-        """Land what has been gathered."""
-        if not self._gathered:
+    def flush(self, *, is_needed: bool = False) -> None:
+        """Land what has been gathered; when a group *is_needed*, even of nothing."""
+        if not self._gathered and not is_needed:
             return
         number = self._groups + 1
         content = write_pages(
@@ -618,7 +620,8 @@ class _Writing:
             if requests == set(self._note.pages) and len(self._unlanded) == sum(map(len, self._note.pages.values())):
                 return False
             self._land_the_same()
-        self.flush()
+        # A fetch without any request is whole too, and replaces what counted before: by a group without pages.
+        self.flush(is_needed=self._groups == 0)
         pages = {request: tuple(self._noted.get(request, ())) for request in sorted(requests)}
         note = Note(self._plan, pages, cursor, stale_from, records, dict(asked))
         self._landed.put_note(self._day, self._name, self._groups, note)

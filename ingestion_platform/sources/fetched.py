@@ -150,6 +150,10 @@ class LandedEndpoint:
         except ObjectRejected as error:
             raise LandingError(f"{key} {error.what}", "move it away: the day can be fetched again") from error
 
+    def content(self, key: str) -> bytes:
+        """A group of pages as it stands."""
+        return self._read(key)
+
     def pages(self, fetch: LandedFetch) -> Iterator[Page]:
         """What has landed of a fetch, in order."""
         for key in fetch.groups:
