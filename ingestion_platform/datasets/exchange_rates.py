@@ -9,7 +9,7 @@ from datetime import date
 from ingestion_platform.api import Api, ApiPages, Endpoint
 from ingestion_platform.dataset import Daily, Dataset
 from ingestion_platform.format import Xml
-from ingestion_platform.table import BOOLEAN, DATE, TIMESTAMP, VARCHAR, Column, decimal
+from ingestion_platform.table import BOOLEAN, DATE, VARCHAR, Column, decimal
 
 FIRST_DAY = date(2024, 10, 1)
 
@@ -44,7 +44,6 @@ exchange_rates = Dataset(
             minimum="0.000001",
         ),
         Column("rated_on", DATE, "The working day on which the rate was set.", source="../@time", required=True),
-        Column("fetched_at", TIMESTAMP, "When the rate was fetched.", source="@fetched_at", required=True),
         Column(
             "is_stale",
             BOOLEAN,

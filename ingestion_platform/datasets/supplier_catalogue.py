@@ -44,7 +44,6 @@ prices = Endpoint(
     each=EachRecord(products, {"product_id": "product_id"}),
     none_when=(404,),
     first_day=FIRST_DAY,
-    schedule="30 5 * * *",
     owners=("team:supply-chain",),
 )
 

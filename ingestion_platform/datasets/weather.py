@@ -27,11 +27,7 @@ point_daily = Endpoint(
     path="/point/daily",
     params={"lat": "{latitude}", "lon": "{longitude}", "start": "{day}", "end": "{day}", "units": "metric"},
     format=Json("data[*]"),
-    each=EachRow(
-        "stores",
-        {"store_id": "store_id", "latitude": "latitude", "longitude": "longitude"},
-        where="latitude is not null and longitude is not null",
-    ),
+    each=EachRow("stores", {"store_id": "store_id", "latitude": "latitude", "longitude": "longitude"}),
     # Around the records stands when the reply was made.
     same_when="records",
     first_day=FIRST_DAY,
