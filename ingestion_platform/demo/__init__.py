@@ -10,7 +10,8 @@ Belongs here: inventing what senders send, and writing it as they would. Doesn't
     events.py     what the tills tell as it happens, and what goes wrong with it
     broker.py     a Kafka broker for them, in this process
     outside.py    what others know: rates of exchange, weather, a catalogue, charts
-    apis.py       a server that tells it as APIs do, in this process
+    replies.py    how APIs answer with it
+    apis.py       a server of those APIs, in this process
     clicks.py     a topic of web clicks of now, to try a stream with
     producer.py   where senders put their files
     driver.py     the demo: land, run, land, run, tell

@@ -2,15 +2,14 @@
 The APIs of others that the example business asks, served on loopback: rates of exchange, weather, a supplier's catalogue, charts of music,
 and reviews to try an API with.
 
-Belongs here: HTTP and what servers do with it: tokens, keys, pages, ETags, limits, and what fails in passing. Doesn't: what is told
-(`outside.py`).
+Belongs here: HTTP and what servers do with it: tokens, keys, ETags, limits, and what fails in passing. Doesn't: what is answered
+(`replies.py`).
 
 Replies are a function of the seed and of what is asked; only a product that appears while the catalogue is read depends on what was asked
 before. What fails in passing fails the first time that it is asked, and is answered the second time.
 """
 
 import hashlib
-import json
 import re
 import secrets
 import threading
@@ -19,27 +18,22 @@ from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from ingestion_platform.api import ApiKey, Rate
 from ingestion_platform.datasets.exchange_rates import ecb
 from ingestion_platform.datasets.music_charts import charts
 from ingestion_platform.datasets.supplier_catalogue import catalogue
 from ingestion_platform.datasets.weather import meteostat
-from ingestion_platform.demo import files
 from ingestion_platform.demo.business import Business
-from ingestion_platform.demo.outside import NEW_FAMILY, REGIONS, Outside, Review
-from ingestion_platform.demo.plan import ZONE, Plan
-
-REVIEWS = "reviews"
-"""The API of the README, which nothing in `datasets/` declares."""
+from ingestion_platform.demo.outside import Outside
+from ingestion_platform.demo.plan import Plan
+from ingestion_platform.demo.replies import APIS, REVIEWS, Replies, Reply, error_reply, json_reply
 
 KEYS = {meteostat.name: "demo-weather-key", REVIEWS: "demo-reviews-key"}
 CLIENTS = {catalogue.name: ("demo-shop", "demo-catalogue-secret"), charts.name: ("demo-shop", "demo-charts-secret")}
@@ -51,17 +45,6 @@ TOKEN_USES = 150
 FAILS_ONE_IN = 60
 SLACK = 0.8
 """Requests are counted as they arrive, which is never as evenly as they were sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What is answered; *fault* says how it is spoilt on the way."""
-
-    status: int
-    body: bytes
-    kind: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    fault: str = ""
 
 
 @dataclass(slots=True)
@@ -103,23 +86,21 @@ class ApiServer:
         port: where it would like to listen; another one when that is taken.
 
     Attributes:
-        today: the day that the rates of exchange are told of, since they tell the present only; None: of the real one.
+        replies: what they answer when nothing comes in between.
         rates_are_down: the rates answer with an error, whoever asks and however often.
         counts: by API.
     """
 
     def __init__(self, outside: Outside, *, fails: bool = True, port: int = 0) -> None:
-        self.outside = outside
-        self.today: date | None = None
+        self.replies = Replies(outside)
         self.rates_are_down = False
-        self.counts: dict[str, Counts] = {name: Counts() for name in _ROUTES}
+        self.counts: dict[str, Counts] = {name: Counts() for name in APIS}
         self._fails = fails
         self._lock = threading.Lock()
         self._asked: set[str] = set()
         self._tokens: dict[str, tuple[str, float]] = {}
         self._uses = Counter[str]()
-        self._moments: dict[str, deque[float]] = {name: deque() for name in _ROUTES}
-        self._has_appeared = False
+        self._moments: dict[str, deque[float]] = {name: deque() for name in APIS}
         try:
             self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         except OSError:
@@ -149,7 +130,7 @@ class ApiServer:
     def settings(self) -> str:
         """The file of `INGESTION_APIS` that leads to this server."""
         lines = ["# Where the example's APIs are, and with which secrets they are asked.", ""]
-        for api in _ROUTES:
+        for api in APIS:
             lines += [f"[{api}]", f'base_url = "{self.base_url(api)}"', "private_hosts = true"]
             if api in KEYS:
                 lines.append(f'key = "{KEYS[api]}"')
@@ -168,8 +149,8 @@ class ApiServer:
         """Answer a request; header names are in lower case."""
         url = urlsplit(target)
         api, _, path = url.path.removeprefix("/").partition("/")
-        if api not in _ROUTES:
-            return _error(HTTPStatus.NOT_FOUND, f"no API is called {api!r}")
+        if api not in APIS:
+            return error_reply(HTTPStatus.NOT_FOUND, f"no API is called {api!r}")
         with self._lock:
             reply = self._answer(api, method, f"/{path}", target, headers, body)
             self._count(api, reply)
@@ -186,7 +167,7 @@ class ApiServer:
 
     def _answer(self, api: str, method: str, path: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
         if api == ecb.name and self.rates_are_down:
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, "the rates can't be had at the moment")
+            return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "the rates can't be had at the moment")
         if (reply := self._fail(target)) is not None:
             return reply
         if (reply := self._throttle(api)) is not None:
@@ -196,10 +177,7 @@ class ApiServer:
         if (reply := self._refuse(api, headers)) is not None:
             return reply
         asked = {name: values[-1] for name, values in parse_qs(urlsplit(target).query, keep_blank_values=True).items()}
-        try:
-            reply = _ROUTES[api](self, path, asked)
-        except (KeyError, ValueError, InvalidOperation) as error:
-            return _error(HTTPStatus.BAD_REQUEST, f"a parameter is missing or wrong: {error}")
+        reply = self.replies.answer(api, path, asked, self.base_url(api))
         if reply.status != HTTPStatus.OK:
             return reply
         tag = f'"{hashlib.sha256(reply.body).hexdigest()[:32]}"'
@@ -212,14 +190,16 @@ class ApiServer:
         if not self._fails or target in self._asked:
             return None
         self._asked.add(target)
-        chance = Random(f"{self.outside.business.plan.seed}:fails:{target}")
+        chance = Random(f"{self.replies.outside.business.plan.seed}:fails:{target}")
         if chance.randrange(FAILS_ONE_IN):
             return None
         how = chance.choice(("busy", "unavailable", "drop", "cut"))
         if how == "busy":
-            return _error(HTTPStatus.TOO_MANY_REQUESTS, "another of your programs asks too often", {"Retry-After": "1"})
+            return error_reply(
+                HTTPStatus.TOO_MANY_REQUESTS, "another of your programs asks too often", {"Retry-After": "1"}
+            )
         if how == "unavailable":
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, "try again later")
+            return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "try again later")
         return Reply(HTTPStatus.OK, b'{"records": [', fault=how)
 
     def _throttle(self, api: str) -> Reply | None:
@@ -230,7 +210,7 @@ class ApiServer:
         while moments and now - moments[0] > rate.seconds * SLACK:
             moments.popleft()
         if len(moments) >= rate.requests:
-            return _error(
+            return error_reply(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"more than {rate.requests} requests in {rate.seconds:g} seconds",
                 {"Retry-After": "1"},
@@ -241,180 +221,34 @@ class ApiServer:
     def _give_token(self, api: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         asked = {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
         if api not in CLIENTS or path != "/oauth/token" or asked.get("grant_type") != "client_credentials":
-            return _error(HTTPStatus.BAD_REQUEST, "unsupported_grant_type")
+            return error_reply(HTTPStatus.BAD_REQUEST, "unsupported_grant_type")
         if headers.get("authorization") != _basic(*CLIENTS[api]):
-            return _error(HTTPStatus.UNAUTHORIZED, "invalid_client")
+            return error_reply(HTTPStatus.UNAUTHORIZED, "invalid_client")
         token = secrets.token_urlsafe(24)
         self._tokens[token] = (api, time.monotonic() + TOKEN_SECONDS)
         self.counts[api].tokens += 1
-        return _json({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS})
+        return json_reply({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS})
 
     def _refuse(self, api: str, headers: Mapping[str, str]) -> Reply | None:
         if api in KEYS and headers.get(_KEY_HEADERS[api]) != KEYS[api]:
-            return _error(HTTPStatus.UNAUTHORIZED, "this key isn't known")
+            return error_reply(HTTPStatus.UNAUTHORIZED, "this key isn't known")
         if api not in CLIENTS:
             return None
         token = headers.get("authorization", "").removeprefix("Bearer ")
         owner, ends = self._tokens.get(token, ("", 0.0))
         self._uses[token] += 1
         if owner != api or time.monotonic() > ends or self._uses[token] > TOKEN_USES:
-            return _error(
+            return error_reply(
                 HTTPStatus.UNAUTHORIZED, "the token has expired", {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             )
         return None
 
-    # --- what each API tells
 
-    def _rates(self, path: str, asked: Mapping[str, str]) -> Reply:
-        if path != "/stats/eurofxref/eurofxref-daily.xml":
-            return _error(HTTPStatus.NOT_FOUND, "no such file")
-        rates = self.outside.rates(self.today or datetime.now(ZONE).date())
-        cubes = "".join(
-            f"\t\t\t<Cube currency='{currency}' rate='{rate}'/>\n" for currency, rate in rates.of_one_eur.items()
-        )
-        text = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n'
-            '<gesmes:Envelope xmlns:gesmes="http://www.gesmes.org/xml/2002-08-01"'
-            ' xmlns="http://www.ecb.int/vocabulary/2002-08-01/eurofxref">\n'
-            "\t<gesmes:subject>Reference rates</gesmes:subject>\n"
-            "\t<gesmes:Sender>\n\t\t<gesmes:name>European Central Bank</gesmes:name>\n\t</gesmes:Sender>\n"
-            f"\t<Cube>\n\t\t<Cube time='{rates.rated_on}'>\n{cubes}\t\t</Cube>\n\t</Cube>\n</gesmes:Envelope>\n"
-        )
-        return Reply(HTTPStatus.OK, text.encode(), "text/xml")
-
-    def _weather(self, path: str, asked: Mapping[str, str]) -> Reply:
-        if path != "/point/daily":
-            return _error(HTTPStatus.NOT_FOUND, "no such endpoint")
-        store = self.outside.nearest(Decimal(asked["lat"]), Decimal(asked["lon"]))
-        first, last = date.fromisoformat(asked["start"]), date.fromisoformat(asked["end"])
-        days = [date.fromordinal(number) for number in range(first.toordinal(), last.toordinal() + 1)]
-        data = []
-        for day in days:
-            weather = self.outside.weather(store, day)
-            data.append(
-                {
-                    "date": str(day),
-                    "tavg": weather.average / 10,
-                    "tmin": weather.minimum / 10,
-                    "tmax": weather.maximum / 10,
-                    "prcp": None if weather.rain is None else weather.rain / 10,
-                }
-            )
-        # When it was made is told, so that no two replies are the same to the byte.
-        return _json({"meta": {"generated": datetime.now(UTC).isoformat()}, "data": data})
-
-    def _catalogue(self, path: str, asked: Mapping[str, str]) -> Reply:
-        day = date.fromisoformat(asked["as_of"])
-        listed = [family for family in self.outside.families if family.listed_on <= day]
-        product_id = path.removeprefix("/products/").removesuffix("/prices")
-        if path == f"/products/{product_id}/prices":
-            found = next((family for family in listed if family.family_id == product_id), None)
-            tiers = self.outside.prices(found, day) if found else ()
-            if not tiers:
-                return _error(HTTPStatus.NOT_FOUND, f"no prices of {product_id}")
-            prices = [{"from_cases": cases, "case_price": files.zar(cents)} for cases, cents in tiers]
-            return _json({"product_id": product_id, "currency": "ZAR", "prices": prices})
-        if path != "/products":
-            return _error(HTTPStatus.NOT_FOUND, "no such endpoint")
-        after, size = asked.get("after", ""), int(asked.get("page_size", "10"))
-        new = self.outside.families[NEW_FAMILY]
-        if day == new.listed_on:
-            if after:
-                self._has_appeared = True
-            elif not self._has_appeared:
-                listed.remove(new)
-        page = [family for family in listed if family.family_id > after][:size]
-        has_more = bool(page) and page[-1] != listed[-1]
-        more = urlencode({"as_of": str(day), "page_size": size, "after": page[-1].family_id}) if has_more else ""
-        products = [
-            {
-                "product_id": family.family_id,
-                "name": family.name,
-                "category": family.category,
-                "listed_on": str(family.listed_on),
-                "variants": [
-                    {"sku": product.product_id, "size": size_name, "units_per_case": units}
-                    for (size_name, product), units in zip(family.variants, (24, 12, 6), strict=True)
-                ],
-            }
-            for family in page
-        ]
-        following = f"{self.base_url(catalogue.name)}/products?{more}" if more else None
-        return _json({"products": products, "paging": {"next": following}})
-
-    def _charts(self, path: str, asked: Mapping[str, str]) -> Reply:
-        code = path.removeprefix("/charts/")
-        if code not in REGIONS:
-            return _error(HTTPStatus.NOT_FOUND, f"no charts of {code!r}")
-        day, limit = date.fromisoformat(asked["date"]), int(asked.get("limit", "10"))
-        token = asked.get("page_token", "")
-        begin = int(token.removeprefix("p")) if token else 0
-        tracks = self.outside.chart(REGIONS[code], day)
-        page = [
-            {
-                "position": position,
-                "track": {"id": track.track_id, "title": track.title, "genre": track.genre},
-                "artist": {"name": track.artist},
-                "streams": track.streams,
-            }
-            for position, track in enumerate(tracks[begin : begin + limit], begin + 1)
-        ]
-        chart = {"date": str(day), "region": {"code": code, "name": REGIONS[code]}}
-        told: dict[str, object] = {"chart": chart, "entries": page}
-        if begin + limit < len(tracks):
-            told["next_page_token"] = f"p{begin + limit}"
-        return _json(told)
-
-    def _reviews(self, path: str, asked: Mapping[str, str]) -> Reply:
-        if path != "/reviews":
-            return _error(HTTPStatus.NOT_FOUND, "no such endpoint")
-        since, until = (datetime.fromisoformat(asked[name]) for name in ("since", "until"))
-        begin = int(asked.get("begin", "0"))
-        first, last = (moment.astimezone(ZONE).date().toordinal() for moment in (since, until))
-        if last - first > 31:
-            return _error(HTTPStatus.BAD_REQUEST, "a month at most")
-        written = [
-            review
-            for number in range(first, last + 1)
-            for review in self.outside.reviews(date.fromordinal(number))
-            if since <= review.written_at < until
-        ]
-        more = urlencode({"since": asked["since"], "until": asked["until"], "begin": begin + 10})
-        following = f"{self.base_url(REVIEWS)}/reviews?{more}" if begin + 10 < len(written) else None
-        return _json({"reviews": [_review(review) for review in written[begin : begin + 10]], "next": following})
-
-
-def _review(review: Review) -> dict[str, object]:
-    return {
-        "id": review.review_id,
-        "written_at": review.written_at.isoformat(),
-        "product": {"id": review.product_id},
-        "stars": review.stars,
-        "text": review.text,
-        "reviewer": {"email": review.reviewer},
-    }
-
-
-_ROUTES: dict[str, Callable[[ApiServer, str, Mapping[str, str]], Reply]] = {
-    ecb.name: ApiServer._rates,
-    meteostat.name: ApiServer._weather,
-    catalogue.name: ApiServer._catalogue,
-    charts.name: ApiServer._charts,
-    REVIEWS: ApiServer._reviews,
-}
 _RATES: dict[str, Rate] = {api.name: api.rate for api in (ecb, meteostat, catalogue, charts) if api.rate is not None}
 _KEY_HEADERS = {
     meteostat.name: meteostat.auth.name.lower() if isinstance(meteostat.auth, ApiKey) else "",
     REVIEWS: ApiKey().name.lower(),
 }
-
-
-def _json(value: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, json.dumps(value, indent=1).encode(), headers=headers or {})
-
-
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Reply:
-    return _json({"error": {"status": int(status), "message": message}}, status, headers)
 
 
 def _basic(user: str, password: str) -> str:
@@ -501,6 +335,6 @@ def run(settings_file: Path, *, tell: Callable[[str], None] = print, until: thre
         until: end when it is set; None: never.
     """
     with serve(settings_file=settings_file) as server:
-        tell(f"{', '.join(_ROUTES)} on 127.0.0.1:{server.port}, until ctrl-C")
+        tell(f"{', '.join(APIS)} on 127.0.0.1:{server.port}, until ctrl-C")
         tell(f"export INGESTION_APIS={settings_file}")
         (until or threading.Event()).wait()

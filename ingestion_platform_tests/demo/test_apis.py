@@ -25,8 +25,9 @@ from ingestion_platform.datasets.music_charts import charts, daily_charts
 from ingestion_platform.datasets.supplier_catalogue import catalogue
 from ingestion_platform.datasets.weather import meteostat
 from ingestion_platform.demo import Plan
-from ingestion_platform.demo.apis import CLIENTS, KEYS, REVIEWS, TOKEN_USES, ApiServer, run, serve
+from ingestion_platform.demo.apis import CLIENTS, KEYS, TOKEN_USES, ApiServer, run, serve
 from ingestion_platform.demo.outside import NEW_FAMILY, REGIONS, UNPRICED_FAMILY
+from ingestion_platform.demo.replies import REVIEWS
 
 PLAN = Plan(stores=6, days=7)
 FRIDAY, SATURDAY, MONDAY = date(2024, 10, 4), date(2024, 10, 5), date(2024, 10, 7)
@@ -77,16 +78,16 @@ def server() -> Iterator[ApiServer]:
 
 def test_rates_are_told_as_the_bank_tells_them(server: ApiServer) -> None:
     """On a Saturday the reply is Friday's, to the byte; on Monday it is another."""
-    server.today = FRIDAY
+    server.replies.today = FRIDAY
     friday = ask(server, ecb.name, RATES)
-    server.today = SATURDAY
+    server.replies.today = SATURDAY
     assert ask(server, ecb.name, RATES).body == friday.body
-    server.today = MONDAY
+    server.replies.today = MONDAY
     assert ask(server, ecb.name, RATES).body != friday.body
     (day,) = ElementTree.fromstring(friday.body).findall(f"{ECB}Cube/{ECB}Cube")
     assert day.get("time") == str(FRIDAY)
     assert {cube.get("currency"): cube.get("rate") for cube in day} == {
-        currency: str(rate) for currency, rate in server.outside.rates(FRIDAY).of_one_eur.items()
+        currency: str(rate) for currency, rate in server.replies.outside.rates(FRIDAY).of_one_eur.items()
     }
 
 
@@ -101,11 +102,11 @@ def test_rates_that_are_down_stay_down(server: ApiServer) -> None:
 
 def test_the_weather_is_that_of_the_nearest_store(server: ApiServer) -> None:
     """A record for each day asked for; the same again differs in when it was made, and in nothing else."""
-    store = server.outside.business.stores[3]
+    store = server.replies.outside.business.stores[3]
     path = f"/point/daily?lat={store.latitude}&lon={store.longitude}&start={FRIDAY}&end={SATURDAY}&units=metric"
     first, again = (ask(server, meteostat.name, path, X_RapidAPI_Key=KEYS[meteostat.name]) for _ in range(2))
     assert [record["date"] for record in first.json["data"]] == [str(FRIDAY), str(SATURDAY)]
-    weather = server.outside.weather(store, FRIDAY)
+    weather = server.replies.outside.weather(store, FRIDAY)
     assert Decimal(str(first.json["data"][0]["tmax"])) == Decimal(weather.maximum) / 10
     assert first.body != again.body
     assert first.json["data"] == again.json["data"]
@@ -130,6 +131,10 @@ def test_a_token_is_used_up(server: ApiServer) -> None:
         assert status in (HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS)
     used = server.counts[catalogue.name]
     assert used.requests - used.throttled - used.refused - used.tokens == TOKEN_USES
+
+
+def test_who_isnt_known_gets_no_token(server: ApiServer) -> None:
+    """A wrong secret is 401, another way of asking 400."""
     assert ask(server, catalogue.name, "/oauth/token", b"grant_type=password").status == HTTPStatus.BAD_REQUEST
     reply = ask(server, catalogue.name, "/oauth/token", b"grant_type=client_credentials", Authorization="Basic eDp5")
     assert reply.status == HTTPStatus.UNAUTHORIZED
@@ -147,8 +152,8 @@ def walk(server: ApiServer, header: str, day: date) -> Iterator[str]:
 
 def test_a_product_that_appears_between_pages_doubles_none(server: ApiServer) -> None:
     """It is new on a page that was read already: the first reading lacks it, and has every other product once; the second has it."""
-    header, new = token(server, catalogue.name), server.outside.families[NEW_FAMILY]
-    all_ = [family.family_id for family in server.outside.families]
+    header, new = token(server, catalogue.name), server.replies.outside.families[NEW_FAMILY]
+    all_ = [family.family_id for family in server.replies.outside.families]
     others = [family_id for family_id in all_ if family_id != new.family_id]
     assert list(walk(server, header, PLAN.first_day)) == others
     assert list(walk(server, header, new.listed_on)) == others
@@ -159,7 +164,7 @@ def test_a_product_that_appears_between_pages_doubles_none(server: ApiServer) ->
 def test_a_product_without_prices_isnt_found(server: ApiServer) -> None:
     """As of one that isn't listed, the reply is 404; of all others there are prices, the dearest first."""
     header = token(server, catalogue.name)
-    for place, family in enumerate(server.outside.families[:8]):
+    for place, family in enumerate(server.replies.outside.families[:8]):
         reply = ask(server, catalogue.name, f"/products/{family.family_id}/prices?as_of={MONDAY}", Authorization=header)
         if place == UNPRICED_FAMILY:
             assert reply.status == HTTPStatus.NOT_FOUND
@@ -173,24 +178,26 @@ def test_charts_are_those_of_the_declared_regions(server: ApiServer) -> None:
     """Each region that is asked for has a chart of twenty tracks, in two pages; they differ by region and day."""
     assert isinstance(daily_charts.each, EachValue)
     assert set(daily_charts.each.values) == set(REGIONS)
-    assert set(REGIONS.values()) == {store.region for store in server.outside.business.stores}
+    assert set(REGIONS.values()) == {store.region for store in server.replies.outside.business.stores}
     header = token(server, charts.name)
     first = ask(server, charts.name, f"/charts/ZA-GP?date={FRIDAY}&limit=10", Authorization=header).json
     path = f"/charts/ZA-GP?date={FRIDAY}&limit=10&page_token={first['next_page_token']}"
     second = ask(server, charts.name, path, Authorization=header).json
     assert [entry["position"] for entry in first["entries"] + second["entries"]] == list(range(1, 21))
     assert "next_page_token" not in second
-    found = {tuple(server.outside.chart(region, day)) for region in REGIONS.values() for day in (FRIDAY, SATURDAY)}
+    found = {
+        tuple(server.replies.outside.chart(region, day)) for region in REGIONS.values() for day in (FRIDAY, SATURDAY)
+    }
     assert len(found) == 2 * len(REGIONS)
 
 
 def test_what_hasnt_changed_isnt_sent_again(server: ApiServer) -> None:
     """With the ETag that came with it, a reply is 304 and has no body."""
-    server.today = FRIDAY
+    server.replies.today = FRIDAY
     first = ask(server, ecb.name, RATES)
     again = ask(server, ecb.name, RATES, If_None_Match=first.headers["ETag"])
     assert (again.status, again.body) == (HTTPStatus.NOT_MODIFIED, b"")
-    server.today = MONDAY
+    server.replies.today = MONDAY
     assert ask(server, ecb.name, RATES, If_None_Match=first.headers["ETag"]).status == HTTPStatus.OK
     assert server.counts[ecb.name].not_modified == 1
 
@@ -218,7 +225,7 @@ def test_what_fails_in_passing_is_answered_the_next_time() -> None:
     for _ in range(2):
         with serve(PLAN) as server:
             failed.append([])
-            server.today = FRIDAY
+            server.replies.today = FRIDAY
             for number in range(400):
                 path = f"{RATES}?{number}"
                 try:
@@ -265,7 +272,7 @@ def test_reviews_are_those_of_the_moments_asked_for(server: ApiServer) -> None:
         reply = ask(server, REVIEWS, path, X_Api_Key=KEYS[REVIEWS]).json
         found += [review["id"] for review in reply["reviews"]]
         following = reply["next"]
-    assert found == [review.review_id for review in server.outside.reviews(FRIDAY)]
+    assert found == [review.review_id for review in server.replies.outside.reviews(FRIDAY)]
 
 
 @pytest.mark.parametrize("api", [ecb, meteostat, catalogue, charts], ids=lambda api: api.name)
