@@ -16,7 +16,7 @@ FIRST_DAY = date(2024, 10, 1)
 charts = Api(
     name="music_charts",
     base_url="https://api.charts.example/v2",
-    auth=ClientCredentials(token_url="/oauth/token", scope="charts.read"),
+    auth=ClientCredentials(token_url="oauth/token", scope="charts.read"),
     rate=Rate(20, 1),
 )
 

@@ -16,8 +16,8 @@ FIRST_DAY = date(2024, 10, 1)
 catalogue = Api(
     name="supplier_catalogue",
     base_url="https://api.supplier.example/v1",
-    auth=ClientCredentials(token_url="/oauth/token", scope="catalogue.read"),
-    rate=Rate(50, 1),
+    auth=ClientCredentials(token_url="oauth/token", scope="catalogue.read"),
+    rate=Rate(100, 1),
 )
 
 products = Endpoint(

@@ -17,7 +17,7 @@ meteostat = Api(
     name="meteostat",
     base_url="https://meteostat.p.rapidapi.com",
     auth=ApiKey(name="X-RapidAPI-Key"),
-    rate=Rate(50, 1),
+    rate=Rate(150, 1),
 )
 
 point_daily = Endpoint(

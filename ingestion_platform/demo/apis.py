@@ -56,7 +56,8 @@ class Counts:
         requests: all of them, tokens included.
         tokens: tokens that were given.
         not_modified: answers that nothing has changed (304).
-        throttled: refused because they came too fast (429).
+        throttled: told to wait (429), as when another program of ours asks, too.
+        too_fast: of these, the ones that came faster than declared.
         refused: refused for want of a valid token or key (401).
         failed: answered with an error of the server's (503).
         dropped: not answered, or not to the end.
@@ -66,6 +67,7 @@ class Counts:
     tokens: int = 0
     not_modified: int = 0
     throttled: int = 0
+    too_fast: int = 0
     refused: int = 0
     failed: int = 0
     dropped: int = 0
@@ -210,6 +212,7 @@ class ApiServer:
         while moments and now - moments[0] > rate.seconds * SLACK:
             moments.popleft()
         if len(moments) >= rate.requests:
+            self.counts[api].too_fast += 1
             return error_reply(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"more than {rate.requests} requests in {rate.seconds:g} seconds",
