@@ -30,7 +30,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.sources.kinesis_client import Waits, code_of, is_passing, new_client, refusal, told
+from ingestion_platform.sources.kinesis_client import FAILURES, Waits, code_of, is_passing, new_client, refusal, told
 from ingestion_platform.sources.kinesis_records import gather
 from ingestion_platform.sources.reading import (
     After,
@@ -795,7 +795,7 @@ class _Reading:
         """Whether it was the shard that wasn't found, and not the stream: closed, and past retention since."""
         try:
             return shard.id not in {one["ShardId"] for one in self._listed()}
-        except Exception:
+        except FAILURES:
             # What was asked for first is told, not this.
             log.debug("%s: not listed", self._name, exc_info=True)
             return False

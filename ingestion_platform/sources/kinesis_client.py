@@ -56,6 +56,8 @@ BROKEN = (
     OSError,
 )
 """No answer, or half of one. OSError and urllib3's own errors come through botocore unwrapped while a body is read."""
+FAILURES = (ClientError, BotoCoreError, *BROKEN)
+"""Everything that a request can end with: refused, not sent, or not answered."""
 
 
 @dataclass(frozen=True)
