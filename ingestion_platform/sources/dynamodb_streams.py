@@ -29,6 +29,7 @@ import random
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -432,7 +433,7 @@ class _Reading:
         return any(isinstance(self.where(Shard(shard.id, shard.parents)), After | From) for shard in shards)
 
 
-class _Turns:
+class _Turns(ABC):
     """Somebody who takes turns: one request each, so that nobody holds a thread while he waits."""
 
     def __init__(self, reading: _Reading) -> None:
@@ -465,8 +466,9 @@ class _Turns:
         self._failures = 0
         return again
 
+    @abstractmethod
     def _take(self) -> float | None:
-        raise NotImplementedError
+        """Send one request; see `take`."""
 
     def _refused(self, error: ClientError) -> float | None:
         """What is done about what the service refuses."""

@@ -138,29 +138,15 @@ class _World:
 class MockKafkaWorld(_World):
     """A topic of a mock cluster of its own."""
 
-    can_split = False
-    can_forget = False
-
     def __init__(self) -> None:
         producer, servers = mock_cluster()
         super().__init__("events", servers, producer)
         # The topic is there before anybody reads it.
         producer.list_topics("events", timeout=WITHIN_SECONDS)
 
-    def split(self) -> None:
-        """It can't."""
-        raise NotImplementedError
-
-    def forget(self) -> None:
-        """It can't."""
-        raise NotImplementedError
-
 
 class BrokerKafkaWorld(_World):
     """A topic of a real broker."""
-
-    can_split = True
-    can_forget = True
 
     def __init__(self, broker: Broker, partitions: int = 2, config: Mapping[str, str] | None = None) -> None:
         self.broker = broker

@@ -74,8 +74,6 @@ class KinesisWorld:
     """
 
     kind = "kinesis"
-    can_split = False
-    can_forget = False
 
     def __init__(self, url: str, faults: Faults, *, shards: int = 2) -> None:
         self.url = url
@@ -115,38 +113,6 @@ class KinesisWorld:
         """See `StreamWorld.value_of`."""
         return value
 
-    def split(self) -> None:
-        """Split every open shard in the middle."""
-        for shard in self.open_shards():
-            self.split_one(shard)
-
-    def split_one(self, shard: dict[str, Any]) -> None:
-        """Split one shard in the middle."""
-        keys = shard["HashKeyRange"]
-        middle = (int(keys["StartingHashKey"]) + int(keys["EndingHashKey"])) // 2
-        self.client.split_shard(StreamName=self.stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
-        self.wait()
-
-    def merge(self) -> None:
-        """Merge the two open shards with the lowest keys."""
-        one, other = self.open_shards()[:2]
-        self.client.merge_shards(
-            StreamName=self.stream, ShardToMerge=one["ShardId"], AdjacentShardToMerge=other["ShardId"]
-        )
-        self.wait()
-
-    def open_shards(self) -> list[dict[str, Any]]:
-        """Shards that take records, by the keys that they take."""
-        shards = self.client.list_shards(StreamName=self.stream)["Shards"]
-        found: list[dict[str, Any]] = [
-            dict(shard) for shard in shards if not shard["SequenceNumberRange"].get("EndingSequenceNumber")
-        ]
-        return sorted(found, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
-
-    def forget(self) -> None:
-        """Drop everything that has been written so far, as retention does."""
-        raise NotImplementedError("this server never forgets")
-
     def wait(self) -> None:
         """Wait until the stream is active."""
         until = time.monotonic() + 30
@@ -160,8 +126,6 @@ class KinesisWorld:
 
 class MotoWorld(KinesisWorld):
     """The stream on moto: positions count from 1; shards are better not split (moto puts their records in again)."""
-
-    can_forget = True
 
     def forget(self) -> None:
         """Drop everything that has been written so far, and let the stream be older than its retention."""
@@ -194,7 +158,33 @@ class _Trimmed(dict[int, Any]):
 class KinesaliteWorld(KinesisWorld):
     """The stream on kinesalite: shards split and merge, and closed ones end."""
 
-    can_split = True
+    def split(self) -> None:
+        """Split every open shard in the middle."""
+        for shard in self.open_shards():
+            self.split_one(shard)
+
+    def split_one(self, shard: dict[str, Any]) -> None:
+        """Split one shard in the middle."""
+        keys = shard["HashKeyRange"]
+        middle = (int(keys["StartingHashKey"]) + int(keys["EndingHashKey"])) // 2
+        self.client.split_shard(StreamName=self.stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
+        self.wait()
+
+    def merge(self) -> None:
+        """Merge the two open shards with the lowest keys."""
+        one, other = self.open_shards()[:2]
+        self.client.merge_shards(
+            StreamName=self.stream, ShardToMerge=one["ShardId"], AdjacentShardToMerge=other["ShardId"]
+        )
+        self.wait()
+
+    def open_shards(self) -> list[dict[str, Any]]:
+        """Shards that take records, by the keys that they take."""
+        shards = self.client.list_shards(StreamName=self.stream)["Shards"]
+        found: list[dict[str, Any]] = [
+            dict(shard) for shard in shards if not shard["SequenceNumberRange"].get("EndingSequenceNumber")
+        ]
+        return sorted(found, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
 
 
 @contextmanager

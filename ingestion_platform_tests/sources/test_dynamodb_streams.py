@@ -52,7 +52,7 @@ from ingestion_platform_tests.sources.dynamodb_worlds import (
     moto_dynamodb,
 )
 from ingestion_platform_tests.sources.test_drain import ZONE
-from ingestion_platform_tests.sources.world import Put
+from ingestion_platform_tests.sources.world import Put, Splitting
 from ingestion_platform_tests.warehouse.building import Bench
 
 NOW = datetime.now(UTC)
@@ -659,16 +659,16 @@ def test_a_value_is_the_json_that_the_service_gave(images: list[dict[str, Any]])
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, str]]:
-    """A server's kind and URL."""
+def server() -> Iterator[str]:
+    """A server's URL."""
     with moto_dynamodb() as url:
-        yield "dynamodb", url
+        yield url
 
 
 @pytest.fixture
-def world(server: tuple[str, str]) -> DynamoDbWorld:
+def world(server: str) -> DynamoDbWorld:
     """An empty table on it."""
-    return DynamoDbWorld(*server)
+    return DynamoDbWorld(server)
 
 
 def test_a_table_without_a_stream_on_a_server(world: DynamoDbWorld) -> None:
@@ -691,7 +691,7 @@ def test_what_is_put_arrives_once_in_order(world: DynamoDbWorld) -> None:
     """Of each key in its order, over a stream that is disabled and enabled again where the server can."""
     puts = [Put(f"k{number % 3}", f"{number:04}".encode()) for number in range(40)]
     world.put(puts[:20])
-    if world.can_split:
+    if isinstance(world, Splitting):
         world.split()
     world.put(puts[20:])
     events = list(world.reader().read(oldest, until=datetime.now(UTC)))
@@ -778,7 +778,7 @@ def test_from_a_table_to_its_history_and_its_current_state(world: DynamoDbWorld,
             drained = Drain(landed, world.reader()).to_now()
             assert drained.is_caught_up
             upkeep.catch_up(bench.warehouse)
-            if world.can_split:
+            if isinstance(world, Splitting):
                 world.split()
     changes = bench.warehouse.query("select id, operation from processed.items order by length(position), position")
     assert [(row["id"], row["operation"]) for row in changes.to_pylist()] == made
