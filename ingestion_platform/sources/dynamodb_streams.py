@@ -1,8 +1,8 @@
 """
 Streams of DynamoDB tables: every change of an item, for 24 hours.
 
-Belongs here: the only use of boto3 for DynamoDB. Doesn't: what a change means (`formats/dynamodb_values.py`), credentials, region and
-endpoint, which boto3 reads as it always does (`AWS_*`, profiles, roles).
+Belongs here: the only use of boto3 for DynamoDB. Doesn't: what a change means (`formats/dynamodb_values.py`), what is the same for every
+service of AWS (`aws.py`).
 
 How it is read:
 
@@ -25,8 +25,6 @@ import base64
 import heapq
 import json
 import logging
-import random
-import re
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -38,19 +36,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 import pyarrow as pa
 from boto3.session import Session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session as CoreSession
-from botocore.session import get_session
-from urllib3.exceptions import HTTPError
 
+from ingestion_platform import aws
 from ingestion_platform.errors import SourceError, SourceUnavailable
 from ingestion_platform.formats.segments import ENVELOPE
 from ingestion_platform.sources.reading import (
@@ -95,24 +88,7 @@ _CAUGHT_UP_SECONDS = 60.0
 """How often a shard that is being followed, and where nothing comes, says so."""
 _BEHIND_SECONDS = 1.0
 
-_BUSY_STATUS = {429, 500, 502, 503, 504}
-_BUSY_CODES = {
-    "LimitExceededException",
-    "ThrottlingException",
-    "Throttling",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "TooManyRequestsException",
-    "InternalServerError",
-    "InternalFailure",
-    "ServiceUnavailable",
-    "RequestTimeout",
-}
-_BROKEN = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError, HTTPError, OSError)
-"""No answer, or half of one."""
-_USER = re.compile(r"//\S*@")
-"""User and password of a URL."""
-_CREDENTIALS = "credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine, and AWS_REGION"
+_CREDENTIALS = f"{aws.CREDENTIALS}, and AWS_REGION"
 _RIGHTS = (
     "allow dynamodb:ListStreams, dynamodb:DescribeTable, dynamodb:DescribeStream, dynamodb:GetShardIterator and dynamodb:GetRecords"
     " to the user or role that runs this"
@@ -158,9 +134,7 @@ class DynamoDbStreamReader:
         self.source = source
         self.session = session
         self.threads = threads
-        self.attempts = attempts
-        self.first_wait_seconds = first_wait_seconds
-        self.longest_wait_seconds = longest_wait_seconds
+        self.waits = aws.Waits(attempts, first_wait_seconds, longest_wait_seconds)
         self.timeout_seconds = timeout_seconds
         self.pause_seconds = 1 / reads_per_second
         self.list_seconds = list_seconds
@@ -174,11 +148,6 @@ class DynamoDbStreamReader:
     def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Generator[Event, None, None]:
         """See `StreamReader.read`."""
         return _Reading(self, where, until, frozenset(shards)).events()
-
-    def wait_seconds(self, failures: int) -> float:
-        """How long to wait after so many failures in a row: full jitter, so that readers throttled together don't come back together."""
-        bound = min(self.longest_wait_seconds, self.first_wait_seconds * 2 ** (failures - 1))
-        return random.uniform(0, bound)
 
 
 class _Closed(Exception):
@@ -257,38 +226,19 @@ class _Reading:
                 self.streams.close()
 
     def _connect(self) -> None:
-        config = Config(
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=self.reader.threads,
-            connect_timeout=min(self.reader.timeout_seconds, 10.0),
-            read_timeout=self.reader.timeout_seconds,
-            tcp_keepalive=True,
-        )
-        try:
-            core = self.reader.session or get_session()
+        config = aws.client_config(connections=self.reader.threads, timeout_seconds=self.reader.timeout_seconds)
+        with aws.configuring(self.name, SourceError):
+            core = self.reader.session or aws.new_session()
             # Moments as the service writes them: as objects they'd cost more than all else, and had to be written back.
             core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_as_it_is)
             self._session = Session(botocore_session=core)
             self.streams = self._session.client("dynamodbstreams", config=config)
-            self._check_endpoint(self.streams.meta.endpoint_url)
-        except (BotoCoreError, ValueError) as error:
-            raise SourceError(
-                f"{self.name}: boto3's configuration can't be used: {_first_line(error)}",
-                f"check AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE; {_CREDENTIALS}",
-            ) from error
-
-    def _check_endpoint(self, url: str) -> None:
-        if "@" in urlsplit(url).netloc:
-            # botocore ignores it, and puts the whole URL into its messages.
-            raise SourceError(
-                f"{self.name}: the endpoint's URL has a user or password in it",
-                f"take it out of AWS_ENDPOINT_URL; {_CREDENTIALS}",
-            )
+            aws.check_endpoint(self.streams.meta.endpoint_url, self.name, SourceError)
 
     def latest_stream(self, table: str) -> str | None:
         """ARN of the stream that a table has now."""
         with closing(self._session.client("dynamodb", config=self.streams.meta.config)) as client:
-            self._check_endpoint(client.meta.endpoint_url)  # it may have one of its own
+            aws.check_endpoint(client.meta.endpoint_url, self.name, SourceError)  # it may have one of its own
             return client.describe_table(TableName=table)["Table"].get("LatestStreamArn")
 
     def _next(self) -> Event | BaseException | _End:
@@ -455,14 +405,14 @@ class _Turns(ABC):
         try:
             again = self._take()
         except ClientError as error:
-            if not _is_busy(error):
+            if not aws.is_busy(error):
                 return self._refused(error)
             return self._wait(error, "the service is busy: try again later, or read with fewer readers")
-        except _BROKEN as error:
+        except aws.BROKEN as error:
             endpoint = self.reading.streams.meta.endpoint_url
             return self._wait(error, f"check the network, and AWS_ENDPOINT_URL: it was sent to {endpoint}")
         except BotoCoreError as error:
-            raise SourceError(f"{self.reading.name}: {_first_line(error)}", _CREDENTIALS) from error
+            raise SourceError(f"{self.reading.name}: {aws.first_line(error)}", _CREDENTIALS) from error
         self._failures = 0
         return again
 
@@ -479,14 +429,14 @@ class _Turns(ABC):
         self._failures += 1
         if self._failures == 1:
             self._first_failure = time.monotonic()
-        if self._failures >= self.reader.attempts:
+        if self._failures >= self.reader.waits.attempts:
             seconds = time.monotonic() - self._first_failure
             raise SourceUnavailable(
-                f"{self.reading.name}: no usable answer after {self._failures} attempts in {seconds:.1f} s; the last: {_told(error)}",
+                f"{self.reading.name}: no usable answer after {self._failures} attempts in {seconds:.1f} s; the last: {aws.told(error)}",
                 hint,
             ) from error
-        wait = self.reader.wait_seconds(self._failures)
-        self._tell_wait(_told(error), wait)
+        wait = self.reader.waits.after(self._failures)
+        self._tell_wait(aws.told(error), wait)
         return wait
 
     def _tell_wait(self, why: str, seconds: float) -> None:
@@ -599,7 +549,7 @@ class _ShardReading(_Turns):
         return pause if pause > 0 else self._read()
 
     def _refused(self, error: ClientError) -> float | None:
-        match _code(error):
+        match aws.code_of(error):
             case "ExpiredIteratorException":
                 # After 15 minutes: whoever takes what is read is slow.
                 self._iterator = None
@@ -870,33 +820,10 @@ def _number(text: str | None) -> int | None:
     return int(text) if text else None
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _is_busy(error: ClientError) -> bool:
-    return _code(error) in _BUSY_CODES or _status(error) in _BUSY_STATUS
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        return f"{_status(error)} {_code(error)}"
-    return f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    # Of a URL that can't be used, botocore shows all.
-    return _USER.sub("//", (str(error).splitlines() or [""])[0])[:200]
-
-
 def _refusal(where: str, error: ClientError) -> SourceError:
     """What the service refuses, in words that help."""
-    code = _code(error)
-    told = f"{where}: {_told(error)}"
+    code = aws.code_of(error)
+    told = f"{where}: {aws.told(error)}"
     if code == "ResourceNotFoundException":
         return SourceError(f"{told}: there is no such table or stream", f"check name and AWS_REGION; or {_ENABLE}")
     if code in ("AccessDeniedException", "AccessDenied"):
@@ -909,7 +836,6 @@ def _refusal(where: str, error: ClientError) -> SourceError:
         "ExpiredTokenException",
         "InvalidClientTokenId",
         "MissingAuthenticationTokenException",
-    ) or _status(error) in (401, 403):
+    ) or aws.status_of(error) in (401, 403):
         return SourceError(told, f"{_CREDENTIALS}; and this machine's clock")
-    message = str(error.response.get("Error", {}).get("Message", ""))[:200]
-    return SourceError(f"{told}: {message}", "see whether this server knows the request")
+    return SourceError(f"{told}: {aws.message_of(error)}", "see whether this server knows the request")

@@ -29,8 +29,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ingestion_platform.aws import Waits, code_of, told
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.sources.kinesis_client import FAILURES, Waits, code_of, is_passing, new_client, refusal, told
+from ingestion_platform.sources.kinesis_client import FAILURES, is_passing, new_client, refusal
 from ingestion_platform.sources.kinesis_records import gather
 from ingestion_platform.sources.reading import (
     After,

@@ -22,8 +22,8 @@ from uuid import uuid4
 from boto3.session import Session
 from botocore.config import Config
 
+from ingestion_platform.aws import Waits
 from ingestion_platform.sources.kinesis import KinesisReader, Pace
-from ingestion_platform.sources.kinesis_client import Waits
 from ingestion_platform.stream import Kinesis, Stream
 from ingestion_platform_tests.sources.kinesis_faults import Answer, Faults, Request, Server, at, moto, serve
 from ingestion_platform_tests.sources.world import Put

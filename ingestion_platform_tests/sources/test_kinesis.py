@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import EventStreamError
 
+from ingestion_platform.aws import Waits
 from ingestion_platform.errors import SourceError, SourceUnavailable
 from ingestion_platform.sources import kinesis, kinesis_records
 from ingestion_platform.sources.kinesis import KinesisReader, Pace
-from ingestion_platform.sources.kinesis_client import Waits, new_client
+from ingestion_platform.sources.kinesis_client import new_client
 from ingestion_platform.sources.kpl import Part, put_together
 from ingestion_platform.sources.reading import (
     After,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ingestion_platform.aws import Waits
 from ingestion_platform.errors import SourceError
-from ingestion_platform.sources.kinesis_client import Waits
 from ingestion_platform.sources.kinesis_producer import KinesisProducer, Outgoing
 from ingestion_platform.sources.reading import Arrived, Oldest
 from ingestion_platform_tests.sources.kinesis_faults import Faults
