@@ -39,6 +39,16 @@ FAST = Pace(read_seconds=0.02, bytes_per_second=1024**3, idle_seconds=0.05, list
 PATIENT = Waits(attempts=12, first_seconds=0.01, longest_seconds=0.05)
 
 
+def puts(first: int, last: int, keys: int = 8) -> list[Put]:
+    """Numbered records, the last not included."""
+    return [Put(f"k{number % keys}", f"{number:06}".encode()) for number in range(first, last)]
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    """Their values."""
+    return [put.value for put in puts(first, last)]
+
+
 @cache
 def client(url: str) -> "KinesisClient":
     """A client for producers, that tries again by itself."""

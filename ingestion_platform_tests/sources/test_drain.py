@@ -22,9 +22,9 @@ from ingestion_platform.sources.drain import Drain, LandedSegment
 from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.sources.reading import After, Arrived, Behind, Event, Gone, Released, Where
 from ingestion_platform.stream import Kafka, LandedName, Span, Stream
+from ingestion_platform_tests.sources.draining import ZONE
 from ingestion_platform_tests.sources.memory import MemoryStream
 
-ZONE = ZoneInfo("Africa/Johannesburg")
 MORNING = datetime(2024, 10, 1, 6, tzinfo=UTC)
 """Eight o'clock in business time."""
 
@@ -34,13 +34,6 @@ def declared(**changes: object) -> Stream:
     return Stream(
         **{"name": "pos", "description": "x", "source": Kafka(topic="t"), "first_day": date(2024, 10, 1), **changes}  # type: ignore[arg-type]
     )
-
-
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    (tmp_path / "landing").mkdir()
-    return LocalLanding(tmp_path / "landing")
 
 
 def drain(zone: LocalLanding, memory: MemoryStream, stream: Stream | None = None, **named: object) -> Drain:

@@ -45,13 +45,13 @@ from ingestion_platform.sources.reading import (
 from ingestion_platform.stream import DynamoDbChanges, DynamoDbStream, Span, Stream, StreamSegments
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, decimal
 from ingestion_platform.warehouse import upkeep
+from ingestion_platform_tests.sources.draining import ZONE, oldest
 from ingestion_platform_tests.sources.dynamodb_fake import ARN, FakeStreams
 from ingestion_platform_tests.sources.dynamodb_worlds import (
     DynamoDbWorld,
     SessionAt,
     moto_dynamodb,
 )
-from ingestion_platform_tests.sources.test_drain import ZONE
 from ingestion_platform_tests.sources.world import Put, Splitting
 from ingestion_platform_tests.warehouse.building import Bench
 
@@ -70,11 +70,6 @@ def reader(fake: FakeStreams, **changes: Any) -> DynamoDbStreamReader:
         "threads": 3, "reads_per_second": 500.0, "list_seconds": 0.02, "first_wait_seconds": 0.001, "longest_wait_seconds": 0.01,
     }  # fmt: skip
     return DynamoDbStreamReader(DynamoDbStream(table="orders"), session=fake.session(), **{**quick, **changes})
-
-
-def oldest(_shard: Shard) -> Start:
-    """From the beginning."""
-    return Oldest()
 
 
 def read(fake: FakeStreams, where: Where = oldest, *, until: datetime | None = None, **changes: Any) -> list[Event]:
@@ -386,13 +381,6 @@ def test_a_shard_that_vanishes_after_the_listing_is_past(fake: FakeStreams) -> N
 
 
 # --- through the drain
-
-
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    (tmp_path / "landing").mkdir(exist_ok=True)
-    return LocalLanding(tmp_path / "landing")
 
 
 DECLARED = Stream(

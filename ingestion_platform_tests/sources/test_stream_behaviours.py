@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -26,7 +25,6 @@ from ingestion_platform_tests.sources.memory import MemoryStream
 from ingestion_platform_tests.sources.servers import NEEDED
 from ingestion_platform_tests.sources.world import Forgetting, Put, Splitting, StreamWorld
 
-ZONE = ZoneInfo("Africa/Johannesburg")
 KEYS = [f"store-{number}" for number in range(6)]
 WITHIN_SECONDS = 60.0
 
@@ -167,12 +165,6 @@ def splitting(request: pytest.FixtureRequest, servers: Callable[[str], Callable[
     world = servers(request.param)()
     assert isinstance(world, Splitting)
     return world
-
-
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    return draining.landing_in(tmp_path / "landing")
 
 
 def puts(first: int, last: int) -> list[Put]:
@@ -386,7 +378,7 @@ def test_a_reader_that_is_closed_early_ends(world: StreamWorld) -> None:
     before = set(threading.enumerate())
     world.put(puts(0, 30))
     stream = world.declared()
-    where = Drain(LandedStream(stream, Nothing(), ZONE), world.reader())._where
+    where = Drain(LandedStream(stream, Nothing(), draining.ZONE), world.reader())._where
     events = world.reader().read(where, until=None)
     for event in events:
         if isinstance(event, Arrived):
