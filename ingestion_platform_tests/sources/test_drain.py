@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources import drain as drain_module
 from ingestion_platform.sources.drain import Drain, LandedSegment
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.reading import After, Arrived, Behind, Event, Gone, Released, Where
+from ingestion_platform.sources.reading import After, Arrived, Behind, Event, Gone, Idle, Released, Where
 from ingestion_platform.stream import Kafka, LandedName, Span, Stream
 from ingestion_platform_tests.sources.draining import ZONE
 from ingestion_platform_tests.sources.memory import MemoryStream
@@ -165,6 +166,75 @@ def test_limits_end_a_drain_and_the_next_goes_on(zone: LocalLanding) -> None:
     assert not first.is_caught_up
     for _ in range(10):
         drain(zone, memory, stream).to_now()
+    assert positions(zone) == everything(memory)
+
+
+def test_a_drain_reads_no_more_bytes_than_it_may_and_the_batch_that_it_has(zone: LocalLanding) -> None:
+    """Each drain of a stream that has more goes on by the same number of bytes; what has been read has landed."""
+    memory = MemoryStream(batch=10)
+    for _ in range(100):
+        memory.put("0", b"x" * 10, MORNING)
+    stream = declared(drain_bytes=250)
+    for landed in (30, 60, 90):
+        drained = drain(zone, memory, stream).to_now()
+        assert (drained.records, drained.is_caught_up) == (30, False)
+        assert positions(zone) == everything(memory)[:landed]
+    assert drain(zone, memory, stream).to_now().is_caught_up
+    assert positions(zone) == everything(memory)
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the drain's clock shows, in its only place."""
+    shown = [1000.0]
+    monkeypatch.setattr(drain_module, "time", SimpleNamespace(monotonic=lambda: shown[0]))
+    return shown
+
+
+def test_a_drain_ends_when_its_seconds_are_over(zone: LocalLanding, seconds: list[float]) -> None:
+    """What has been read by then lands; the next drain has as long again."""
+    memory = filled(100, 1)
+
+    def takes_a_minute(_shard: str, _position: int) -> None:
+        seconds[0] += 60
+
+    memory.before = takes_a_minute
+    stream = declared(drain_seconds=240)
+    for landed in (50, 100):
+        drained = drain(zone, memory, stream).to_now()
+        # The fifth batch is there when more than 240 s are over.
+        assert (drained.records, drained.is_caught_up, drained.seconds) == (50, False, 300.0)
+        assert positions(zone) == everything(memory)[:landed]
+    assert drain(zone, memory, stream).to_now().is_caught_up
+
+
+def test_a_source_that_gives_nothing_holds_a_drain_no_longer_than_its_seconds(
+    zone: LocalLanding, seconds: list[float]
+) -> None:
+    """Neither records nor an end come of it: the drain ends all the same, and says that it isn't caught up."""
+
+    class Silent(MemoryStream):
+        def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+            yield Behind("0", None, 5.0)
+            while True:
+                seconds[0] += 1
+                yield Idle()
+
+    drained = drain(zone, Silent(), declared(drain_seconds=240)).to_now()
+    assert (drained.seconds, drained.is_caught_up) == (241.0, False)
+
+
+def test_following_has_no_bounds(zone: LocalLanding, seconds: list[float]) -> None:
+    """Those of a drain don't hold for it: it ends when it is told to."""
+    memory, stop = filled(40, 1), threading.Event()
+
+    def takes_an_hour(_shard: str, position: int) -> None:
+        seconds[0] += 3600
+        if position == 30:
+            stop.set()
+
+    memory.before = takes_an_hour
+    drain(zone, memory, declared(drain_bytes=1, drain_seconds=1)).follow(stop)
     assert positions(zone) == everything(memory)
 
 

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from botocore.exceptions import EventStreamError
@@ -223,6 +224,61 @@ def test_reads_of_a_shard_keep_to_the_limits_of_kinesis(moto_world: MotoWorld, m
     events = read(moto_world.reader())
     assert sorted(read_values(events)) == numbered(0, 60)
     assert kinds(events, Throttled) == []
+
+
+class Hurried(threading.Condition):
+    """A condition on which nobody sleeps until a moment: the clock is put forward to it. Who waits for another thread, waits."""
+
+    shown: ClassVar[list[float]] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for another thread, or put the clock forward."""
+        if timeout is None:
+            return super().wait()
+        self.shown[0] += timeout
+        return False
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait for another thread."""
+        while not predicate():
+            super().wait()
+        return True
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[100] * 30, [5 * 1024**2] * 6, [10 * 1024**2, 100, 100, 1024**2, 100, 3 * 1024**2, 100]],
+    ids=["small", "large", "mixed"],
+)
+def test_a_shard_is_asked_neither_too_often_nor_for_too_much(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most five reads a second, and 2 MiB a second on average, whatever the answers hold; and no slower than that needs."""
+    now = datetime.now(UTC)
+    client = Polled({"a": [(100 + number, now) for number in range(len(sizes))]}, [shard_of("a", 99)])
+    asked_at: list[float] = []
+    answered = client.get_records
+    clock = [1000.0]
+
+    def get_records(**named: Any) -> dict[str, Any]:
+        answer = answered(**named)
+        for record in answer["Records"]:
+            record["Data"] = bytes(sizes[len(asked_at)])
+            # As long as there are more, it is behind.
+            answer["MillisBehindLatest"] = int(len(asked_at) + 1 < len(sizes))
+        asked_at.append(clock[0])
+        return answer
+
+    monkeypatch.setattr(Hurried, "shown", clock)
+    monkeypatch.setattr(client, "get_records", get_records)
+    monkeypatch.setattr(kinesis, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(kinesis, "threading", SimpleNamespace(Condition=Hurried, Thread=threading.Thread))
+    reader = KinesisReader(Kinesis(stream="pos"), client=client, pace=Pace(), waits=PATIENT)  # type: ignore[arg-type]
+    assert sum(event.size_bytes for event in kinds(read(reader, until=now), Arrived)) >= sum(sizes)
+    pauses = [after - before for before, after in pairwise(asked_at)]
+    # What came last is waited for only where it is asked again.
+    assert len(pauses) >= len(sizes) - 1
+    for pause, size in zip(pauses, sizes, strict=False):
+        assert pause == pytest.approx(max(0.25, size / (2 * 1024**2)))
+    assert min(pauses) >= 0.2
 
 
 # --- aggregated records
