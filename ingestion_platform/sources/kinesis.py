@@ -758,6 +758,8 @@ class _Reading:
         return as_of is None or as_of < oldest
 
     def _end(self, shard: _Shard, asked_at: datetime) -> None:
+        if shard.end is None:
+            self._learn_end(shard)
         as_of = asked_at if self._until is None else min(asked_at, self._until)
         self._queue.put(CaughtUp(shard.id, as_of, shard.end))
         self._queue.put(Ended(shard.id))
@@ -765,6 +767,14 @@ class _Reading:
             self._ended.add(shard.id)
         self._begin_those_due()
         self._list_soon()
+
+    def _learn_end(self, shard: _Shard) -> None:
+        """List the shards again, for the number at which one ended that was open before: told with that, it is known to have come whole."""
+        try:
+            self._keep(self._listed())
+        except FAILURES:
+            # Its records have come, and the listing that is due for its children waits for as long as it must.
+            log.debug("%s: not listed", self._name, exc_info=True)
 
     # --- what went wrong
 

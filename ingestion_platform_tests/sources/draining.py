@@ -1,6 +1,9 @@
 """Draining a stream into a landing zone, and looking at what has landed; the same for every kind of stream."""
 
+import threading
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,7 +14,7 @@ import pyarrow.parquet as pq
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources.drain import Drain
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.reading import Oldest, Shard, Start, StreamReader
+from ingestion_platform.sources.reading import Ended, Event, Oldest, Shard, Start, StreamReader, Where
 from ingestion_platform.stream import LandedName, Stream
 
 ZONE = ZoneInfo("Africa/Johannesburg")
@@ -31,6 +34,26 @@ def landing_in(folder: Path) -> LocalLanding:
 def drain(stream: Stream, zone: LocalLanding, reader: StreamReader, **named: Any) -> Drain:
     """A new drain, as a process that has just started has it."""
     return Drain(LandedStream(stream, zone, ZONE), reader, **named)
+
+
+class UntilEnded:
+    """
+    A reader that tells whoever follows to stop once a shard has ended.
+
+    Args:
+        reader: that is asked.
+    """
+
+    def __init__(self, reader: StreamReader) -> None:
+        self.reader = reader
+        self.stop = threading.Event()
+
+    def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+        """See `StreamReader.read`."""
+        for event in self.reader.read(where, until=until, shards=shards):
+            yield event
+            if isinstance(event, Ended):
+                self.stop.set()
 
 
 def tables(zone: LocalLanding) -> list[tuple[LandedName, pa.Table]]:

@@ -21,10 +21,22 @@ from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources import drain as drain_module
 from ingestion_platform.sources.drain import Drain, LandedSegment
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.reading import After, Arrived, Behind, Event, Gone, Idle, Released, Where
+from ingestion_platform.sources.reading import (
+    After,
+    Arrived,
+    Behind,
+    CaughtUp,
+    Ended,
+    Event,
+    Gone,
+    Idle,
+    Released,
+    Shard,
+    Where,
+)
 from ingestion_platform.stream import Kafka, LandedName, Span, Stream
 from ingestion_platform_tests.sources.draining import ZONE
-from ingestion_platform_tests.sources.memory import MemoryStream
+from ingestion_platform_tests.sources.memory import MemoryStream, envelope
 
 MORNING = datetime(2024, 10, 1, 6, tzinfo=UTC)
 """Eight o'clock in business time."""
@@ -508,6 +520,46 @@ def test_parts_of_one_position_stay_together(zone: LocalLanding) -> None:
     for _, table, _ in segments(zone):
         assert table.num_rows % 4 == 0
     assert sum(table.num_rows for _, table, _ in segments(zone)) == 20
+
+
+class Ending(MemoryStream):
+    """A shard that is read to its end, which is told or isn't."""
+
+    def __init__(self, ends_at: int | None) -> None:
+        super().__init__()
+        self.ends_at = ends_at
+
+    def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+        """See `StreamReader.read`."""
+        start = where(Shard("0"))
+        for position, record in enumerate(self.shards["0"]):
+            if not isinstance(start, After) or position > start.position:
+                yield Arrived("0", envelope([record]), position, position, 1)
+        yield CaughtUp("0", MORNING + timedelta(minutes=30), self.ends_at)
+        yield Ended("0")
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+@pytest.mark.parametrize("ends_at", [50, None])
+def test_a_shard_that_has_ended_is_known_to_be_whole(zone: LocalLanding, is_held: bool, ends_at: int | None) -> None:
+    """Its end is noted in the hour of its last records, held or landed: nobody comes back to note it, and in a day they are gone."""
+    memory = Ending(ends_at)
+    for number in range(3):
+        memory.put("0", b"x", MORNING + timedelta(minutes=number))
+    stream = declared(segment_bytes=1000 if is_held else 1)
+
+    def work(minutes: int) -> Drain:
+        return drain(zone, memory, stream, clock=lambda: MORNING + timedelta(minutes=minutes))
+
+    work(30).follow(threading.Event())
+    assert positions(zone) == everything(memory)
+    stands = LandedStream(stream, zone, ZONE).start_of("0", MORNING)
+    assert stands == After(2 if ends_at is None else ends_at, MORNING)
+    # Who looks at it again and again has nothing to add but what is noted every six hours.
+    before = keys(zone)
+    for minutes in (35, 40, 100):
+        work(minutes).to_now()
+    assert len(keys(zone)) <= len(before) + 1
 
 
 def test_times_that_go_back_by_days_hold_nothing_up(zone: LocalLanding) -> None:

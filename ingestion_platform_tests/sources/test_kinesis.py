@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -38,6 +38,7 @@ from ingestion_platform.sources.reading import (
 )
 from ingestion_platform.stream import Kinesis, Span, Stream
 from ingestion_platform_tests.sources.draining import (
+    UntilEnded,
     by_key,
     drain,
     gap_keys,
@@ -650,6 +651,30 @@ class Polled:
 def polled(client: Polled, **named: Any) -> KinesisReader:
     """A reader of it."""
     return KinesisReader(Kinesis(stream="pos"), client=client, pace=FAST, waits=PATIENT, **named)  # type: ignore[arg-type]
+
+
+def test_a_shard_that_ended_while_it_was_followed_is_not_called_gone(tmp_path: Path) -> None:
+    """It is closed with its last records held; a day later they are past retention, and the shard is still listed: all of it landed."""
+    zone = landing_in(tmp_path / "landing")
+    now = datetime.now(UTC)
+    client = Polled({"a": [(100, now), (101, now)]}, [shard_of("a", 99)])
+    stream = Stream(name="pos", description="-", source=Kinesis(stream="pos"), first_day=date(2024, 1, 1))
+    reads = count(1)
+
+    def close() -> None:
+        # Behind its last record, and before anybody has listed it as closed.
+        if next(reads) == 3:
+            client.listed[0]["SequenceNumberRange"]["EndingSequenceNumber"] = "150"
+
+    client.on_read = close
+    reader = UntilEnded(polled(client))
+    drain(stream, zone, reader).follow(reader.stop)
+    client.on_read = lambda: None
+    assert values(zone) == [b"100", b"101"]
+    client.shards["a"].clear()
+    for hours in (23, 25, 30):
+        clock = partial(moment_ago, timedelta(hours=-hours))
+        assert drain(stream, zone, polled(client, clock=clock), clock=clock).to_now().gaps == []
 
 
 @pytest.mark.parametrize("pause", [timedelta(0), timedelta(seconds=20)])
