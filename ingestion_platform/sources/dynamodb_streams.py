@@ -341,6 +341,29 @@ class _Reading:
 
     # --- shards
 
+    def shards_of(self, arn: str) -> list[_Listed]:
+        """What a stream lists."""
+        found = []
+        after: dict[str, Any] = {}
+        while True:
+            page = self.streams.describe_stream(StreamArn=arn, **after)["StreamDescription"]
+            is_disabled = page.get("StreamStatus") == "DISABLED"
+            for shard in page.get("Shards", ()):
+                numbers = shard.get("SequenceNumberRange", {})
+                found.append(
+                    _Listed(
+                        shard["ShardId"],
+                        arn,
+                        shard.get("ParentShardId"),
+                        _number(numbers.get("StartingSequenceNumber")),
+                        _number(numbers.get("EndingSequenceNumber")),
+                        is_disabled,
+                    )
+                )
+            if not page.get("LastEvaluatedShardId"):
+                return found
+            after = {"ExclusiveStartShardId": page["LastEvaluatedShardId"]}
+
     def listed(self, found: Sequence[_Listed], *, is_first: bool) -> None:
         """Take in what the streams list: shards by stream, the oldest stream first."""
         arns = list(dict.fromkeys(one.arn for one in found))
@@ -367,13 +390,18 @@ class _Reading:
                 shard.has_begun = True
                 self._schedule(shard, 0.0)
 
-    def ended(self, shard: "_ShardReading") -> None:
-        """A shard has been read to its end: those that go on in its place may begin."""
+    def ended(self, shard: "_ShardReading", *, is_news: bool) -> None:
+        """
+        A shard has been read to its end: those that go on in its place may begin.
+
+        Args:
+            shard: which.
+            is_news: it was open when it was listed, so those may not be known yet.
+        """
         with self._lock:
-            was_open = shard.listed.ending is None and not shard.listed.is_disabled
             shard.has_ended = True
             self._start_ready()
-            if was_open:
+            if is_news:
                 self._schedule(self._listing, 0.0)
 
     def is_any_known(self) -> bool:
@@ -451,7 +479,7 @@ class _Listing(_Turns):
         self._is_first = True
 
     def _take(self) -> float | None:
-        found = [shard for arn in self._arns() for shard in self._shards(arn)]
+        found = [shard for arn in self._arns() for shard in self.reading.shards_of(arn)]
         self.reading.listed(found, is_first=self._is_first)
         self._is_first = False
         return self.reader.list_seconds if self.reading.until is None else None
@@ -478,28 +506,6 @@ class _Listing(_Turns):
         if not latest:
             raise SourceError(f"DynamoDB table {table!r} has no stream", _ENABLE)
         return [latest]
-
-    def _shards(self, arn: str) -> list[_Listed]:
-        found = []
-        after: dict[str, Any] = {}
-        while True:
-            page = self.reading.streams.describe_stream(StreamArn=arn, **after)["StreamDescription"]
-            is_disabled = page.get("StreamStatus") == "DISABLED"
-            for shard in page.get("Shards", ()):
-                numbers = shard.get("SequenceNumberRange", {})
-                found.append(
-                    _Listed(
-                        shard["ShardId"],
-                        arn,
-                        shard.get("ParentShardId"),
-                        _number(numbers.get("StartingSequenceNumber")),
-                        _number(numbers.get("EndingSequenceNumber")),
-                        is_disabled,
-                    )
-                )
-            if not page.get("LastEvaluatedShardId"):
-                return found
-            after = {"ExclusiveStartShardId": page["LastEvaluatedShardId"]}
 
 
 class _ShardReading(_Turns):
@@ -532,7 +538,10 @@ class _ShardReading(_Turns):
 
     def _take(self) -> float | None:
         if self._is_missing:
-            self._check_listed()
+            if self._look_up() is not None:
+                raise SourceError(
+                    f"{self.reading.name}: shard {self.id} is listed, and can't be found when it is read", _RIGHTS
+                )
             if not self._is_fresh(self._as_of):
                 starting = self.listed.starting
                 never_read = starting - 1 if starting is not None and self._is_from_oldest else None
@@ -567,18 +576,9 @@ class _ShardReading(_Turns):
     def _tell_wait(self, why: str, seconds: float) -> None:
         self.reading.tell(Throttled(self.id, why, seconds))
 
-    def _check_listed(self) -> None:
-        """See whether a shard that can't be found has been trimmed whole; if not, say that it can't be found."""
-        after: dict[str, Any] = {}
-        while True:
-            page = self.reading.streams.describe_stream(StreamArn=self.listed.arn, **after)["StreamDescription"]
-            if any(shard.get("ShardId") == self.id for shard in page.get("Shards", ())):
-                raise SourceError(
-                    f"{self.reading.name}: shard {self.id} is listed, and can't be found when it is read", _RIGHTS
-                )
-            if not page.get("LastEvaluatedShardId"):
-                return
-            after = {"ExclusiveStartShardId": page["LastEvaluatedShardId"]}
+    def _look_up(self) -> _Listed | None:
+        """How the shard is listed now; None when it isn't any more."""
+        return next((one for one in self.reading.shards_of(self.listed.arn) if one.id == self.id), None)
 
     # --- where to begin
 
@@ -742,13 +742,17 @@ class _ShardReading(_Turns):
         self.reading.tell(CaughtUp(self.id, as_of, position))
 
     def _end(self) -> None:
+        was_open = self.listed.ending is None and not self.listed.is_disabled
+        if was_open and not self._is_missing:
+            # Told with the number at which it ended, it is known to have come whole.
+            self.listed = self._look_up() or self.listed
         ending = self.listed.ending
         if self._lost_after is not None and ending is not None and ending > self._lost_after:
             self.reading.tell(Gone(self.id, Span(self._lost_after + 1, ending), _TRIMMED))
         self.reading.tell(Behind(self.id, None, 0.0))
         self.reading.tell(CaughtUp(self.id, self.reader.clock(), ending))
         self.reading.tell(Ended(self.id))
-        self.reading.ended(self)
+        self.reading.ended(self, is_news=was_open)
 
 
 def _envelope(records: Sequence[Any], moments: Sequence[int]) -> tuple[pa.RecordBatch, int]:

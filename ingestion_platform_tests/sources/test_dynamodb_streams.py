@@ -45,7 +45,7 @@ from ingestion_platform.sources.reading import (
 from ingestion_platform.stream import DynamoDbChanges, DynamoDbStream, Span, Stream, StreamSegments
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, decimal
 from ingestion_platform.warehouse import upkeep
-from ingestion_platform_tests.sources.draining import ZONE, oldest
+from ingestion_platform_tests.sources.draining import ZONE, UntilEnded, oldest
 from ingestion_platform_tests.sources.dynamodb_fake import ARN, FakeStreams
 from ingestion_platform_tests.sources.dynamodb_worlds import (
     DynamoDbWorld,
@@ -455,6 +455,23 @@ def test_shards_that_came_and_went_unread_are_a_gap(zone: LocalLanding, fake: Fa
     )
     assert drained.records == len(made)
     assert drain(zone, fake, later=away).gaps == []
+
+
+def test_a_shard_that_ended_while_it_was_followed_is_not_called_gone(zone: LocalLanding, fake: FakeStreams) -> None:
+    """It is closed with its last records held; a day later they are trimmed, and the shard is still listed: all of it landed."""
+    fake.open("a1")
+    last = fake.put("a1", number=2)[-1]
+
+    def close(name: str, request: dict[str, Any]) -> None:
+        if name == "GetRecords" and request["after"] == last:
+            fake.shards["a1"].ending = last + 10
+
+    fake.fail = close
+    # Nobody lists it as closed before it has ended.
+    watched = UntilEnded(reader(fake, list_seconds=60.0))
+    Drain(LandedStream(DECLARED, zone, ZONE), watched).follow(watched.stop)
+    fake.trim("a1", last + 10)
+    assert drain(zone, fake, later=timedelta(hours=25)).gaps == []
 
 
 # --- errors
