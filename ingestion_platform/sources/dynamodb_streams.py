@@ -17,24 +17,20 @@ How it is read:
 - What is lost is told from the landing zone: when it says that less than 24 hours ago nothing had come after the last position, nothing can
   be lost, however old that is. Otherwise records that were trimmed, and shards that came and went unread, are a gap.
 
-A few threads take turns over all shards, so that a thousand of them cost no more than ten; what has been read and not taken yet is bounded
-in bytes.
+The shards are read in turns (`turns.py`); what has been read and not taken yet is bounded in bytes.
 """
 
 import base64
-import heapq
 import json
 import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -56,13 +52,13 @@ from ingestion_platform.sources.reading import (
     Event,
     From,
     Gone,
-    Idle,
     Latest,
     Oldest,
     Shard,
     Throttled,
     Where,
 )
+from ingestion_platform.sources.turns import Turn, Turns
 from ingestion_platform.stream import DynamoDbStream, Span
 
 if TYPE_CHECKING:
@@ -83,7 +79,6 @@ _CANONICAL = msgspec.json.Encoder(order="deterministic")
 _AS_GIVEN = msgspec.json.Encoder()
 
 _MICROSECOND = timedelta(microseconds=1)
-_IDLE_SECONDS = 0.5
 _CAUGHT_UP_SECONDS = 60.0
 """How often a shard that is being followed, and where nothing comes, says so."""
 _BEHIND_SECONDS = 1.0
@@ -150,14 +145,6 @@ class DynamoDbStreamReader:
         return _Reading(self, where, until, frozenset(shards)).events()
 
 
-class _Closed(Exception):
-    """Nobody takes what is read any more."""
-
-
-class _End:
-    """Everything has been told."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Listed:
     """A shard as the stream describes it."""
@@ -172,7 +159,7 @@ class _Listed:
 
 
 class _Reading:
-    """One call of `read`: threads that take turns, and the one queue that they fill."""
+    """One call of `read`: the shards that there are, and whose turn it is to begin."""
 
     def __init__(
         self, reader: DynamoDbStreamReader, where: Where, until: datetime | None, only: frozenset[str]
@@ -182,48 +169,22 @@ class _Reading:
         self.until = until
         self.only = only
         self._lock = threading.Lock()
-        self._has_turn = threading.Condition(self._lock)
-        self._has_event = threading.Condition(self._lock)
-        self._has_room = threading.Condition(self._lock)
-        self._turns: list[tuple[float, int, _Turns]] = []
-        self._numbers = count()
-        self._waiting: set[_Turns] = set()
-        self._queue: deque[tuple[Event | BaseException | _End, int]] = deque()
-        self._queued_bytes = 0
-        self._is_closed = False
-        self._busy = 0
+        self.turns = Turns("dynamodb", threads=reader.threads, held_bytes=reader.buffered_bytes)
         self.shards: dict[str, _ShardReading] = {}
         self._listing = _Listing(self)
         self.streams: DynamoDBStreamsClient
 
-    # --- the one who takes
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        return f"DynamoDB stream of {self.reader.source.table!r}"
 
     def events(self) -> Generator[Event, None, None]:
-        """Everything that the threads tell."""
-        threads: list[threading.Thread] = []
-        try:
-            self._connect()
-            self.schedule(self._listing, 0.0)
-            for number in range(self.reader.threads):
-                threads.append(threading.Thread(target=self._work, name=f"dynamodb-{number}", daemon=True))
-                threads[-1].start()
-            while True:
-                found = self._next()
-                if isinstance(found, _End):
-                    return
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
-        finally:
-            with self._lock:
-                self._is_closed = True
-                self._queue.clear()
-                for condition in (self._has_turn, self._has_room):
-                    condition.notify_all()
-            for thread in threads:
-                thread.join()
-            if hasattr(self, "streams"):
-                self.streams.close()
+        """Everything that is told of the shards."""
+        self._connect()
+        with closing(self.streams):
+            self.turns.schedule(self._listing.turn, time.monotonic())
+            yield from self.turns.events()
 
     def _connect(self) -> None:
         config = aws.client_config(connections=self.reader.threads, timeout_seconds=self.reader.timeout_seconds)
@@ -240,104 +201,6 @@ class _Reading:
         with closing(self._session.client("dynamodb", config=self.streams.meta.config)) as client:
             aws.check_endpoint(client.meta.endpoint_url, self.name, SourceError)  # it may have one of its own
             return client.describe_table(TableName=table)["Table"].get("LatestStreamArn")
-
-    def _next(self) -> Event | BaseException | _End:
-        with self._lock:
-            if not self._queue:
-                self._has_event.wait(_IDLE_SECONDS)
-            if not self._queue:
-                return Idle()
-            found, size = self._queue.popleft()
-            self._queued_bytes -= size
-            self._has_room.notify_all()
-            return found
-
-    # --- those who read
-
-    @property
-    def name(self) -> str:
-        """As messages call it."""
-        return f"DynamoDB stream of {self.reader.source.table!r}"
-
-    def tell(self, event: Event, size: int = 0) -> None:
-        """
-        Hand an event over; wait while too much is waiting.
-
-        Raises:
-            _Closed: nobody takes it any more.
-        """
-        with self._lock:
-            while self._queued_bytes > self.reader.buffered_bytes and not self._is_closed:
-                self._has_room.wait()
-            if self._is_closed:
-                raise _Closed
-            self._queue.append((event, size))
-            self._queued_bytes += size
-            self._has_event.notify()
-
-    def schedule(self, turns: "_Turns", seconds: float) -> None:
-        """Give somebody a turn after a while."""
-        with self._lock:
-            self._schedule(turns, seconds)
-
-    def _schedule(self, turns: "_Turns", seconds: float) -> None:
-        due = time.monotonic() + seconds
-        if turns in self._waiting and turns.due <= due:
-            return
-        turns.due, turns.number = due, next(self._numbers)
-        self._waiting.add(turns)
-        if not turns.has_turn:
-            heapq.heappush(self._turns, (due, turns.number, turns))
-            self._has_turn.notify()
-
-    def _work(self) -> None:
-        """Take turns until nobody wants to know. Runs in threads of its own."""
-        while True:
-            turns = self._whose_turn()
-            if turns is None:
-                return
-            try:
-                again = turns.take()
-            except _Closed:
-                return
-            except BaseException as error:  # whatever it is, the one who reads is to know
-                with self._lock:
-                    self._queue.append((error, 0))
-                    self._has_event.notify()
-                return
-            with self._lock:
-                self._busy -= 1
-                turns.has_turn = False
-                if again is not None:
-                    self._schedule(turns, again)
-                elif turns in self._waiting:
-                    # Somebody asked for another turn during this one.
-                    heapq.heappush(self._turns, (turns.due, turns.number, turns))
-                    self._has_turn.notify()
-                if not self._waiting and not self._busy:
-                    # Nobody wants another turn: every shard is caught up or has ended.
-                    self._queue.append((_End(), 0))
-                    self._has_event.notify()
-
-    def _whose_turn(self) -> "_Turns | None":
-        """Wait for whoever is due; None at the end."""
-        with self._lock:
-            while not self._is_closed:
-                if not self._turns:
-                    self._has_turn.wait()
-                    continue
-                due, number, turns = self._turns[0]
-                if turns.number != number or turns.has_turn:
-                    heapq.heappop(self._turns)  # has another due by now
-                elif due > time.monotonic():
-                    self._has_turn.wait(due - time.monotonic())
-                else:
-                    heapq.heappop(self._turns)
-                    self._waiting.discard(turns)
-                    turns.has_turn = True
-                    self._busy += 1
-                    return turns
-            return None
 
     # --- shards
 
@@ -388,7 +251,7 @@ class _Reading:
             before = [self.shards[parent] for parent in shard.parents if parent in self.shards]
             if not shard.has_begun and all(parent.has_ended for parent in before):
                 shard.has_begun = True
-                self._schedule(shard, 0.0)
+                self.turns.schedule(shard.turn, time.monotonic())
 
     def ended(self, shard: "_ShardReading", *, is_news: bool) -> None:
         """
@@ -402,7 +265,7 @@ class _Reading:
             shard.has_ended = True
             self._start_ready()
             if is_news:
-                self._schedule(self._listing, 0.0)
+                self.turns.schedule(self._listing.turn, time.monotonic())
 
     def is_any_known(self) -> bool:
         """Whether anything has landed of a shard that is listed."""
@@ -411,27 +274,25 @@ class _Reading:
         return any(isinstance(self.where(Shard(shard.id, shard.parents)), After | From) for shard in shards)
 
 
-class _Turns(ABC):
-    """Somebody who takes turns: one request each, so that nobody holds a thread while he waits."""
+class _Asker(ABC):
+    """Somebody who asks the service, once in a turn."""
 
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
         self.reader = reading.reader
-        self.due = 0.0
-        self.number = -1
-        self.has_turn = False
+        self.turn = Turn(self.take)
         self._failures = 0
         self._first_failure = 0.0
 
     def take(self) -> float | None:
-        """
-        Take a turn.
+        """Take a turn; see `Turn`."""
+        wait = self._try()
+        return None if wait is None else time.monotonic() + wait
 
-        Returns:
-            Seconds until the next one; None when none is wanted.
-        """
+    def _try(self) -> float | None:
+        """Seconds until the next turn; None when none is wanted."""
         try:
-            again = self._take()
+            wait = self._take()
         except ClientError as error:
             if not aws.is_busy(error):
                 return self._refused(error)
@@ -442,11 +303,11 @@ class _Turns(ABC):
         except BotoCoreError as error:
             raise SourceError(f"{self.reading.name}: {aws.first_line(error)}", _CREDENTIALS) from error
         self._failures = 0
-        return again
+        return wait
 
     @abstractmethod
     def _take(self) -> float | None:
-        """Send one request; see `take`."""
+        """Ask; see `_try`."""
 
     def _refused(self, error: ClientError) -> float | None:
         """What is done about what the service refuses."""
@@ -471,7 +332,7 @@ class _Turns(ABC):
         log.info("%s: %s; waiting %.1f s", self.reading.name, why, seconds)
 
 
-class _Listing(_Turns):
+class _Listing(_Asker):
     """Finds the streams of the table, and their shards."""
 
     def __init__(self, reading: _Reading) -> None:
@@ -508,7 +369,7 @@ class _Listing(_Turns):
         return [latest]
 
 
-class _ShardReading(_Turns):
+class _ShardReading(_Asker):
     """One shard that is being read."""
 
     def __init__(self, reading: _Reading, listed: _Listed, parents: tuple[str, ...], *, is_first: bool) -> None:
@@ -574,7 +435,7 @@ class _ShardReading(_Turns):
         raise _refusal(f"{self.reading.name}, shard {self.id}", error) from error
 
     def _tell_wait(self, why: str, seconds: float) -> None:
-        self.reading.tell(Throttled(self.id, why, seconds))
+        self.reading.turns.tell(Throttled(self.id, why, seconds))
 
     def _look_up(self) -> _Listed | None:
         """How the shard is listed now; None when it isn't any more."""
@@ -606,13 +467,13 @@ class _ShardReading(_Turns):
             case Oldest(has_landed):
                 self._look_back(has_landed=has_landed)
                 self._is_from_oldest = True
-                self.reading.tell(Began(self.id, EVERYTHING))
+                self.reading.turns.tell(Began(self.id, EVERYTHING))
             case Latest():
                 self.began_latest = True
                 self._moment = self.reader.clock()
                 if ending is None:
                     return "LATEST"
-                self.reading.tell(Began(self.id, self._moment))
+                self.reading.turns.tell(Began(self.id, self._moment))
                 self._end()
                 return None
         return "TRIM_HORIZON"
@@ -633,8 +494,10 @@ class _ShardReading(_Turns):
             case _:
                 if not has_landed or self.reading.is_any_known():
                     return
-        self.reading.tell(Gone(parent, Span(first, last), f"the shard is gone and wasn't read to its end: {_TRIMMED}"))
-        self.reading.tell(Ended(parent))
+        self.reading.turns.tell(
+            Gone(parent, Span(first, last), f"the shard is gone and wasn't read to its end: {_TRIMMED}")
+        )
+        self.reading.turns.tell(Ended(parent))
 
     def _is_fresh(self, as_of: datetime | None) -> bool:
         """Whether nothing can be lost that came after a moment at which nothing had come."""
@@ -652,7 +515,7 @@ class _ShardReading(_Turns):
         iterator = self.reading.streams.get_shard_iterator(**request)["ShardIterator"]
         if self._way == "LATEST":
             assert self._moment is not None
-            self.reading.tell(Began(self.id, self._moment))
+            self.reading.turns.tell(Began(self.id, self._moment))
             self._way = "TRIM_HORIZON"  # another iterator is to give what has come since
         return iterator
 
@@ -724,22 +587,22 @@ class _ShardReading(_Turns):
         first, last = numbers[0], numbers[-1]
         if self._lost_after is not None:
             if first > self._lost_after + 1:
-                self.reading.tell(Gone(self.id, Span(self._lost_after + 1, first - 1), _TRIMMED))
+                self.reading.turns.tell(Gone(self.id, Span(self._lost_after + 1, first - 1), _TRIMMED))
             self._lost_after = None
         batch, size = _envelope(records, moments)
-        self.reading.tell(Arrived(self.id, batch, first, last, size), size)
+        self.reading.turns.tell(Arrived(self.id, batch, first, last, size), size)
         if time.monotonic() - self._told_behind > _BEHIND_SECONDS:
             self._told_behind = time.monotonic()
             behind = (self.reader.clock() - _moment(moments[-1])).total_seconds()
-            self.reading.tell(Behind(self.id, None, max(behind, 0.0)))
+            self.reading.turns.tell(Behind(self.id, None, max(behind, 0.0)))
 
     def _caught_up(self, as_of: datetime) -> None:
         self._told_caught_up = time.monotonic()
         position = None
         if self._is_from_oldest and self._position is None and self.listed.starting is not None:
             position = self.listed.starting - 1
-        self.reading.tell(Behind(self.id, None, 0.0))
-        self.reading.tell(CaughtUp(self.id, as_of, position))
+        self.reading.turns.tell(Behind(self.id, None, 0.0))
+        self.reading.turns.tell(CaughtUp(self.id, as_of, position))
 
     def _end(self) -> None:
         was_open = self.listed.ending is None and not self.listed.is_disabled
@@ -748,10 +611,10 @@ class _ShardReading(_Turns):
             self.listed = self._look_up() or self.listed
         ending = self.listed.ending
         if self._lost_after is not None and ending is not None and ending > self._lost_after:
-            self.reading.tell(Gone(self.id, Span(self._lost_after + 1, ending), _TRIMMED))
-        self.reading.tell(Behind(self.id, None, 0.0))
-        self.reading.tell(CaughtUp(self.id, self.reader.clock(), ending))
-        self.reading.tell(Ended(self.id))
+            self.reading.turns.tell(Gone(self.id, Span(self._lost_after + 1, ending), _TRIMMED))
+        self.reading.turns.tell(Behind(self.id, None, 0.0))
+        self.reading.turns.tell(CaughtUp(self.id, self.reader.clock(), ending))
+        self.reading.turns.tell(Ended(self.id))
         self.reading.ended(self, is_news=was_open)
 
 

@@ -15,7 +15,7 @@ from botocore.exceptions import EventStreamError
 
 from ingestion_platform.aws import Waits
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.sources import kinesis, kinesis_records
+from ingestion_platform.sources import kinesis, kinesis_records, turns
 from ingestion_platform.sources.kinesis import KinesisReader, Pace
 from ingestion_platform.sources.kinesis_client import new_client
 from ingestion_platform.sources.kpl import Part, put_together
@@ -270,8 +270,9 @@ def test_a_shard_is_asked_neither_too_often_nor_for_too_much(sizes: list[int], m
 
     monkeypatch.setattr(Hurried, "shown", clock)
     monkeypatch.setattr(client, "get_records", get_records)
-    monkeypatch.setattr(kinesis, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(kinesis, "threading", SimpleNamespace(Condition=Hurried, Thread=threading.Thread))
+    for module in (kinesis, turns):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(turns, "threading", SimpleNamespace(**vars(threading) | {"Condition": Hurried}))
     reader = KinesisReader(Kinesis(stream="pos"), client=client, pace=Pace(), waits=PATIENT)  # type: ignore[arg-type]
     assert sum(event.size_bytes for event in kinds(read(reader, until=now), Arrived)) >= sum(sizes)
     pauses = [after - before for before, after in pairwise(asked_at)]
