@@ -20,28 +20,32 @@ How it is read:
 The shards are read in turns (`turns.py`); what has been read and not taken yet is bounded in bytes.
 """
 
-import base64
-import json
 import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-import pyarrow as pa
 from boto3.session import Session
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session as CoreSession
 
 from ingestion_platform import aws
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.formats.segments import ENVELOPE
+from ingestion_platform.sources.dynamodb_records import (
+    EPOCH,
+    as_it_is,
+    envelope,
+    is_before,
+    micros_of,
+    micros_since_epoch,
+    moment_of,
+)
 from ingestion_platform.sources.reading import (
     After,
     Arrived,
@@ -71,14 +75,10 @@ RETENTION = timedelta(hours=24)
 """How long a stream keeps a record."""
 FEWEST_DIGITS = 21
 """Of a sequence number, as the service takes it; shorter ones have leading zeros."""
-EVERYTHING = datetime(1970, 1, 1, tzinfo=UTC)
+EVERYTHING = EPOCH
 """As the moment from which on a shard is read: from its first record."""
 
 _TRIMMED = "the stream keeps records for 24 hours, and nobody had read them by then"
-_CANONICAL = msgspec.json.Encoder(order="deterministic")
-_AS_GIVEN = msgspec.json.Encoder()
-
-_MICROSECOND = timedelta(microseconds=1)
 _CAUGHT_UP_SECONDS = 60.0
 """How often a shard that is being followed, and where nothing comes, says so."""
 _BEHIND_SECONDS = 1.0
@@ -190,8 +190,7 @@ class _Reading:
         config = aws.client_config(connections=self.reader.threads, timeout_seconds=self.reader.timeout_seconds)
         with aws.configuring(self.name, SourceError):
             core = self.reader.session or aws.new_session()
-            # Moments as the service writes them: as objects they'd cost more than all else, and had to be written back.
-            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_as_it_is)
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=as_it_is)
             self._session = Session(botocore_session=core)
             self.streams = self._session.client("dynamodbstreams", config=config)
             aws.check_endpoint(self.streams.meta.endpoint_url, self.name, SourceError)
@@ -530,18 +529,18 @@ class _ShardReading(_Asker):
         self._iterator = following
         found = answer.get("Records", [])
         numbers = [int(record["dynamodb"]["SequenceNumber"]) for record in found]
-        moments = [_micros(record, asked_at) for record in found]
+        moments = [micros_of(record, asked_at) for record in found]
         begin, end = 0, len(found)
         if self._position is not None:
             begin = bisect_right(numbers, self._position)
         if self._moment is not None:
-            while begin < end and _is_before(_moment(moments[begin]), self._moment):
+            while begin < end and is_before(moment_of(moments[begin]), self._moment):
                 begin += 1
             if begin < end:
                 self._moment = None
         if self.reading.until is not None:
             # What comes after the first that is too new is left for the next time, whatever its moment: nothing is left out between.
-            until = (self.reading.until - EVERYTHING) // _MICROSECOND
+            until = micros_since_epoch(self.reading.until)
             end = next((at for at in range(begin, end) if moments[at] >= until), end)
         if begin < end:
             self._give(found[begin:end], numbers[begin:end], moments[begin:end])
@@ -589,11 +588,11 @@ class _ShardReading(_Asker):
             if first > self._lost_after + 1:
                 self.reading.turns.tell(Gone(self.id, Span(self._lost_after + 1, first - 1), _TRIMMED))
             self._lost_after = None
-        batch, size = _envelope(records, moments)
+        batch, size = envelope(records, moments)
         self.reading.turns.tell(Arrived(self.id, batch, first, last, size), size)
         if time.monotonic() - self._told_behind > _BEHIND_SECONDS:
             self._told_behind = time.monotonic()
-            behind = (self.reader.clock() - _moment(moments[-1])).total_seconds()
+            behind = (self.reader.clock() - moment_of(moments[-1])).total_seconds()
             self.reading.turns.tell(Behind(self.id, None, max(behind, 0.0)))
 
     def _caught_up(self, as_of: datetime) -> None:
@@ -616,71 +615,6 @@ class _ShardReading(_Asker):
         self.reading.turns.tell(CaughtUp(self.id, self.reader.clock(), ending))
         self.reading.turns.tell(Ended(self.id))
         self.reading.ended(self, is_news=was_open)
-
-
-def _envelope(records: Sequence[Any], moments: Sequence[int]) -> tuple[pa.RecordBatch, int]:
-    """
-    Records as segments hold them, and the bytes of keys and values.
-
-    Args:
-        records: as boto3 gives them.
-        moments: when each was made, in microseconds since 1970.
-    """
-    keys = [_CANONICAL.encode(record["dynamodb"].get("Keys", {})) for record in records]
-    values = [_value(record) for record in records]
-    rows = len(records)
-    columns = [
-        pa.array([record["dynamodb"]["SequenceNumber"] for record in records], pa.string()),
-        pa.nulls(rows, pa.int32()),
-        pa.array(moments, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
-        pa.array(keys, pa.binary()),
-        pa.nulls(rows, ENVELOPE.field("headers").type),
-        pa.array(values, pa.binary()),
-        pa.nulls(rows, pa.string()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=ENVELOPE), sum(map(len, keys)) + sum(map(len, values))
-
-
-def _value(record: Mapping[str, Any]) -> bytes:
-    """
-    A record's JSON as the service wrote it.
-
-    boto3 takes one kind of value apart: binary ones, which are base64 again here. Numbers are text on the wire, and stay it.
-    """
-    try:
-        return _AS_GIVEN.encode(record)
-    except UnicodeEncodeError:
-        # Half of a surrogate pair: no character, but something that JSON can say.
-        return json.dumps(record, default=_base64, separators=(",", ":")).encode()
-
-
-def _as_it_is(value: object) -> object:
-    return value
-
-
-def _micros(record: Mapping[str, Any], otherwise: datetime) -> int:
-    """When a record was made, in microseconds since 1970."""
-    seconds = record["dynamodb"].get("ApproximateCreationDateTime")
-    if not isinstance(seconds, int | float):
-        return (otherwise - EVERYTHING) // _MICROSECOND
-    return round(seconds * 1_000_000)
-
-
-def _moment(micros: int) -> datetime:
-    return EVERYTHING + micros * _MICROSECOND
-
-
-def _base64(value: object) -> str:
-    if not isinstance(value, bytes | bytearray):
-        raise TypeError(f"{type(value).__name__} is nothing that a record holds")
-    return base64.b64encode(value).decode()
-
-
-def _is_before(made_at: datetime, moment: datetime) -> bool:
-    """Whether a change was made before a moment for certain, though what the stream says is rounded down."""
-    if made_at.microsecond:
-        return made_at < moment
-    return made_at < moment.replace(second=moment.second if made_at.second else 0, microsecond=0)
 
 
 def _number(text: str | None) -> int | None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.formats.segments import DENSE_ENVELOPE
 from ingestion_platform.landing.local import LocalLanding
-from ingestion_platform.sources import kafka
+from ingestion_platform.sources import kafka, kafka_client
 from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.kafka import KafkaReader
 from ingestion_platform.sources.kafka_records import UNREADABLE, as_batch, in_order
@@ -288,7 +288,7 @@ def test_a_partition_whose_leader_is_away_is_not_caught_up(monkeypatch: pytest.M
     """What the client remembers of its end isn't taken for an answer; the others go on; once the leader is back, it is caught up again."""
     monkeypatch.setattr(kafka, "LOOKED_FOR_SECONDS", 0.5)
     monkeypatch.setattr(kafka, "UNHEARD_SECONDS", 3.0)
-    monkeypatch.setattr(kafka, "FIXED", {**kafka.FIXED, "statistics.interval.ms": "200"})
+    monkeypatch.setattr(kafka_client, "FIXED", {**kafka_client.FIXED, "statistics.interval.ms": "200"})
     monkeypatch.setattr(kafka, "TOLD_SECONDS", 0.1)
     monkeypatch.setattr(kafka, "FRESH_SECONDS", 1.0)
     until = time.monotonic() + 40
