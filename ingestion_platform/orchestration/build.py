@@ -61,7 +61,7 @@ def build_definitions(
             streams.drain_schedule(stream, zone, is_running=settings.drains(stream.name))
             for stream in datasets.streams.values()
         ]
-        known_apis = settings.apis()
+        known_apis = settings.api_settings()
         declared += [
             endpoints.fetch_schedule(
                 endpoint,

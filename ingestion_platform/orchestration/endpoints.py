@@ -163,12 +163,10 @@ def _records_of(landed: LandedEndpoint, take: Mapping[str, str], day: date) -> t
 
 def _as_it_landed(landed: LandedEndpoint, day: date, today: date) -> Outcome:
     """A past day of an endpoint that tells the present: what was fetched on that day."""
-    name = landed.endpoint.name
     fetch = landed.last_whole(day)
     if fetch is None:
         raise SourceError(
-            f"landing/{name} {day} can't be fetched any more: what {landed.endpoint.path} answers today, {today},"
-            " isn't what it answered then",
+            f"it can't be fetched any more: what {landed.endpoint.path} answers today, {today}, isn't what it answered then",
             "fetch it on the day itself (its schedule does); if the API can be asked for past days, put {day} or {window_start}"
             " into params",
         )

@@ -5,14 +5,15 @@ Nothing is opened before the first question; each step and each sensor tick open
 published for readers when it ends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import Api, Endpoint
 from ingestion_platform.landing import open_landing
-from ingestion_platform.settings import Settings
+from ingestion_platform.settings import ApiSettings, Settings
 from ingestion_platform.sources.fetch import Client
 from ingestion_platform.sources.fetched import LandedEndpoint
 from ingestion_platform.sources.landed import LandedStream
@@ -95,7 +96,7 @@ class ApisResource:
     def __init__(
         self,
         settings: Settings,
-        open_client: Callable[[Api, Settings], AbstractContextManager[Client]] = open_client,
+        open_client: Callable[[Api, Mapping[str, ApiSettings], Path], AbstractContextManager[Client]] = open_client,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
@@ -109,7 +110,7 @@ class ApisResource:
 
     def client(self, api: Api) -> AbstractContextManager[Client]:
         """What asks the API; to be closed at the end."""
-        return self._open_client(api, self._settings)
+        return self._open_client(api, self._settings.api_settings(), self._settings.warehouse_folder)
 
     def today(self) -> date:
         """The business day that it is now."""

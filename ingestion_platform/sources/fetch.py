@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -23,8 +23,10 @@ from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import Endpoint, LandedFetch
 from ingestion_platform.errors import IngestionError, ObjectRejected, SourceChanged, SourceUnavailable
+from ingestion_platform.format import Xml
 from ingestion_platform.formats import Field, Records, read_records
 from ingestion_platform.formats.pages import Page, write_pages
+from ingestion_platform.formats.xml_records import elements_instead
 from ingestion_platform.sources.asking import Ask, Window, ask
 from ingestion_platform.sources.fetched import LandedEndpoint, Note, NotedPage
 from ingestion_platform.sources.paging import Seen, first_params, next_url
@@ -78,7 +80,7 @@ class Client(Protocol):
         """The URL of a path below the base URL."""
         ...
 
-    def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Iterable[int] = ()) -> Reply:
+    def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
         """Ask, patiently."""
         ...
 
@@ -385,6 +387,13 @@ class Fetch:
             raise SourceChanged(
                 f"{url}: the reply {error.what}", error.hint or "the API has changed, or the endpoint is declared wrong"
             ) from error
+        if records.rows_read == 0 and isinstance(self._endpoint.format, Xml):
+            instead = elements_instead(self._endpoint.format, body)
+            if instead:
+                raise SourceChanged(
+                    f"{url}: the reply has no records where they are declared, at {self._endpoint.format.record!r}: {instead}",
+                    "the API has changed, or the endpoint is declared wrong",
+                )
         columns = [records.table.column(field.name).to_pylist() for field in self._fields if field.name != "cursor"]
         cursors = records.table.column("cursor").to_pylist() if self._endpoint.cursor is not None else []
         keys, numbers = list(zip(*columns, strict=True)), records.table.column("_row").to_pylist()

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -86,9 +85,7 @@ class Warehouse:
         self.landing = landing
         self.datasets = datasets
         self.sql_tables = sql_tables
-        self.folder = (
-            settings.warehouse.with_suffix("") if settings.warehouse.suffix else Path(f"{settings.warehouse}.tables")
-        )
+        self.folder = settings.warehouse_folder
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.store = FileStore(self.folder)
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}

@@ -1,7 +1,7 @@
 """An API in memory, for tests of what a fetch lands: every way of paging, conditional answers, and whatever a test does between pages."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -70,7 +70,7 @@ class MemoryApi:
         """Requests until now."""
         return {"requests": len(self.urls), "not_modified": self.not_modified}
 
-    def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Iterable[int] = ()) -> Reply:
+    def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
         """Answer."""
         self.before(len(self.urls) + 1)
         self.urls.append(url)
