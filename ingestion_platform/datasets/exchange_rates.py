@@ -9,7 +9,7 @@ from datetime import date
 from ingestion_platform.api import Api, ApiPages, Endpoint
 from ingestion_platform.dataset import Daily, Dataset
 from ingestion_platform.format import Xml
-from ingestion_platform.table import BOOLEAN, DATE, VARCHAR, Column, decimal
+from ingestion_platform.table import BOOLEAN, DATE, VARCHAR, Check, Column, decimal
 
 FIRST_DAY = date(2024, 10, 1)
 
@@ -41,7 +41,7 @@ exchange_rates = Dataset(
             "How much of the currency one euro buys.",
             source="@rate",
             required=True,
-            minimum="0.000001",
+            minimum=0,
         ),
         Column("rated_on", DATE, "The working day on which the rate was set.", source="../@time", required=True),
         Column(
@@ -54,4 +54,5 @@ exchange_rates = Dataset(
     ),
     primary_key=("currency",),
     daily=Daily(FIRST_DAY),
+    checks=(Check("rate_is_positive", "units_per_eur > 0", "Amounts are divided by it."),),
 )

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from datetime import time as clock_time
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -23,13 +22,12 @@ from tqdm import tqdm
 from ingestion_platform.api import Endpoint
 from ingestion_platform.assembly import open_warehouse
 from ingestion_platform.datasets.exchange_rates import daily_rates
-from ingestion_platform.datasets.music_charts import daily_charts
 from ingestion_platform.datasets.supplier_catalogue import prices, products
-from ingestion_platform.datasets.weather import point_daily
 from ingestion_platform.demo import apis, broker
 from ingestion_platform.demo.business import Business
 from ingestion_platform.demo.events import LATE_DAYS, TOPIC, Told, tell_events
 from ingestion_platform.demo.outside import CHART_LENGTH, NEW_FAMILY, REGIONS
+from ingestion_platform.demo.pages import ENDPOINTS, EVENING, down_on
 from ingestion_platform.demo.plan import ALL_TROUBLES, ZONE, Plan
 from ingestion_platform.demo.producer import FolderProducer
 from ingestion_platform.demo.retailer import Incident, Outcome, Step, Story, tell
@@ -44,9 +42,6 @@ from ingestion_platform.warehouse import LedgerEntry, Warehouse
 _DONE = re.compile(r" - ((?:raw|processed|reports)\.\w+) (\d{4}-\d{2}-\d{2}): (?!check )")
 """A line of Dagster's log that says that a day of a table is done."""
 
-
-ENDPOINTS = (daily_rates, point_daily, products, prices, daily_charts)
-"""Everything that the example asks of APIs."""
 
 PATIENCE_SECONDS = 2.0
 """The demo has no five minutes to wait for rates that it has switched off itself."""
@@ -75,7 +70,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         raise SettingsError(
             f"the demo lands files in a folder, and INGESTION_LANDING is {settings.landing}", "unset it for the demo"
         )
-    story = tell(plan, has_segments=False)
+    story = tell(plan, has_sources=False)
     Path(settings.landing).mkdir(parents=True, exist_ok=True)
     _refuse_foreign(open_landing(settings.landing), story)
     producer = FolderProducer(Path(settings.landing))
@@ -171,11 +166,6 @@ def _stale_days(settings: Settings) -> list[date]:
         return sorted({day for table in tables for day in warehouse.stale_days(table) if day is not None})
 
 
-def _down_on(plan: Plan) -> date | None:
-    """The day on which the rates can't be had; it needs one before it."""
-    return plan.dates[min(2, plan.days - 1)] if plan.days > 1 else None
-
-
 def _fetch_rates(server: apis.ApiServer, settings: Settings, plan: Plan) -> None:
     """
     Ask for the rates of every day of the plan, one day after the other, each with a clock that says that it is six in the evening then:
@@ -185,9 +175,9 @@ def _fetch_rates(server: apis.ApiServer, settings: Settings, plan: Plan) -> None
     landed = LandedEndpoint(endpoint, open_landing(settings.landing))
     with open_client(endpoint.api, settings.api_settings(), settings.warehouse_folder) as client:
         for day in plan.dates:
-            evening = datetime.combine(day, clock_time(18), ZONE).astimezone(UTC)
+            evening = datetime.combine(day, EVENING, ZONE).astimezone(UTC)
             server.replies.today = day
-            server.rates_are_down = day == _down_on(plan)
+            server.rates_are_down = day == down_on(plan)
             Fetch(landed, client, settings.zone, now=partial(_same, evening)).run(day)
     server.rates_are_down = False
 
@@ -416,7 +406,7 @@ def _tell_apis(warehouse: Warehouse, server: apis.ApiServer, log: str, say: Call
     should_change = (
         {(products.name, new.listed_on), (prices.name, new.listed_on)} if new.listed_on in plan.dates else set()
     )
-    down_on = _down_on(plan)
+    down = down_on(plan)
     stale = warehouse.query(
         "select _day, max(rated_on) as rated_on from processed.exchange_rates where is_stale group by _day"
     ).to_pylist()
@@ -455,11 +445,11 @@ def _tell_apis(warehouse: Warehouse, server: apis.ApiServer, log: str, say: Call
             f" of {new.listed_on}, which had changed; nothing else",
         ),
         (
-            [row["_day"] for row in stale] == ([down_on] if down_on else [])
+            [row["_day"] for row in stale] == ([down] if down else [])
             and all(row["rated_on"] < row["_day"] for row in stale)
             and set(failed) == {str(row["_day"]) for row in stale},
-            f"the bank was down on {down_on} for longer than its patience → {', '.join(str(row['rated_on']) for row in stale)}'s rates"
-            f" stand in, marked stale, and the check fresh fails, on purpose [landing/{daily_rates.name} {down_on}]",
+            f"the bank was down on {down} for longer than its patience → {', '.join(str(row['rated_on']) for row in stale)}'s rates"
+            f" stand in, marked stale, and the check fresh fails, on purpose [landing/{daily_rates.name} {down}]",
         ),
         (
             bool(carried) == bool(weekend),
