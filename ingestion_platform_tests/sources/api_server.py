@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, unquote_plus, urlencode, urlsplit
 
@@ -179,6 +181,16 @@ class Faults:
     def drop(self, times: int | None = 1, *, path: str | None = None) -> None:
         """End the connection without an answer."""
         self.add(dropped, times, path=path)
+
+    def say(self, words: bytes, times: int | None = 1) -> None:
+        """Send these bytes for an answer, and end the connection."""
+
+        def act(handler: "_Handler", answer: Answer) -> None:
+            del answer
+            handler.chunk(words)
+            handler.hang_up()
+
+        self.add(act, times)
 
     def cut(self, times: int | None = 1, *, keep: int = 10, is_chunked: bool = False) -> None:
         """Send the beginning of a body, and end the connection."""
@@ -427,7 +439,9 @@ class ApiServer:
                         _put(content, path, self._link(seen, following) if following else None)
                     case LinkHeader(rel=rel) if following:
                         first = self._link(seen, "")
-                        answered.headers["Link"] = f'<{first}>; rel="first", <{self._link(seen, following)}>; rel="{rel}"'
+                        answered.headers["Link"] = (
+                            f'<{first}>; rel="first", <{self._link(seen, following)}>; rel="{rel}"'
+                        )
         content["items"] = page
         answered.body = json.dumps(content).encode()
         return answered
@@ -572,17 +586,22 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, api: ApiServer) -> None:
+    def __init__(self, api: ApiServer, certificate: Path | None) -> None:
         self.api = api
         super().__init__(("127.0.0.1", 0), _Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # The handshake is the connection's own thread's matter.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
 
 @contextmanager
-def serve_api() -> Iterator[ApiServer]:
-    """Run a server on a free port of 127.0.0.1, in threads of this process."""
+def serve_api(certificate: Path | None = None) -> Iterator[ApiServer]:
+    """Run a server on a free port of 127.0.0.1, in threads of this process; with a file of certificate and key it speaks TLS."""
     api = ApiServer()
-    with _Server(api) as serving:
-        api.url = f"http://127.0.0.1:{serving.server_port}"
+    with _Server(api, certificate) as serving:
+        api.url = f"{'https' if certificate else 'http'}://127.0.0.1:{serving.server_port}"
         thread = threading.Thread(target=serving.serve_forever, args=(0.02,), name="api-server", daemon=True)
         thread.start()
         try:
