@@ -602,7 +602,7 @@ def serve_api(certificate: Path | None = None) -> Iterator[ApiServer]:
     api = ApiServer()
     with _Server(api, certificate) as serving:
         api.url = f"{'https' if certificate else 'http'}://127.0.0.1:{serving.server_port}"
-        thread = threading.Thread(target=serving.serve_forever, args=(0.02,), name="api-server", daemon=True)
+        thread = threading.Thread(target=serving.serve_forever, args=(0.005,), name="api-server", daemon=True)
         thread.start()
         try:
             yield api
