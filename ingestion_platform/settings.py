@@ -148,6 +148,11 @@ class Settings(BaseSettings):
         return said
 
     @property
+    def warehouse_folder(self) -> Path:
+        """The folder beside the warehouse's file: its tables' files, its ledger, and whatever all processes of the machine share."""
+        return self.warehouse.with_suffix("") if self.warehouse.suffix else Path(f"{self.warehouse}.tables")
+
+    @property
     def zone(self) -> ZoneInfo:
         """The business time zone."""
         return ZoneInfo(self.timezone)

@@ -9,11 +9,13 @@ import io
 import zlib
 from collections.abc import Sequence
 
+from ingestion_platform.api import Pages
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Csv, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.json_documents import read_json
 from ingestion_platform.formats.json_lines import read_json_lines
+from ingestion_platform.formats.pages import read_pages
 from ingestion_platform.formats.parquet_files import read_parquet
 from ingestion_platform.formats.records import Field, Records
 from ingestion_platform.formats.segments import read_segment
@@ -24,7 +26,9 @@ _STEP_BYTES = 1024**2
 _GZIP = b"\x1f\x8b"
 
 
-def read_records(format: Format | Segments, content: bytes, fields: Sequence[Field], *, key: str = "") -> Records:
+def read_records(
+    format: Format | Segments | Pages, content: bytes, fields: Sequence[Field], *, key: str = ""
+) -> Records:
     """
     Read one landed object whole.
 
@@ -52,6 +56,8 @@ def read_records(format: Format | Segments, content: bytes, fields: Sequence[Fie
             return read_xml(format, content, fields)
         case Parquet():
             return read_parquet(format, content, fields)
+        case Pages():
+            return read_pages(format, content, fields, read_records)
         case Segments():
             name = LandedName.parse(key)
             return read_segment(

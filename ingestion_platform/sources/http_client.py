@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import quote, quote_plus, urlencode, urljoin, urlsplit
 
 import httpcore
@@ -130,9 +131,13 @@ class Asked:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
+    def counts(self) -> Mapping[str, float]:
+        """All of them, as they stand now."""
+        with self._lock:
+            return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
     def __repr__(self) -> str:
-        counts = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        return f"Asked({', '.join(f'{name}={value}' for name, value in counts.items())})"
+        return f"Asked({', '.join(f'{name}={value}' for name, value in self.counts().items())})"
 
 
 class ApiClient:
@@ -234,6 +239,18 @@ class ApiClient:
             told = f"it is to be left alone for {error.seconds:.0f} seconds yet"
             raise self._unavailable(place, f"{trial.last}, and {told}" if trial.last else told, trial) from error
         raise AssertionError("an attempt returns or raises")
+
+    def counts(self) -> Mapping[str, float]:
+        """What asking took until now, by name; see `Asked`."""
+        return self.asked.counts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of connections."""
