@@ -111,13 +111,16 @@ class Deployment:
         """Materialize assets for a day, or a range of them."""
         return run(self.definitions, self.instance, list(tables), first, last)
 
-    def tick(self, schedule: str, at: datetime) -> dg.RunRequest | str:
-        """The run that a schedule asks for at a moment, or why it asks for none."""
+    def tick(self, schedule: str, at: datetime, *, under_way: str = "") -> dg.RunRequest | str:
+        """The run that a schedule asks for at a moment, or why it asks for none; while a fetch of *under_way* is."""
         repository = self.definitions.get_repository_def()
-        with dg.build_schedule_context(
-            self.instance, scheduled_execution_time=at, repository_def=repository
-        ) as context:
-            data = repository.get_schedule_def(schedule).evaluate_tick(context)
+        with dg.instance_for_test() as instance:
+            if under_way:
+                job = self.definitions.resolve_implicit_global_asset_job_def()
+                tags = {"ingestion/endpoint": under_way}
+                instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+            with dg.build_schedule_context(instance, scheduled_execution_time=at, repository_def=repository) as context:
+                data = repository.get_schedule_def(schedule).evaluate_tick(context)
         return data.run_requests[0] if data.run_requests else str(data.skip_message)
 
     def rows(self, name: str, *columns: str) -> list[tuple[object, ...]]:
