@@ -28,13 +28,13 @@ def schema(fields: Sequence[Field]) -> pa.Schema:
 
 
 def from_columns(
-    fields: Sequence[Field], columns: Sequence[Column], extra: Column, without: Sequence[int] = ()
+    fields: Sequence[Field], columns: Sequence[Column], extra: Column, without: Sequence[int] = (), first: int = 1
 ) -> pa.Table:
-    """The table of whole columns; rows are numbered 1, 2, 3, … *without* the numbers of rejected records."""
+    """The table of whole columns; rows are numbered *first*, *first* + 1, … *without* the numbers of rejected records."""
     rows = len(extra)
-    row_numbers = np.arange(1, rows + len(without) + 1, dtype=np.int64)
+    row_numbers = np.arange(first, first + rows + len(without), dtype=np.int64)
     if without:
-        row_numbers = np.delete(row_numbers, [number - 1 for number in without])
+        row_numbers = np.delete(row_numbers, [number - first for number in without])
     # pa.array would import pandas, half a second of CPU, to see whether it is given something of it.
     numbers = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(row_numbers.data)])
     return pa.Table.from_arrays([*columns, extra, numbers], schema=schema(fields))
