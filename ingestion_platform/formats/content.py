@@ -193,7 +193,7 @@ class Content:
             self._unpacked = None
 
 
-def _zstd(file: BinaryIO) -> _Readable:
+def _zstd(file: Any) -> _Readable:
     source: Any = pa.PythonFile(file, "r")
     # Closing the stream would close the object's file.
     return _Unclosed(pa.CompressedInputStream(source, "zstd"), source)

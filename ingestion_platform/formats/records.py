@@ -100,6 +100,16 @@ class Records:
         """Records in the object, whatever became of them."""
         return self.table.num_rows + len(self.rejected)
 
+    @property
+    def rows_loaded(self) -> int:
+        """Those that became rows."""
+        return self.table.num_rows
+
+    @property
+    def rows_quarantined(self) -> int:
+        """Those that couldn't be read."""
+        return len(self.rejected)
+
     def since(self, position: int) -> "Records":
         """The same without the records before *position*."""
         if self.positions is None or (before := self.positions.before(position)) == 0:
