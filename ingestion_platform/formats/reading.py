@@ -105,11 +105,11 @@ def _pieces(format: Format | Segments, file: BinaryIO, fields: Sequence[Field], 
             case JsonLines():
                 return (yield from read_json_lines(format, content, fields, block_bytes=block_bytes))
             case Json():
-                return (yield from _whole(read_json(format, content.stream().read(), fields)))
+                return (yield from read_json(format, content, fields, block_bytes=block_bytes))
             case Xml():
                 return (yield from _whole(read_xml(format, content.stream().read(), fields)))
             case Parquet():
-                return (yield from _whole(read_parquet(format, content.stream().read(), fields)))
+                return (yield from read_parquet(format, content, fields, block_bytes=block_bytes))
             case Segments():
                 name = LandedName.parse(key)
                 named = (name.shard, name.span) if name is not None and name.span else None
