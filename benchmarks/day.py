@@ -11,14 +11,10 @@ quarantine, one row per key.
 The rows must be equal before a time counts.
 """
 
-import argparse
 import json
 import os
 import random
-import resource
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +22,7 @@ from datetime import date
 from pathlib import Path
 
 import duckdb
+import sides
 
 DAY = date(2024, 10, 1)
 TYPES = {
@@ -108,51 +105,23 @@ def ours(folder: Path, out: Path) -> int:
     return done.rows
 
 
-def measure(side: str, folder: Path) -> dict[str, float]:
-    """Run one side in a process of its own: wall and CPU seconds, peak memory, rows."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as out:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, __file__, "--side", side, "--folder", str(folder), "--out", out],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        told = json.loads(done.stdout.splitlines()[-1])
-        told["cpu_seconds"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        for line in done.stderr.splitlines():
-            if line.startswith("{"):
-                told |= json.loads(line)
-        return dict(told)
+SIDES = {"limit": limit, "ours": ours}
 
 
 def main() -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
+    parser = sides.parser(__doc__)
     parser.add_argument("--files", type=int, default=2900)
     parser.add_argument("--rows", type=int, default=1725, help="in each file")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--side", choices=("limit", "ours"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.side:
-        began = time.perf_counter()
-        rows = (limit if chosen.side == "limit" else ours)(chosen.folder, chosen.out)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"rows": rows, "wall_seconds": time.perf_counter() - began, "peak_mb": peak}))
+    if sides.ran_as_side(chosen, SIDES):
         return
     root = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         land(root / "landing", chosen.files, chosen.rows)
-        measure("limit", root / "landing")
-        found: dict[str, list[dict[str, float]]] = {"limit": [], "ours": []}
-        for _ in range(chosen.rounds):
-            for side in found:
-                found[side].append(measure(side, root / "landing"))
+        sides.measure("limit", root / "landing")
+        found = sides.in_turn(SIDES, root / "landing", chosen.rounds)
     finally:
         shutil.rmtree(root)
     counts = {told["rows"] for side in found.values() for told in side}
@@ -162,18 +131,12 @@ def main() -> None:
         f"{chosen.files:,} files, {chosen.files * chosen.rows:,} rows, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n"
     )
     print("| side | wall s | CPU s | peak MB |\n|---|---|---|---|")
-    for side, runs in found.items():
-        middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        extra = (
-            f" (load {middle['load_seconds']:.1f}, process {middle['process_seconds']:.1f})" if side == "ours" else ""
-        )
+    middles = {side: sides.medians(runs) for side, runs in found.items()}
+    for side, middle in middles.items():
         print(
-            f"| {side} | {middle['wall_seconds']:.1f}{extra} | {middle['cpu_seconds']:.1f} | {middle['peak_mb']:,.0f} |"
+            f"| {side} | {middle['wall_seconds']:.1f}{sides.parts(middle)} | {middle['cpu_seconds']:.1f} | {middle['peak_mb']:,.0f} |"
         )
-    ratio = statistics.median(run["wall_seconds"] for run in found["ours"]) / statistics.median(
-        run["wall_seconds"] for run in found["limit"]
-    )
-    print(f"\nours is {ratio:.2f} × the limit")
+    print(f"\nours is {middles['ours']['wall_seconds'] / middles['limit']['wall_seconds']:.2f} × the limit")
 
 
 if __name__ == "__main__":

@@ -11,14 +11,10 @@ segments that takes the same members out of the JSON and casts them. Ours is eve
 quarantine, one row per key. The rows must be equal before a time counts.
 """
 
-import argparse
 import json
 import os
 import random
-import resource
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +23,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import sides
 
 from ingestion_platform.dataset import Daily, Dataset, Datasets
 from ingestion_platform.formats.segments import DENSE_ENVELOPE, write_segment
@@ -174,25 +171,7 @@ def ours(folder: Path, out: Path) -> int:
     return rows[SALES.name]
 
 
-def measure(side: str, folder: Path) -> dict[str, float]:
-    """Run one side in a process of its own: wall and CPU seconds, peak memory, rows."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as out:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, __file__, "--side", side, "--folder", str(folder), "--out", out],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        told = json.loads(done.stdout.splitlines()[-1])
-        told["cpu_seconds"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        for line in done.stderr.splitlines():
-            if line.startswith("{"):
-                told |= json.loads(line)
-        return dict(told)
+SIDES = {"baseline": baseline, "ours": ours}
 
 
 def memory(root: Path, events: int) -> None:
@@ -201,25 +180,18 @@ def memory(root: Path, events: int) -> None:
     for part in (16, 8, 4, 2, 1):
         folder = root / f"landing-{part}"
         land(folder, events // part)
-        print(f"| {events // part:,} | {measure('ours', folder)['peak_mb']:,.0f} |", flush=True)
+        print(f"| {events // part:,} | {sides.measure('ours', folder)['peak_mb']:,.0f} |", flush=True)
         shutil.rmtree(folder)
 
 
 def main() -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
+    parser = sides.parser(__doc__)
     parser.add_argument("--events", type=int, default=HOURS * 3600 * 1000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--side", choices=("baseline", "ours"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.side:
-        began = time.perf_counter()
-        rows = (baseline if chosen.side == "baseline" else ours)(chosen.folder, chosen.out)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"rows": rows, "wall_seconds": time.perf_counter() - began, "peak_mb": peak}))
+    if sides.ran_as_side(chosen, SIDES):
         return
     root = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
@@ -227,10 +199,7 @@ def main() -> None:
             memory(root, chosen.events)
             return
         size, sales = land(root / "landing", chosen.events)
-        found: dict[str, list[dict[str, float]]] = {"baseline": [], "ours": []}
-        for _ in range(chosen.rounds):
-            for side in found:
-                found[side].append(measure(side, root / "landing"))
+        found = sides.in_turn(SIDES, root / "landing", chosen.rounds)
     finally:
         shutil.rmtree(root)
     counts = {told["rows"] for side in found.values() for told in side}
@@ -240,15 +209,10 @@ def main() -> None:
         f"{chosen.events:,} events of {size / chosen.events:,.0f} bytes, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n"
     )
     print("| side | wall s | events/s | CPU s | peak MB |\n|---|---|---|---|---|")
-    middles = {
-        side: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for side, runs in found.items()
-    }
+    middles = {side: sides.medians(runs) for side, runs in found.items()}
     for side, middle in middles.items():
-        extra = (
-            f" (load {middle['load_seconds']:.1f}, process {middle['process_seconds']:.1f})" if side == "ours" else ""
-        )
         print(
-            f"| {side} | {middle['wall_seconds']:.1f}{extra} | {chosen.events / middle['wall_seconds']:,.0f} |"
+            f"| {side} | {middle['wall_seconds']:.1f}{sides.parts(middle)} | {chosen.events / middle['wall_seconds']:,.0f} |"
             f" {middle['cpu_seconds']:.1f} | {middle['peak_mb']:,.0f} |"
         )
     print(f"\nours is {middles['ours']['wall_seconds'] / middles['baseline']['wall_seconds']:.2f} × the baseline")

@@ -21,8 +21,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
 from ingestion_platform.errors import DeclarationError
-from ingestion_platform.format import Csv, Format
+from ingestion_platform.format import Csv, Format, Xml
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
@@ -62,12 +63,18 @@ class LandedFiles:
         return None
 
 
-Source = LandedFiles | StreamSegments
+Source = LandedFiles | StreamSegments | ApiPages
 
 
 def overlap(one: Source, other: Source) -> str | None:
-    """A key that both would take; None when none was found by trying each one's own keys on the other. Datasets of one stream share it."""
+    """
+    A key that both would take; None when none was found by trying each one's own keys on the other.
+
+    Datasets of one stream, or of one endpoint, share its keys.
+    """
     if isinstance(one, StreamSegments) and isinstance(other, StreamSegments) and one.stream.name == other.stream.name:
+        return None
+    if isinstance(one, ApiPages) and isinstance(other, ApiPages) and one.endpoint.name == other.endpoint.name:
         return None
     for ours, theirs in ((one, other), (other, one)):
         for template in ours.keys:
@@ -129,13 +136,13 @@ class Changes:
     What a dataset of changes says of each: what happened, and what came before what.
 
     Args:
-        operation: the column that says what happened to the row.
+        operation: the column that says what happened to the row; None where nothing is ever removed, as of an API that tells what is new.
         removes: its values after which the row is no more.
         position: the column that a key's changes ascend by: the record's `@position` in its stream.
         only_in_history: columns that the current table leaves out, as values from before a change.
     """
 
-    operation: str = "operation"
+    operation: str | None = "operation"
     removes: tuple[str, ...] = ("REMOVE",)
     position: str = "position"
     only_in_history: tuple[str, ...] = ()
@@ -230,6 +237,8 @@ class Dataset:
                 )
         if isinstance(self.source, StreamSegments):
             self._require_stream_fields(self.source)
+        if isinstance(self.source, ApiPages):
+            self._require_api_fields(self.source)
         if self.senders is not None and self.senders.key_capture not in self.source.captures:
             raise self._error(
                 f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
@@ -272,24 +281,58 @@ class Dataset:
             "declare events, or changes",
         )
 
+    def _require_api_fields(self, source: ApiPages) -> None:
+        given = source.endpoint.each.names if source.endpoint.each is not None else ()
+        fields = (*PAGE_FIELDS, *(f"@param.{name}" for name in given))
+        for column in self.columns:
+            of_page = column.field.startswith("@") and not isinstance(source.format.inside, Xml)
+            self._require(
+                not (of_page or column.field.startswith("@param.")) or column.field in fields,
+                f"column {column.name!r}: {column.field!r} is nothing that a page of {source.endpoint.name!r} has",
+                f"one of {', '.join(fields)}, or a field of the record",
+            )
+        self._require(
+            self.kind != "changes" or source.endpoint.cursor is not None,
+            f"endpoint {source.endpoint.name!r} has no cursor: each fetch has all of the day, and is no change of the one before",
+            "declare snapshots or events, or give the endpoint a cursor",
+        )
+        self._require(
+            self.kind != "snapshots" or source.endpoint.cursor is None,
+            f"endpoint {source.endpoint.name!r} has a cursor: a fetch has only what is new, and is no whole state",
+            "declare changes: its current table is the whole state",
+        )
+
     def _require_changes(self) -> None:
         changes, source = self.changes, self.source
-        if changes is None or not isinstance(source, StreamSegments):
+        if changes is None or not isinstance(source, StreamSegments | ApiPages):
             raise self._error(
-                "changes need a stream, and changes=Changes(…)",
-                "the current table is made of what it says, in the stream's order",
+                "changes need a stream or an API, and changes=Changes(…)",
+                "the current table is made of what it says, in the order in which changes came",
             )
+        of_api = isinstance(source, ApiPages)
+        self._require(
+            of_api or changes.operation is not None,
+            "what happened to a row isn't said, and a stream's changes remove rows too",
+            "name the column in operation",
+        )
         self._require(bool(self.primary_key), "changes need primary_key", "name the columns of the row's key")
         self._require(bool(changes.removes), "no operation removes a row", "say in removes which ones do")
-        for role, name in (("operation", changes.operation), *(("primary_key", key) for key in self.primary_key)):
+        operations = [changes.operation] if changes.operation is not None else []
+        for role, name in (
+            *(("operation", one) for one in operations),
+            *(("primary_key", key) for key in self.primary_key),
+        ):
             column = self._column(name, role)
             self._require(
                 column.required,
                 f"{role} {name!r} of a change may be missing: nobody could tell what it changed",
                 "declare it required: such a change then goes to quarantine",
             )
-        operation, position = self._column(changes.operation, "operation"), self._column(changes.position, "position")
-        for role, column in (("operation", operation), ("position", position)):
+        position = self._column(changes.position, "position")
+        for role, column in (
+            *(("operation", self._column(one, "operation")) for one in operations),
+            ("position", position),
+        ):
             self._require(
                 column.type == VARCHAR and column.pii is None,
                 f"{role} {column.name!r} is {f'masked by {column.pii}' if column.pii else column.type}, not plain VARCHAR",
@@ -297,17 +340,17 @@ class Dataset:
             )
         self._require(
             position.field == "@position" and position.capture is None,
-            f"position {position.name!r} is {position.field!r} of a record, not its position in the stream",
+            f"position {position.name!r} is {position.field!r} of a record, not its place in the order in which they came",
             f"Column({position.name!r}, VARCHAR, …, source='@position')",
         )
         for name in changes.only_in_history:
             self._column(name, "only_in_history")
             self._require(
-                name not in (*self.primary_key, changes.operation, changes.position),
+                name not in (*self.primary_key, *operations, changes.position),
                 f"the current table can't do without {name!r}",
                 "leave it out of only_in_history",
             )
-        if isinstance(source.values, DynamoDbChanges):
+        if isinstance(source, StreamSegments) and isinstance(source.values, DynamoDbChanges):
             for column in self.columns:
                 self._require(
                     not (column.required and column.field.split(".")[0] in ("new", "old")),
@@ -383,6 +426,7 @@ class Datasets(Mapping[str, Dataset]):
                 raise DeclarationError(f"dataset {dataset.name!r} is declared twice", "rename one of them")
             self._by_name[dataset.name] = dataset
         self._route()
+        self._tell_landing_apart()
         for one, other_one in combinations(self._by_name.values(), 2):
             shared = overlap(one.source, other_one.source)
             if shared is not None:
@@ -398,6 +442,11 @@ class Datasets(Mapping[str, Dataset]):
                 )
             for column, other, name in dataset.references:
                 self._named(dataset, f"column {column.name!r} references", other, name)
+            if isinstance(dataset.source, ApiPages) and isinstance(dataset.source.endpoint.each, EachRow):
+                for column_there in dataset.source.endpoint.each.take.values():
+                    self._named(
+                        dataset, "its endpoint asks for each of", dataset.source.endpoint.each.dataset, column_there
+                    )
             if dataset.senders is not None:
                 self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.column)
                 if dataset.senders.active_from is not None:
@@ -412,6 +461,34 @@ class Datasets(Mapping[str, Dataset]):
             if isinstance(dataset.source, StreamSegments)
         }
 
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Every endpoint that a dataset is made of, by name, and those whose records are asked about by another one; those first."""
+        found: dict[str, Endpoint] = {}
+
+        def add(endpoint: Endpoint) -> None:
+            if isinstance(endpoint.each, EachRecord):
+                add(endpoint.each.endpoint)
+            known = found.setdefault(endpoint.name, endpoint)
+            if known != endpoint:
+                raise DeclarationError(
+                    f"endpoint {endpoint.name!r} is declared twice, and not alike",
+                    "declare it once, and import it where it is used",
+                )
+
+        for dataset in self._by_name.values():
+            if isinstance(dataset.source, ApiPages):
+                add(dataset.source.endpoint)
+        return found
+
+    def of_endpoint(self, endpoint: Endpoint) -> tuple[Dataset, ...]:
+        """The datasets made of an endpoint."""
+        return tuple(
+            dataset
+            for dataset in self._by_name.values()
+            if isinstance(dataset.source, ApiPages) and dataset.source.endpoint.name == endpoint.name
+        )
+
     def of_stream(self, stream: Stream) -> tuple[Dataset, ...]:
         """The datasets made of a stream."""
         return tuple(
@@ -419,6 +496,25 @@ class Datasets(Mapping[str, Dataset]):
             for dataset in self._by_name.values()
             if isinstance(dataset.source, StreamSegments) and dataset.source.stream.name == stream.name
         )
+
+    def _tell_landing_apart(self) -> None:
+        """What lands has one asset a name, whatever it comes from."""
+        files = [name for name, dataset in self._by_name.items() if isinstance(dataset.source, LandedFiles)]
+        taken: set[str] = set()
+        apis: dict[str, Api] = {}
+        for name in (*files, *self.streams, *self.endpoints):
+            if name in taken:
+                raise DeclarationError(
+                    f"two of the datasets of files, the streams and the endpoints are called {name!r}",
+                    "each has an asset landing/<name>: rename one of them",
+                )
+            taken.add(name)
+        for endpoint in self.endpoints.values():
+            if apis.setdefault(endpoint.api.name, endpoint.api) != endpoint.api:
+                raise DeclarationError(
+                    f"API {endpoint.api.name!r} is declared twice, and not alike",
+                    "declare it once, and import it where it is used",
+                )
 
     def _route(self) -> None:
         """Hold the datasets of each stream against each other, and tell the one that takes the rest what the others take."""

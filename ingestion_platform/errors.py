@@ -11,6 +11,7 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     │   └── LandingUnavailable  no answer after every attempt      (retry)
     ├── SourceError           a stream, an API or a database refused or lost something
     │   ├── SourceUnavailable no answer after every attempt        (retry)
+    │   ├── SourceChanged     what came isn't what was declared
     │   └── StreamGap         records of a stream are gone for ever
     └── WarehouseError        the warehouse can't do what was asked
         ├── WarehouseBusy     somebody else held it too long       (retry)
@@ -84,6 +85,10 @@ class SourceUnavailable(SourceError):
     """A source gave no usable answer after every attempt; what landed until then stays, and the next attempt goes on after it."""
 
     can_retry = True
+
+
+class SourceChanged(SourceError):
+    """A source answered, and not as it is declared: records aren't where they were, pages go round, a list moves faster than it is read."""
 
 
 class StreamGap(SourceError):

@@ -7,14 +7,32 @@ called `.env`: Dagster reads that itself and lets it win over the environment, s
 
 import os
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ingestion_platform.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """
+    What a deployment says of an API.
+
+    Args:
+        base_url: instead of the declared one; None: that.
+        private_hosts: instead of what is declared; None: that.
+        secrets: all else, by name.
+    """
+
+    base_url: str | None = None
+    private_hosts: bool | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Settings(BaseSettings):
@@ -46,6 +64,10 @@ class Settings(BaseSettings):
     kafka_clusters: Path | None = Field(
         None,
         description="TOML file with a table of librdkafka's properties for each Kafka cluster, secrets among them",
+    )
+    apis: Path | None = Field(
+        None,
+        description="TOML file with a table for each API: its secrets; `base_url` and `private_hosts` where they aren't as declared",
     )
     threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
     memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")
@@ -91,18 +113,8 @@ class Settings(BaseSettings):
         clusters: dict[str, dict[str, str]] = {}
         if self.kafka_clusters is not None:
             where = f"INGESTION_KAFKA_CLUSTERS: {self.kafka_clusters}"
-            try:
-                found = tomllib.loads(self.kafka_clusters.read_text())
-            except OSError as error:
-                raise SettingsError(f"{where}: {error.strerror}", "name a file that can be read") from error
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                # The message would show the line, and a password may stand in it.
-                raise SettingsError(
-                    f"{where} is no TOML", 'as in [default] and "bootstrap.servers" = "host:9092"'
-                ) from error
+            found = _tables(self.kafka_clusters, where, 'as in [default] and "bootstrap.servers" = "host:9092"')
             for cluster, properties in found.items():
-                if not isinstance(properties, dict):
-                    raise SettingsError(f"{where}: {cluster!r} is no table", f"as in [{cluster}] above its properties")
                 clusters[cluster] = {
                     name: str(value).lower() if isinstance(value, bool) else str(value)
                     for name, value in properties.items()
@@ -111,10 +123,59 @@ class Settings(BaseSettings):
             clusters.setdefault("default", {})["bootstrap.servers"] = self.kafka_servers
         return clusters
 
+    def api_settings(self) -> dict[str, ApiSettings]:
+        """
+        What is said of APIs, by their names.
+
+        Raises:
+            SettingsError: the file isn't there, or isn't one of tables of texts.
+        """
+        if self.apis is None:
+            return {}
+        where = f"INGESTION_APIS: {self.apis}"
+        said = {}
+        for api, table in _tables(self.apis, where, 'as in [weather] and key = "…"').items():
+            rest = dict(table)
+            base_url, private_hosts = rest.pop("base_url", None), rest.pop("private_hosts", None)
+            if not isinstance(base_url, str | None):
+                raise SettingsError(f"{where}: base_url of {api!r} is no text", 'as in base_url = "https://…"')
+            if not isinstance(private_hosts, bool | None):
+                raise SettingsError(f"{where}: private_hosts of {api!r} is neither true nor false", "without quotes")
+            for name, value in rest.items():
+                if not isinstance(value, str):
+                    raise SettingsError(f"{where}: {name!r} of {api!r} is no text", f'as in {name} = "…"')
+            said[api] = ApiSettings(base_url, private_hosts, rest)
+        return said
+
+    @property
+    def warehouse_folder(self) -> Path:
+        """The folder beside the warehouse's file: its tables' files, its ledger, and whatever all processes of the machine share."""
+        return self.warehouse.with_suffix("") if self.warehouse.suffix else Path(f"{self.warehouse}.tables")
+
     @property
     def zone(self) -> ZoneInfo:
         """The business time zone."""
         return ZoneInfo(self.timezone)
+
+
+def _tables(path: Path, where: str, example: str) -> dict[str, dict[str, Any]]:
+    """
+    The tables of a TOML file.
+
+    Raises:
+        SettingsError: it can't be read, or isn't one of tables.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{where}: {error.strerror}", "name a file that can be read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        # The message would show the line, and a password may stand in it.
+        raise SettingsError(f"{where} is no TOML", example) from None
+    for name, table in found.items():
+        if not isinstance(table, dict):
+            raise SettingsError(f"{where}: {name!r} is no table", f"as in [{name}] above its properties")
+    return found
 
 
 def inherited(**changes: str) -> dict[str, str]:

@@ -10,11 +10,13 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from ingestion_platform.api import Pages
 from ingestion_platform.format import Bounded, Csv, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.json_documents import read_json
 from ingestion_platform.formats.json_lines import read_json_lines
+from ingestion_platform.formats.pages import read_pages
 from ingestion_platform.formats.parquet_files import read_parquet
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, Records, RejectedRecord
 from ingestion_platform.formats.segments import read_segment
@@ -49,7 +51,7 @@ class RecordReader:
 
 
 def open_records(
-    format: Format | Segments,
+    format: Format | Segments | Pages,
     file: BinaryIO,
     fields: Sequence[Field],
     *,
@@ -74,7 +76,12 @@ def open_records(
 
 
 def read_records(
-    format: Format | Segments, content: bytes, fields: Sequence[Field], *, key: str = "", block_bytes: int = BLOCK_BYTES
+    format: Format | Segments | Pages,
+    content: bytes,
+    fields: Sequence[Field],
+    *,
+    key: str = "",
+    block_bytes: int = BLOCK_BYTES,
 ) -> Records:
     """
     Read one small object whole; see `open_records`.
@@ -94,7 +101,9 @@ def read_records(
     return Records(table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions)
 
 
-def _pieces(format: Format | Segments, file: BinaryIO, fields: Sequence[Field], key: str, block_bytes: int) -> Pieces:
+def _pieces(
+    format: Format | Segments | Pages, file: BinaryIO, fields: Sequence[Field], key: str, block_bytes: int
+) -> Pieces:
     content = Content(
         file, key, max_bytes=format.max_bytes, zip_member=format.zip_member if isinstance(format, Bounded) else ""
     )
@@ -110,6 +119,8 @@ def _pieces(format: Format | Segments, file: BinaryIO, fields: Sequence[Field], 
                 return (yield from _whole(read_xml(format, content.stream().read(), fields)))
             case Parquet():
                 return (yield from read_parquet(format, content, fields, block_bytes=block_bytes))
+            case Pages():
+                return (yield from _whole(read_pages(format, content.stream().read(), fields, read_records)))
             case Segments():
                 name = LandedName.parse(key)
                 named = (name.shard, name.span) if name is not None and name.span else None
@@ -119,6 +130,6 @@ def _pieces(format: Format | Segments, file: BinaryIO, fields: Sequence[Field], 
 
 
 def _whole(records: Records) -> Pieces:
-    """What is small by its nature, in one piece: a segment is closed before it is large."""
+    """What is small by its nature, in one piece: a segment or a group of pages is closed before it is large."""
     yield Piece(records.table, records.rejected)
     return Ending(records.unknown_columns, records.missing_columns, records.positions)

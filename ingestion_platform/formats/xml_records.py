@@ -57,6 +57,33 @@ def read_xml(format: Xml, content: bytes, fields: Sequence[Field]) -> Records:
     return Records(table, tuple(reader.rejected), tuple(reader.unknown), tuple(missing))
 
 
+def elements_instead(format: Xml, content: bytes) -> str:
+    """
+    What a document without records has where they should be, in words; empty when there is room for them and nothing else.
+
+    A list without records is a thing of every day; elements of other names in its place are a change.
+
+    Raises:
+        ObjectRejected: it isn't well-formed.
+    """
+    *above, last = format.record.strip("/").split("/")
+    if not above:
+        return ""
+    place = above[0]
+    holders = [_parse(content)]
+    for name in above[1:]:
+        found = [child for holder in holders for child in holder if _local(child.tag) == name]
+        if not found:
+            return f"{place} has no <{name}>{_has(holders)}"
+        holders, place = found, f"{place}/{name}"
+    return f"{place} has no <{last}>{_has(holders)}" if any(len(holder) for holder in holders) else ""
+
+
+def _has(holders: Sequence[Element]) -> str:
+    names = list(dict.fromkeys(_local(child.tag)[:40] for holder in holders for child in holder))
+    return f" (it has {', '.join(f'<{name}>' for name in names[:8])})" if names else " (it is empty)"
+
+
 def _parse(content: bytes) -> Element:
     depth = 0
     root: Element | None = None

@@ -1,38 +1,23 @@
 """
 A bucket, or a prefix in one, as landing zone: S3 and whatever speaks like it.
 
-Belongs here: the only use of boto3 for landing. Doesn't: credentials, region and endpoint, which boto3 reads as it always does
-(`AWS_*`, profiles, roles).
+Belongs here: S3's requests, and what it refuses. Doesn't: making clients, and what is the same for every service of AWS (`aws.py`).
 """
 
 import io
-import random
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC
-from functools import cache
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from boto3.session import Session
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-)
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.loaders import Loader, create_loader
-from botocore.parsers import ResponseParserError
-from botocore.session import get_session
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
+from ingestion_platform import aws
 from ingestion_platform.errors import LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
 from ingestion_platform.landing.keys import can_begin_a_key, check_key, longest_sendable
 from ingestion_platform.landing.zone import LandedObject, ObjectFile
@@ -47,37 +32,15 @@ SPOOL_BYTES = 16 * 1024**2
 _THREADS = 32
 _PUT_ID = "landing-put-id"
 
-_BUSY_STATUS = {429, 500, 502, 503, 504}
 _BUSY_CODES = {
     "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "RequestLimitExceeded",
     "BandwidthLimitExceeded",
-    "TooManyRequests",
-    "InternalError",
-    "ServiceUnavailable",
-    "RequestTimeout",
     "IncompleteBody",
     "BadDigest",
     "XAmzContentChecksumMismatch",
     "ConditionalRequestConflict",
     "OperationAborted",
 }
-_BROKEN = (
-    HTTPClientError,
-    BotoConnectionError,
-    IncompleteReadError,
-    FlexibleChecksumError,
-    ResponseParserError,
-    HTTPError,
-    OSError,
-)
-"""No answer, or half of one. OSError and urllib3's own errors come through botocore unwrapped while a body is read."""
-
-_CREDENTIALS = (
-    "credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine"
-)
 
 
 class _Truncated(Exception):
@@ -116,30 +79,12 @@ class S3Landing:
     ) -> None:
         self._bucket, self._prefix = _split(url)
         self._url = f"s3://{self._bucket}/{self._prefix}"
-        self._attempts = attempts
-        self._first_wait_seconds = first_wait_seconds
-        self._longest_wait_seconds = longest_wait_seconds
-        config = Config(
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=_THREADS,
-            connect_timeout=min(timeout_seconds, 10.0),
-            read_timeout=timeout_seconds,
-            tcp_keepalive=True,
-        )
-        try:
-            self._client = _new_session().client("s3", config=config)
-        except (BotoCoreError, ValueError) as error:
-            raise LandingError(
-                f"{self._url}: boto3's configuration can't be used: {_first_line(error)}",
-                f"check AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE; {_CREDENTIALS}",
-            ) from error
-        self._endpoint = self._client.meta.endpoint_url
-        if "@" in urlsplit(self._endpoint).netloc:
-            # botocore ignores it, and puts the whole URL into its messages.
-            raise LandingError(
-                f"{self._url}: the endpoint's URL has a user or password in it",
-                f"take it out of AWS_ENDPOINT_URL; {_CREDENTIALS}",
-            )
+        self._waits = aws.Waits(attempts, first_wait_seconds, longest_wait_seconds)
+        config = aws.client_config(connections=_THREADS, timeout_seconds=timeout_seconds)
+        with aws.configuring(self._url, LandingError):
+            self._client = Session(botocore_session=aws.new_session()).client("s3", config=config)
+            self._endpoint = self._client.meta.endpoint_url
+            aws.check_endpoint(self._endpoint, self._url, LandingError)
 
     def __repr__(self) -> str:
         return f"S3Landing({self._url!r})"
@@ -235,9 +180,9 @@ class S3Landing:
         try:
             content = self._ask(what, get)
         except ClientError as error:
-            if _code(error) in ("PreconditionFailed", "412", "InvalidRange", "416"):
+            if aws.code_of(error) in ("PreconditionFailed", "412", "InvalidRange", "416"):
                 raise changed from error
-            if _code(error) in ("NoSuchKey", "404"):
+            if aws.code_of(error) in ("NoSuchKey", "404"):
                 raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
             raise self._refusal(what, error) from error
         if len(content) != end - begin:
@@ -260,7 +205,7 @@ class S3Landing:
                     Bucket=self._bucket, Key=name, Body=content, IfNoneMatch="*", Metadata={_PUT_ID: put_id}
                 )
             except ClientError as error:
-                if _code(error) not in ("PreconditionFailed", "412"):
+                if aws.code_of(error) not in ("PreconditionFailed", "412"):
                     raise
                 return sent > 1 and is_ours()
             return True
@@ -269,7 +214,7 @@ class S3Landing:
             try:
                 head = self._client.head_object(Bucket=self._bucket, Key=name)
             except ClientError as error:
-                if _code(error) == "404":  # somebody deleted it meanwhile
+                if aws.code_of(error) == "404":  # somebody deleted it meanwhile
                     return False
                 raise
             return head.get("Metadata", {}).get(_PUT_ID) == put_id
@@ -296,29 +241,27 @@ class S3Landing:
             try:
                 return call()
             except ClientError as error:
-                if not _is_busy(error):
-                    if _code(error) in ("PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange", "416"):
+                if not aws.is_busy(error, _BUSY_CODES):
+                    if aws.code_of(error) in ("PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange", "416"):
                         raise
                     raise self._refusal(what, error) from error
                 last, hint = error, "the store is busy: try again later, or with fewer threads"
-            except (*_BROKEN, _Truncated) as error:
+            except (*aws.BROKEN, FlexibleChecksumError, _Truncated) as error:
                 last, hint = error, f"check the network, and AWS_ENDPOINT_URL: it was sent to {self._endpoint}"
             except BotoCoreError as error:
-                raise LandingError(f"{self._url}: {what}: {_first_line(error)}", _CREDENTIALS) from error
-            if attempt >= self._attempts:
+                raise LandingError(f"{self._url}: {what}: {aws.first_line(error)}", aws.CREDENTIALS) from error
+            if attempt >= self._waits.attempts:
                 seconds = time.monotonic() - started
                 raise LandingUnavailable(
-                    f"{self._url}: {what}: no usable answer after {attempt} attempts in {seconds:.1f} s; the last: {_told(last)}",
+                    f"{self._url}: {what}: no usable answer after {attempt} attempts in {seconds:.1f} s; the last: {aws.told(last)}",
                     hint,
                 ) from last
-            # Full jitter (0 to the bound): clients that were throttled together don't come back together.
-            bound = min(self._longest_wait_seconds, self._first_wait_seconds * 2 ** (attempt - 1))
-            time.sleep(random.uniform(0, bound))
+            time.sleep(self._waits.after(attempt))
 
     def _refusal(self, what: str, error: ClientError) -> LandingError:
         """What the store refuses, in words that help. The store's own text is left out where it may echo the request's signature."""
-        code, status = _code(error), _status(error)
-        where = f"{self._url}: {what}: {_told(error)}"
+        code, status = aws.code_of(error), aws.status_of(error)
+        where = f"{self._url}: {what}: {aws.told(error)}"
         if code == "NoSuchBucket" or (what.startswith("listing") and status == 404):
             return LandingError(
                 f"{self._url}: there is no bucket {self._bucket!r} at {self._endpoint}",
@@ -336,31 +279,14 @@ class S3Landing:
         if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired") or (
             status in (401, 403) and code != "InvalidObjectState"
         ):
-            return LandingError(where, f"{_CREDENTIALS}; and this machine's clock")
+            return LandingError(where, f"{aws.CREDENTIALS}; and this machine's clock")
         if code == "InvalidObjectState":
             return LandingError(where, "it was moved to an archive: restore it first")
-        message = str(error.response.get("Error", {}).get("Message", ""))[:200]
-        return LandingError(f"{where}: {message}", "see whether this store knows the request")
+        return LandingError(f"{where}: {aws.message_of(error)}", "see whether this store knows the request")
 
 
 def _is_unchanged() -> None:
     """What was fetched under its ETag is the object that was listed."""
-
-
-def _new_session() -> Session:
-    """
-    A session of its own: boto3's shared one isn't thread-safe to create clients from, and keeps the first credentials it saw.
-
-    Sessions share what botocore has read of its own data files; a client then takes 20 ms to make instead of 100.
-    """
-    session = get_session()
-    session.register_component("data_loader", _loader())
-    return Session(botocore_session=session)
-
-
-@cache
-def _loader() -> Loader:
-    return create_loader()
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -375,25 +301,3 @@ def _split(url: str) -> tuple[str, str]:
         return bucket, ""
     check_key(prefix)
     return bucket, f"{prefix}/"
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _is_busy(error: ClientError) -> bool:
-    return _code(error) in _BUSY_CODES or _status(error) in _BUSY_STATUS
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        return f"{_status(error)} {_code(error)}"
-    return f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200]

@@ -11,9 +11,10 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from ingestion_platform.api import Pages
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError
-from ingestion_platform.format import Csv, JsonLines, Xml
+from ingestion_platform.format import Csv, Json, JsonLines, Xml
 from ingestion_platform.orchestration import checks
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.graph import Graph, Table, asset_key, landing_key
@@ -51,10 +52,11 @@ class ComputedConfig(dg.Config):
 
 def format_kind(dataset: Dataset) -> str:
     """What its objects are, in Dagster's word."""
-    match dataset.source.format:
+    format = dataset.source.format
+    match format.inside if isinstance(format, Pages) else format:
         case Csv():
             return "csv"
-        case JsonLines():
+        case Json() | JsonLines():
             return "json"
         case Xml():
             return "xml"

@@ -4,15 +4,14 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from ingestion_platform.dataset import Datasets
+from ingestion_platform.dataset import Datasets, LandedFiles
 from ingestion_platform.landing import open_landing
-from ingestion_platform.orchestration import alerts, assets, schedules, sensors, streams
+from ingestion_platform.orchestration import alerts, assets, endpoints, schedules, sensors, streams
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
-from ingestion_platform.orchestration.resource import StreamsResource, WarehouseResource
+from ingestion_platform.orchestration.resource import ApisResource, StreamsResource, WarehouseResource
 from ingestion_platform.settings import Settings
-from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse import SqlTables, Warehouse
 
 
@@ -23,6 +22,7 @@ def build_definitions(
     *,
     warehouse: WarehouseResource | None = None,
     opened: StreamsResource | None = None,
+    apis: ApisResource | None = None,
     retries: dg.RetryPolicy = assets.RETRIES,
 ) -> dg.Definitions:
     """
@@ -34,6 +34,7 @@ def build_definitions(
         sql_tables: all of them.
         warehouse: what opens the warehouse; default: the one that the settings name.
         opened: what opens streams; default: those that the settings name.
+        apis: what asks APIs; default: as the settings say.
         retries: of steps that fail by an error that says a retry can help.
     """
     zone = settings.zone
@@ -43,8 +44,12 @@ def build_definitions(
     with quiet():
         for stream in datasets.streams.values():
             made.append(streams.stream_asset(stream, time_zone=zone.key, store=store, retries=retries))
+        for endpoint in datasets.endpoints.values():
+            made.append(
+                endpoints.endpoint_asset(endpoint, datasets=datasets, time_zone=zone.key, store=store, retries=retries)
+            )
         for dataset in datasets.values():
-            if not isinstance(dataset.source, StreamSegments):
+            if isinstance(dataset.source, LandedFiles):
                 made.append(landing_asset(dataset, time_zone=zone.key, store=store))
             made.append(assets.raw_asset(dataset, time_zone=zone.key, retries=retries))
             made.append(assets.processed_asset(dataset, datasets=datasets, time_zone=zone.key, retries=retries))
@@ -56,6 +61,16 @@ def build_definitions(
             streams.drain_schedule(stream, zone, is_running=settings.drains(stream.name))
             for stream in datasets.streams.values()
         ]
+        known_apis = settings.api_settings()
+        declared += [
+            endpoints.fetch_schedule(
+                endpoint,
+                endpoints.followers_of(endpoint, datasets.endpoints),
+                zone,
+                is_running=endpoint.api.name in known_apis,
+            )
+            for endpoint in datasets.endpoints.values()
+        ]
         return dg.Definitions(
             assets=made,
             sensors=[
@@ -64,10 +79,18 @@ def build_definitions(
                 alerts.failed_run_sensor(to),
                 alerts.failed_check_sensor(to),
             ],
-            schedules=[schedules.close_of_the_day(graph, zone), *(one for one in declared if one is not None)],
+            schedules=[
+                schedules.close_of_the_day(
+                    graph,
+                    zone,
+                    [one for one in datasets.endpoints.values() if one.asks_for_days and one.api.name in known_apis],
+                ),
+                *(one for one in declared if one is not None),
+            ],
             resources={
                 "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone),
                 "streams": opened or StreamsResource(settings),
+                "apis": apis or ApisResource(settings),
             },
             # A step here is short and the warehouse does its own parallel work: a process for each costs seconds and gains nothing.
             executor=dg.in_process_executor,

@@ -10,6 +10,7 @@ from datetime import date
 
 import dagster as dg
 
+from ingestion_platform.api import ApiPages, Endpoint
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.stream import Stream, StreamSegments
 from ingestion_platform.warehouse import SqlTable
@@ -115,9 +116,19 @@ def table_of(key: dg.AssetKey) -> str:
 
 
 def landing_key(dataset: Dataset) -> dg.AssetKey:
-    """The asset that stands for what has landed: of a stream one for all that is made of it."""
-    source = dataset.source
-    return stream_key(source.stream) if isinstance(source, StreamSegments) else dg.AssetKey(["landing", dataset.name])
+    """The asset that stands for what has landed: of a stream or an endpoint one for all that is made of it."""
+    match dataset.source:
+        case StreamSegments(stream=stream):
+            return stream_key(stream)
+        case ApiPages(endpoint=endpoint):
+            return endpoint_key(endpoint)
+        case _:
+            return dg.AssetKey(["landing", dataset.name])
+
+
+def endpoint_key(endpoint: Endpoint) -> dg.AssetKey:
+    """The asset that stands for what has landed of an endpoint."""
+    return dg.AssetKey(["landing", endpoint.name])
 
 
 def stream_key(stream: Stream) -> dg.AssetKey:

@@ -66,6 +66,33 @@ class LoadProgress:
         )
 
 
+class FetchProgress:
+    """
+    Says how far a fetch is. How many pages there will be, an API doesn't say.
+
+    Args:
+        what: the asset and the day.
+        say: takes each line.
+        clock: seconds.
+    """
+
+    def __init__(self, what: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._say = say
+        self._clock = clock
+        self._began = self._told = clock()
+
+    def page_came(self, pages: int, records: int) -> None:
+        """Take note of a page: how many there are by now, and their records."""
+        now = self._clock()
+        if now - self._told < TOLD_EVERY_SECONDS:
+            return
+        self._told = now
+        self._say(
+            f"{self._what}: {pages:,} pages, {records:,} records, {pages / (now - self._began):,.1f} pages a second"
+        )
+
+
 class DrainProgress:
     """
     Says how far a drain is, while it runs.

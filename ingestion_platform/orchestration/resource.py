@@ -1,19 +1,23 @@
 """
-The warehouse and the streams as steps and sensors get them.
+The warehouse, the streams and the APIs as steps and sensors get them.
 
 Nothing is opened before the first question; each step and each sensor tick opens its own and closes it, so that what it changed is
 published for readers when it ends.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import date, datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from ingestion_platform.api import Api, Endpoint
 from ingestion_platform.landing import open_landing
-from ingestion_platform.settings import Settings
+from ingestion_platform.settings import ApiSettings, Settings
+from ingestion_platform.sources.fetch import Client
+from ingestion_platform.sources.fetched import LandedEndpoint
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.opening import Connections, open_reader
+from ingestion_platform.sources.opening import Connections, open_client, open_reader
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.stream import Stream
 from ingestion_platform.warehouse import Warehouse
@@ -77,3 +81,37 @@ class StreamsResource:
     def today(self) -> date:
         """The business day that it is now."""
         return datetime.now(self.zone).date()
+
+
+class ApisResource:
+    """
+    Opens endpoints of APIs for a step.
+
+    Args:
+        settings: of the deployment; its landing zone is opened when asked for.
+        open_client: makes what asks an API; default: over the network.
+        now: the moment, UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_client: Callable[[Api, Mapping[str, ApiSettings], Path], AbstractContextManager[Client]] = open_client,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._open_client = open_client
+        self.now = now
+        self.zone = settings.zone
+
+    def landed(self, endpoint: Endpoint) -> LandedEndpoint:
+        """The endpoint in the landing zone."""
+        return LandedEndpoint(endpoint, open_landing(self._settings.landing))
+
+    def client(self, api: Api) -> AbstractContextManager[Client]:
+        """What asks the API; to be closed at the end."""
+        return self._open_client(api, self._settings.api_settings(), self._settings.warehouse_folder)
+
+    def today(self) -> date:
+        """The business day that it is now."""
+        return self.now().astimezone(self.zone).date()

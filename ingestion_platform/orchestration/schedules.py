@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from ingestion_platform.api import Endpoint
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.orchestration.graph import Graph
@@ -21,10 +22,14 @@ EVERY_ASSET_JOB = "__ASSET_JOB"
 
 
 def close_of_the_day(
-    graph: Graph, zone: ZoneInfo, status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING
+    graph: Graph,
+    zone: ZoneInfo,
+    endpoints: Sequence[Endpoint] = (),
+    status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING,
 ) -> dg.ScheduleDefinition:
-    """The whole graph for yesterday, at 02:00."""
-    return _schedule("close_of_the_day", CLOSE_OF_THE_DAY, graph, tuple(table.key for table in graph), zone, status)
+    """The whole graph for yesterday, at 02:00, *endpoints* of APIs asked for yesterday among it."""
+    tables = tuple(table.key for table in graph)
+    return _schedule("close_of_the_day", CLOSE_OF_THE_DAY, graph, tables, zone, status, endpoints)
 
 
 def dataset_schedule(
@@ -47,7 +52,13 @@ def dataset_schedule(
 
 
 def _schedule(
-    name: str, cron: str, graph: Graph, tables: Sequence[str], zone: ZoneInfo, status: dg.DefaultScheduleStatus
+    name: str,
+    cron: str,
+    graph: Graph,
+    tables: Sequence[str],
+    zone: ZoneInfo,
+    status: dg.DefaultScheduleStatus,
+    endpoints: Sequence[Endpoint] = (),
 ) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=name,
@@ -62,7 +73,8 @@ def _schedule(
         chosen = [key for key in tables if not graph.tables[key].is_daily or graph.tables[key].has_day(day)]
         if not any(graph.tables[key].is_daily for key in chosen):
             return dg.SkipReason(f"nothing begins before {day}")
-        return request(graph, chosen, day, day, run_key=f"{name}|{day}", cause=name)
+        asked = [endpoint for endpoint in endpoints if endpoint.first_day <= day]
+        return request(graph, chosen, day, day, run_key=f"{name}|{day}", cause=name, endpoints=asked)
 
     return run
 

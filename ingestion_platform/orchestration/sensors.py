@@ -6,7 +6,7 @@ Belongs here: Dagster's sensors. Doesn't: what they decide by (`arrivals.py`, `r
 
 import dagster as dg
 
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.dataset import Dataset, LandedFiles
 from ingestion_platform.orchestration import arrivals, restatements
 from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.landing_assets import observation
@@ -68,9 +68,9 @@ def arrival_sensor(
             ],
             skip_reason=skip,
             cursor=str(found.cursor),
-            # What lands of a stream is told by whoever drains it.
+            # What lands of a stream or an API is told by whoever lands it.
             asset_events=[observation(dataset, day, objects) for day, objects in found.changed]
-            if not isinstance(dataset.source, StreamSegments)
+            if isinstance(dataset.source, LandedFiles)
             else [],
         )
 

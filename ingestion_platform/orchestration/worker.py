@@ -140,7 +140,7 @@ class Following:
             self.report()
 
     def report(self) -> None:
-        """Tell Dagster what has landed since the last report, the lag or why nothing is read, and what is gone."""
+        """Tell Dagster what has landed since the last report, each day once; the lag or why nothing is read; and what is gone."""
         with self._lock:
             pending, self._pending = self._pending, _Pending()
             seconds, self._reported = time.monotonic() - self._reported, time.monotonic()
@@ -154,16 +154,20 @@ class Following:
                     self._pending.segments[day][:0] = segments
 
     def _report(self, pending: _Pending, seconds: float) -> None:
+        """Report; what is then still in *pending* wasn't told."""
         shards: Mapping[str, ShardState] = self._drain.states() if self._drain is not None else {}
         has_answered = any(state.records or state.is_caught_up or state.has_ended for state in shards.values())
         # A worker of a group may have no partition; a reader gives a source that doesn't answer up sooner than that.
         if self.error is None and (has_answered or time.monotonic() - self._began > QUIET_SECONDS):
             self._problem = ""
             self._was_well = time.monotonic()
-        events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
+        landed = 0
         for day, segments in sorted(pending.segments.items()):
             numbers = streams.of_drain(shards, segments, seconds)
-            events.append(streams.materialization(self.stream, day, numbers))
+            self._instance.report_runless_asset_event(streams.materialization(self.stream, day, numbers))
+            # Told: an event that fails after it mustn't bring it back.
+            del pending.segments[day]
+            landed += sum(segment.records for segment in segments)
         lag = streams.judge_lag(self.stream, shards)
         gaps = [
             (shard, span, why)
@@ -181,11 +185,10 @@ class Following:
             )
         # Of no partition: Dagster takes one verdict of a partition and a run, and these belong to no run.
         table = table_of(stream_key(self.stream))
-        events.append(evaluation(table, None, lag))
+        self._instance.report_runless_asset_event(evaluation(table, None, lag))
         if gaps or not self._has_reported:
-            events.append(evaluation(table, None, streams.judge_gaps([*gaps, *self._known_gaps()])))
-        for event in events:
-            self._instance.report_runless_asset_event(event)
+            verdict = streams.judge_gaps([*gaps, *self._known_gaps()])
+            self._instance.report_runless_asset_event(evaluation(table, None, verdict))
         self._has_reported = True
         self._told_gaps |= {(shard, span) for shard, span, _ in gaps}
         landed = sum(segment.records for segments in pending.segments.values() for segment in segments)

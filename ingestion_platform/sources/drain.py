@@ -176,6 +176,8 @@ class Drain:
         self._held_bytes = 0
         self._states: dict[str, ShardState] = {}
         self._at: dict[str, int | datetime] = {}
+        self._noted_at: dict[str, int | datetime] = {}
+        self._ahead: dict[str, int] = {}
         self._marked: dict[str, tuple[datetime, int | datetime]] = {}
         self._caught_up: dict[str, datetime] = {}
         self._newest: dict[str, datetime] = {}
@@ -263,8 +265,10 @@ class Drain:
         with self._lock:
             if isinstance(found, After):
                 self._at[shard.id] = found.position
+                if found.as_of is not None:
+                    self._noted_at[shard.id] = found.position
             elif isinstance(found, From):
-                self._at[shard.id] = found.moment
+                self._at[shard.id] = self._noted_at[shard.id] = found.moment
         if found is not None:
             return found
         begin = self._stream.source.begin
@@ -363,8 +367,9 @@ class Drain:
             case reading.Ended(shard):
                 self._state(shard).has_ended = True
                 self._close(shard)
+                self._caught_up.pop(shard, None)
                 if not is_replay:
-                    self._mark(shard, self._clock())
+                    self._mark_end(shard)
             case reading.CaughtUp(shard, as_of, position):
                 state = self._state(shard)
                 state.is_caught_up = True
@@ -372,15 +377,11 @@ class Drain:
                 state.behind_seconds = 0.0 if state.behind_seconds is None else state.behind_seconds
                 if is_replay:
                     return
-                known = self._at.get(shard)
-                if (
-                    position is not None
-                    and (not isinstance(known, int) or position > known)
-                    and shard not in self._open
-                ):
-                    self._at[shard] = position
                 if shard not in self._open:
+                    self._move(shard, position)
                     self._mark(shard, as_of)
+                elif position is not None:
+                    self._ahead[shard] = position
             case reading.Began(shard, at):
                 self._state(shard)
                 if not is_replay:
@@ -406,18 +407,42 @@ class Drain:
             known = self._at.get(shard)
             self._at[shard] = max(known, span.last) if isinstance(known, int) else span.last
 
-    def _mark(self, shard: str, moment: datetime) -> None:
-        """Note where a shard stands in which nothing comes, so that where to go on is always found among the newest names."""
+    def _move(self, shard: str, position: int | None) -> None:
+        """Take note that a shard has no record up to a position but those that have come."""
+        known = self._at.get(shard)
+        if position is not None and (not isinstance(known, int) or position > known):
+            self._at[shard] = position
+
+    def _mark_end(self, shard: str) -> None:
+        """
+        Note where a shard ended, beside its last records and in their hour.
+
+        Nobody who follows it comes back to note it later. Without it, whoever asks once they are past retention couldn't tell that
+        nothing came after them.
+        """
+        self._move(shard, self._ahead.pop(shard, None))
+        self._mark(shard, self._clock(), is_final=self._at.get(shard) != self._noted_at.get(shard))
+
+    def _mark(self, shard: str, moment: datetime, *, is_final: bool = False) -> None:
+        """
+        Note where a shard stands in which nothing comes, so that where to go on is always found among the newest names.
+
+        Args:
+            shard: which.
+            moment: when nothing had come.
+            is_final: nothing will ever come: noted to the hour, and also where the shard's newest name is as new.
+        """
         self._note_gaps(shard, self._landed.hour_of(moment))
         at = self._at.get(shard)
         if at is None:
             return
         hour = self._landed.hour_of(moment)
-        block = hour.replace(hour=hour.hour // MARK_HOURS * MARK_HOURS)
+        block = hour if is_final else hour.replace(hour=hour.hour // MARK_HOURS * MARK_HOURS)
         # What is still being written comes first: a mark never runs ahead of its shard's segments.
         self._finish(shard)
         self._gather_landed(LANDING_AT_ONCE * 2)
-        if self._newest.get(shard, datetime.min) < block and self._marked.get(shard) != (block, at):
+        is_news = is_final or self._newest.get(shard, datetime.min) < block
+        if is_news and self._marked.get(shard) != (block, at):
             self._marked[shard] = (block, at)
             self._landed.put_mark(block, shard, at)
 

@@ -1,8 +1,8 @@
 """
 Streams of DynamoDB tables: every change of an item, for 24 hours.
 
-Belongs here: the only use of boto3 for DynamoDB. Doesn't: what a change means (`formats/dynamodb_values.py`), credentials, region and
-endpoint, which boto3 reads as it always does (`AWS_*`, profiles, roles).
+Belongs here: the only use of boto3 for DynamoDB. Doesn't: what a change means (`formats/dynamodb_values.py`), what is the same for every
+service of AWS (`aws.py`).
 
 How it is read:
 
@@ -17,41 +17,35 @@ How it is read:
 - What is lost is told from the landing zone: when it says that less than 24 hours ago nothing had come after the last position, nothing can
   be lost, however old that is. Otherwise records that were trimmed, and shards that came and went unread, are a gap.
 
-A few threads take turns over all shards, so that a thousand of them cost no more than ten; what has been read and not taken yet is bounded
-in bytes.
+The shards are read in turns (`turns.py`); what has been read and not taken yet is bounded in bytes.
 """
 
-import base64
-import heapq
-import json
 import logging
-import random
-import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
-import msgspec
-import pyarrow as pa
 from boto3.session import Session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session as CoreSession
-from botocore.session import get_session
-from urllib3.exceptions import HTTPError
 
+from ingestion_platform import aws
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.formats.segments import ENVELOPE
+from ingestion_platform.sources.dynamodb_records import (
+    EPOCH,
+    as_it_is,
+    envelope,
+    is_before,
+    micros_of,
+    micros_since_epoch,
+    moment_of,
+)
 from ingestion_platform.sources.reading import (
     After,
     Arrived,
@@ -62,13 +56,13 @@ from ingestion_platform.sources.reading import (
     Event,
     From,
     Gone,
-    Idle,
     Latest,
     Oldest,
     Shard,
     Throttled,
     Where,
 )
+from ingestion_platform.sources.turns import Turn, Turns
 from ingestion_platform.stream import DynamoDbStream, Span
 
 if TYPE_CHECKING:
@@ -81,37 +75,15 @@ RETENTION = timedelta(hours=24)
 """How long a stream keeps a record."""
 FEWEST_DIGITS = 21
 """Of a sequence number, as the service takes it; shorter ones have leading zeros."""
-EVERYTHING = datetime(1970, 1, 1, tzinfo=UTC)
+EVERYTHING = EPOCH
 """As the moment from which on a shard is read: from its first record."""
 
 _TRIMMED = "the stream keeps records for 24 hours, and nobody had read them by then"
-_CANONICAL = msgspec.json.Encoder(order="deterministic")
-_AS_GIVEN = msgspec.json.Encoder()
-
-_MICROSECOND = timedelta(microseconds=1)
-_IDLE_SECONDS = 0.5
 _CAUGHT_UP_SECONDS = 60.0
 """How often a shard that is being followed, and where nothing comes, says so."""
 _BEHIND_SECONDS = 1.0
 
-_BUSY_STATUS = {429, 500, 502, 503, 504}
-_BUSY_CODES = {
-    "LimitExceededException",
-    "ThrottlingException",
-    "Throttling",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "TooManyRequestsException",
-    "InternalServerError",
-    "InternalFailure",
-    "ServiceUnavailable",
-    "RequestTimeout",
-}
-_BROKEN = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError, HTTPError, OSError)
-"""No answer, or half of one."""
-_USER = re.compile(r"//\S*@")
-"""User and password of a URL."""
-_CREDENTIALS = "credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine, and AWS_REGION"
+_CREDENTIALS = f"{aws.CREDENTIALS}, and AWS_REGION"
 _RIGHTS = (
     "allow dynamodb:ListStreams, dynamodb:DescribeTable, dynamodb:DescribeStream, dynamodb:GetShardIterator and dynamodb:GetRecords"
     " to the user or role that runs this"
@@ -157,9 +129,7 @@ class DynamoDbStreamReader:
         self.source = source
         self.session = session
         self.threads = threads
-        self.attempts = attempts
-        self.first_wait_seconds = first_wait_seconds
-        self.longest_wait_seconds = longest_wait_seconds
+        self.waits = aws.Waits(attempts, first_wait_seconds, longest_wait_seconds)
         self.timeout_seconds = timeout_seconds
         self.pause_seconds = 1 / reads_per_second
         self.list_seconds = list_seconds
@@ -173,19 +143,6 @@ class DynamoDbStreamReader:
     def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Generator[Event, None, None]:
         """See `StreamReader.read`."""
         return _Reading(self, where, until, frozenset(shards)).events()
-
-    def wait_seconds(self, failures: int) -> float:
-        """How long to wait after so many failures in a row: full jitter, so that readers throttled together don't come back together."""
-        bound = min(self.longest_wait_seconds, self.first_wait_seconds * 2 ** (failures - 1))
-        return random.uniform(0, bound)
-
-
-class _Closed(Exception):
-    """Nobody takes what is read any more."""
-
-
-class _End:
-    """Everything has been told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +159,7 @@ class _Listed:
 
 
 class _Reading:
-    """One call of `read`: threads that take turns, and the one queue that they fill."""
+    """One call of `read`: the shards that there are, and whose turn it is to begin."""
 
     def __init__(
         self, reader: DynamoDbStreamReader, where: Where, until: datetime | None, only: frozenset[str]
@@ -212,183 +169,62 @@ class _Reading:
         self.until = until
         self.only = only
         self._lock = threading.Lock()
-        self._has_turn = threading.Condition(self._lock)
-        self._has_event = threading.Condition(self._lock)
-        self._has_room = threading.Condition(self._lock)
-        self._turns: list[tuple[float, int, _Turns]] = []
-        self._numbers = count()
-        self._waiting: set[_Turns] = set()
-        self._queue: deque[tuple[Event | BaseException | _End, int]] = deque()
-        self._queued_bytes = 0
-        self._is_closed = False
-        self._busy = 0
+        self.turns = Turns("dynamodb", threads=reader.threads, held_bytes=reader.buffered_bytes)
         self.shards: dict[str, _ShardReading] = {}
         self._listing = _Listing(self)
         self.streams: DynamoDBStreamsClient
-
-    # --- the one who takes
-
-    def events(self) -> Generator[Event, None, None]:
-        """Everything that the threads tell."""
-        threads: list[threading.Thread] = []
-        try:
-            self._connect()
-            self.schedule(self._listing, 0.0)
-            for number in range(self.reader.threads):
-                threads.append(threading.Thread(target=self._work, name=f"dynamodb-{number}", daemon=True))
-                threads[-1].start()
-            while True:
-                found = self._next()
-                if isinstance(found, _End):
-                    return
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
-        finally:
-            with self._lock:
-                self._is_closed = True
-                self._queue.clear()
-                for condition in (self._has_turn, self._has_room):
-                    condition.notify_all()
-            for thread in threads:
-                thread.join()
-            if hasattr(self, "streams"):
-                self.streams.close()
-
-    def _connect(self) -> None:
-        config = Config(
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=self.reader.threads,
-            connect_timeout=min(self.reader.timeout_seconds, 10.0),
-            read_timeout=self.reader.timeout_seconds,
-            tcp_keepalive=True,
-        )
-        try:
-            core = self.reader.session or get_session()
-            # Moments as the service writes them: as objects they'd cost more than all else, and had to be written back.
-            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_as_it_is)
-            self._session = Session(botocore_session=core)
-            self.streams = self._session.client("dynamodbstreams", config=config)
-            self._check_endpoint(self.streams.meta.endpoint_url)
-        except (BotoCoreError, ValueError) as error:
-            raise SourceError(
-                f"{self.name}: boto3's configuration can't be used: {_first_line(error)}",
-                f"check AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE; {_CREDENTIALS}",
-            ) from error
-
-    def _check_endpoint(self, url: str) -> None:
-        if "@" in urlsplit(url).netloc:
-            # botocore ignores it, and puts the whole URL into its messages.
-            raise SourceError(
-                f"{self.name}: the endpoint's URL has a user or password in it",
-                f"take it out of AWS_ENDPOINT_URL; {_CREDENTIALS}",
-            )
-
-    def latest_stream(self, table: str) -> str | None:
-        """ARN of the stream that a table has now."""
-        with closing(self._session.client("dynamodb", config=self.streams.meta.config)) as client:
-            self._check_endpoint(client.meta.endpoint_url)  # it may have one of its own
-            return client.describe_table(TableName=table)["Table"].get("LatestStreamArn")
-
-    def _next(self) -> Event | BaseException | _End:
-        with self._lock:
-            if not self._queue:
-                self._has_event.wait(_IDLE_SECONDS)
-            if not self._queue:
-                return Idle()
-            found, size = self._queue.popleft()
-            self._queued_bytes -= size
-            self._has_room.notify_all()
-            return found
-
-    # --- those who read
 
     @property
     def name(self) -> str:
         """As messages call it."""
         return f"DynamoDB stream of {self.reader.source.table!r}"
 
-    def tell(self, event: Event, size: int = 0) -> None:
-        """
-        Hand an event over; wait while too much is waiting.
+    def events(self) -> Generator[Event, None, None]:
+        """Everything that is told of the shards."""
+        self._connect()
+        with closing(self.streams):
+            self.turns.schedule(self._listing.turn, time.monotonic())
+            yield from self.turns.events()
 
-        Raises:
-            _Closed: nobody takes it any more.
-        """
-        with self._lock:
-            while self._queued_bytes > self.reader.buffered_bytes and not self._is_closed:
-                self._has_room.wait()
-            if self._is_closed:
-                raise _Closed
-            self._queue.append((event, size))
-            self._queued_bytes += size
-            self._has_event.notify()
+    def _connect(self) -> None:
+        config = aws.client_config(connections=self.reader.threads, timeout_seconds=self.reader.timeout_seconds)
+        with aws.configuring(self.name, SourceError):
+            core = self.reader.session or aws.new_session()
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=as_it_is)
+            self._session = Session(botocore_session=core)
+            self.streams = self._session.client("dynamodbstreams", config=config)
+            aws.check_endpoint(self.streams.meta.endpoint_url, self.name, SourceError)
 
-    def schedule(self, turns: "_Turns", seconds: float) -> None:
-        """Give somebody a turn after a while."""
-        with self._lock:
-            self._schedule(turns, seconds)
-
-    def _schedule(self, turns: "_Turns", seconds: float) -> None:
-        due = time.monotonic() + seconds
-        if turns in self._waiting and turns.due <= due:
-            return
-        turns.due, turns.number = due, next(self._numbers)
-        self._waiting.add(turns)
-        if not turns.has_turn:
-            heapq.heappush(self._turns, (due, turns.number, turns))
-            self._has_turn.notify()
-
-    def _work(self) -> None:
-        """Take turns until nobody wants to know. Runs in threads of its own."""
-        while True:
-            turns = self._whose_turn()
-            if turns is None:
-                return
-            try:
-                again = turns.take()
-            except _Closed:
-                return
-            except BaseException as error:  # whatever it is, the one who reads is to know
-                with self._lock:
-                    self._queue.append((error, 0))
-                    self._has_event.notify()
-                return
-            with self._lock:
-                self._busy -= 1
-                turns.has_turn = False
-                if again is not None:
-                    self._schedule(turns, again)
-                elif turns in self._waiting:
-                    # Somebody asked for another turn during this one.
-                    heapq.heappush(self._turns, (turns.due, turns.number, turns))
-                    self._has_turn.notify()
-                if not self._waiting and not self._busy:
-                    # Nobody wants another turn: every shard is caught up or has ended.
-                    self._queue.append((_End(), 0))
-                    self._has_event.notify()
-
-    def _whose_turn(self) -> "_Turns | None":
-        """Wait for whoever is due; None at the end."""
-        with self._lock:
-            while not self._is_closed:
-                if not self._turns:
-                    self._has_turn.wait()
-                    continue
-                due, number, turns = self._turns[0]
-                if turns.number != number or turns.has_turn:
-                    heapq.heappop(self._turns)  # has another due by now
-                elif due > time.monotonic():
-                    self._has_turn.wait(due - time.monotonic())
-                else:
-                    heapq.heappop(self._turns)
-                    self._waiting.discard(turns)
-                    turns.has_turn = True
-                    self._busy += 1
-                    return turns
-            return None
+    def latest_stream(self, table: str) -> str | None:
+        """ARN of the stream that a table has now."""
+        with closing(self._session.client("dynamodb", config=self.streams.meta.config)) as client:
+            aws.check_endpoint(client.meta.endpoint_url, self.name, SourceError)  # it may have one of its own
+            return client.describe_table(TableName=table)["Table"].get("LatestStreamArn")
 
     # --- shards
+
+    def shards_of(self, arn: str) -> list[_Listed]:
+        """What a stream lists."""
+        found = []
+        after: dict[str, Any] = {}
+        while True:
+            page = self.streams.describe_stream(StreamArn=arn, **after)["StreamDescription"]
+            is_disabled = page.get("StreamStatus") == "DISABLED"
+            for shard in page.get("Shards", ()):
+                numbers = shard.get("SequenceNumberRange", {})
+                found.append(
+                    _Listed(
+                        shard["ShardId"],
+                        arn,
+                        shard.get("ParentShardId"),
+                        _number(numbers.get("StartingSequenceNumber")),
+                        _number(numbers.get("EndingSequenceNumber")),
+                        is_disabled,
+                    )
+                )
+            if not page.get("LastEvaluatedShardId"):
+                return found
+            after = {"ExclusiveStartShardId": page["LastEvaluatedShardId"]}
 
     def listed(self, found: Sequence[_Listed], *, is_first: bool) -> None:
         """Take in what the streams list: shards by stream, the oldest stream first."""
@@ -414,16 +250,21 @@ class _Reading:
             before = [self.shards[parent] for parent in shard.parents if parent in self.shards]
             if not shard.has_begun and all(parent.has_ended for parent in before):
                 shard.has_begun = True
-                self._schedule(shard, 0.0)
+                self.turns.schedule(shard.turn, time.monotonic())
 
-    def ended(self, shard: "_ShardReading") -> None:
-        """A shard has been read to its end: those that go on in its place may begin."""
+    def ended(self, shard: "_ShardReading", *, is_news: bool) -> None:
+        """
+        A shard has been read to its end: those that go on in its place may begin.
+
+        Args:
+            shard: which.
+            is_news: it was open when it was listed, so those may not be known yet.
+        """
         with self._lock:
-            was_open = shard.listed.ending is None and not shard.listed.is_disabled
             shard.has_ended = True
             self._start_ready()
-            if was_open:
-                self._schedule(self._listing, 0.0)
+            if is_news:
+                self.turns.schedule(self._listing.turn, time.monotonic())
 
     def is_any_known(self) -> bool:
         """Whether anything has landed of a shard that is listed."""
@@ -432,41 +273,40 @@ class _Reading:
         return any(isinstance(self.where(Shard(shard.id, shard.parents)), After | From) for shard in shards)
 
 
-class _Turns:
-    """Somebody who takes turns: one request each, so that nobody holds a thread while he waits."""
+class _Asker(ABC):
+    """Somebody who asks the service, once in a turn."""
 
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
         self.reader = reading.reader
-        self.due = 0.0
-        self.number = -1
-        self.has_turn = False
+        self.turn = Turn(self.take)
         self._failures = 0
         self._first_failure = 0.0
 
     def take(self) -> float | None:
-        """
-        Take a turn.
+        """Take a turn; see `Turn`."""
+        wait = self._try()
+        return None if wait is None else time.monotonic() + wait
 
-        Returns:
-            Seconds until the next one; None when none is wanted.
-        """
+    def _try(self) -> float | None:
+        """Seconds until the next turn; None when none is wanted."""
         try:
-            again = self._take()
+            wait = self._take()
         except ClientError as error:
-            if not _is_busy(error):
+            if not aws.is_busy(error):
                 return self._refused(error)
             return self._wait(error, "the service is busy: try again later, or read with fewer readers")
-        except _BROKEN as error:
+        except aws.BROKEN as error:
             endpoint = self.reading.streams.meta.endpoint_url
             return self._wait(error, f"check the network, and AWS_ENDPOINT_URL: it was sent to {endpoint}")
         except BotoCoreError as error:
-            raise SourceError(f"{self.reading.name}: {_first_line(error)}", _CREDENTIALS) from error
+            raise SourceError(f"{self.reading.name}: {aws.first_line(error)}", _CREDENTIALS) from error
         self._failures = 0
-        return again
+        return wait
 
+    @abstractmethod
     def _take(self) -> float | None:
-        raise NotImplementedError
+        """Ask; see `_try`."""
 
     def _refused(self, error: ClientError) -> float | None:
         """What is done about what the service refuses."""
@@ -477,21 +317,21 @@ class _Turns:
         self._failures += 1
         if self._failures == 1:
             self._first_failure = time.monotonic()
-        if self._failures >= self.reader.attempts:
+        if self._failures >= self.reader.waits.attempts:
             seconds = time.monotonic() - self._first_failure
             raise SourceUnavailable(
-                f"{self.reading.name}: no usable answer after {self._failures} attempts in {seconds:.1f} s; the last: {_told(error)}",
+                f"{self.reading.name}: no usable answer after {self._failures} attempts in {seconds:.1f} s; the last: {aws.told(error)}",
                 hint,
             ) from error
-        wait = self.reader.wait_seconds(self._failures)
-        self._tell_wait(_told(error), wait)
+        wait = self.reader.waits.after(self._failures)
+        self._tell_wait(aws.told(error), wait)
         return wait
 
     def _tell_wait(self, why: str, seconds: float) -> None:
         log.info("%s: %s; waiting %.1f s", self.reading.name, why, seconds)
 
 
-class _Listing(_Turns):
+class _Listing(_Asker):
     """Finds the streams of the table, and their shards."""
 
     def __init__(self, reading: _Reading) -> None:
@@ -499,7 +339,7 @@ class _Listing(_Turns):
         self._is_first = True
 
     def _take(self) -> float | None:
-        found = [shard for arn in self._arns() for shard in self._shards(arn)]
+        found = [shard for arn in self._arns() for shard in self.reading.shards_of(arn)]
         self.reading.listed(found, is_first=self._is_first)
         self._is_first = False
         return self.reader.list_seconds if self.reading.until is None else None
@@ -527,30 +367,8 @@ class _Listing(_Turns):
             raise SourceError(f"DynamoDB table {table!r} has no stream", _ENABLE)
         return [latest]
 
-    def _shards(self, arn: str) -> list[_Listed]:
-        found = []
-        after: dict[str, Any] = {}
-        while True:
-            page = self.reading.streams.describe_stream(StreamArn=arn, **after)["StreamDescription"]
-            is_disabled = page.get("StreamStatus") == "DISABLED"
-            for shard in page.get("Shards", ()):
-                numbers = shard.get("SequenceNumberRange", {})
-                found.append(
-                    _Listed(
-                        shard["ShardId"],
-                        arn,
-                        shard.get("ParentShardId"),
-                        _number(numbers.get("StartingSequenceNumber")),
-                        _number(numbers.get("EndingSequenceNumber")),
-                        is_disabled,
-                    )
-                )
-            if not page.get("LastEvaluatedShardId"):
-                return found
-            after = {"ExclusiveStartShardId": page["LastEvaluatedShardId"]}
 
-
-class _ShardReading(_Turns):
+class _ShardReading(_Asker):
     """One shard that is being read."""
 
     def __init__(self, reading: _Reading, listed: _Listed, parents: tuple[str, ...], *, is_first: bool) -> None:
@@ -580,7 +398,10 @@ class _ShardReading(_Turns):
 
     def _take(self) -> float | None:
         if self._is_missing:
-            self._check_listed()
+            if self._look_up() is not None:
+                raise SourceError(
+                    f"{self.reading.name}: shard {self.id} is listed, and can't be found when it is read", _RIGHTS
+                )
             if not self._is_fresh(self._as_of):
                 starting = self.listed.starting
                 never_read = starting - 1 if starting is not None and self._is_from_oldest else None
@@ -597,7 +418,7 @@ class _ShardReading(_Turns):
         return pause if pause > 0 else self._read()
 
     def _refused(self, error: ClientError) -> float | None:
-        match _code(error):
+        match aws.code_of(error):
             case "ExpiredIteratorException":
                 # After 15 minutes: whoever takes what is read is slow.
                 self._iterator = None
@@ -613,20 +434,11 @@ class _ShardReading(_Turns):
         raise _refusal(f"{self.reading.name}, shard {self.id}", error) from error
 
     def _tell_wait(self, why: str, seconds: float) -> None:
-        self.reading.tell(Throttled(self.id, why, seconds))
+        self.reading.turns.tell(Throttled(self.id, why, seconds))
 
-    def _check_listed(self) -> None:
-        """See whether a shard that can't be found has been trimmed whole; if not, say that it can't be found."""
-        after: dict[str, Any] = {}
-        while True:
-            page = self.reading.streams.describe_stream(StreamArn=self.listed.arn, **after)["StreamDescription"]
-            if any(shard.get("ShardId") == self.id for shard in page.get("Shards", ())):
-                raise SourceError(
-                    f"{self.reading.name}: shard {self.id} is listed, and can't be found when it is read", _RIGHTS
-                )
-            if not page.get("LastEvaluatedShardId"):
-                return
-            after = {"ExclusiveStartShardId": page["LastEvaluatedShardId"]}
+    def _look_up(self) -> _Listed | None:
+        """How the shard is listed now; None when it isn't any more."""
+        return next((one for one in self.reading.shards_of(self.listed.arn) if one.id == self.id), None)
 
     # --- where to begin
 
@@ -654,13 +466,13 @@ class _ShardReading(_Turns):
             case Oldest(has_landed):
                 self._look_back(has_landed=has_landed)
                 self._is_from_oldest = True
-                self.reading.tell(Began(self.id, EVERYTHING))
+                self.reading.turns.tell(Began(self.id, EVERYTHING))
             case Latest():
                 self.began_latest = True
                 self._moment = self.reader.clock()
                 if ending is None:
                     return "LATEST"
-                self.reading.tell(Began(self.id, self._moment))
+                self.reading.turns.tell(Began(self.id, self._moment))
                 self._end()
                 return None
         return "TRIM_HORIZON"
@@ -681,8 +493,10 @@ class _ShardReading(_Turns):
             case _:
                 if not has_landed or self.reading.is_any_known():
                     return
-        self.reading.tell(Gone(parent, Span(first, last), f"the shard is gone and wasn't read to its end: {_TRIMMED}"))
-        self.reading.tell(Ended(parent))
+        self.reading.turns.tell(
+            Gone(parent, Span(first, last), f"the shard is gone and wasn't read to its end: {_TRIMMED}")
+        )
+        self.reading.turns.tell(Ended(parent))
 
     def _is_fresh(self, as_of: datetime | None) -> bool:
         """Whether nothing can be lost that came after a moment at which nothing had come."""
@@ -700,7 +514,7 @@ class _ShardReading(_Turns):
         iterator = self.reading.streams.get_shard_iterator(**request)["ShardIterator"]
         if self._way == "LATEST":
             assert self._moment is not None
-            self.reading.tell(Began(self.id, self._moment))
+            self.reading.turns.tell(Began(self.id, self._moment))
             self._way = "TRIM_HORIZON"  # another iterator is to give what has come since
         return iterator
 
@@ -715,18 +529,18 @@ class _ShardReading(_Turns):
         self._iterator = following
         found = answer.get("Records", [])
         numbers = [int(record["dynamodb"]["SequenceNumber"]) for record in found]
-        moments = [_micros(record, asked_at) for record in found]
+        moments = [micros_of(record, asked_at) for record in found]
         begin, end = 0, len(found)
         if self._position is not None:
             begin = bisect_right(numbers, self._position)
         if self._moment is not None:
-            while begin < end and _is_before(_moment(moments[begin]), self._moment):
+            while begin < end and is_before(moment_of(moments[begin]), self._moment):
                 begin += 1
             if begin < end:
                 self._moment = None
         if self.reading.until is not None:
             # What comes after the first that is too new is left for the next time, whatever its moment: nothing is left out between.
-            until = (self.reading.until - EVERYTHING) // _MICROSECOND
+            until = micros_since_epoch(self.reading.until)
             end = next((at for at in range(begin, end) if moments[at] >= until), end)
         if begin < end:
             self._give(found[begin:end], numbers[begin:end], moments[begin:end])
@@ -772,129 +586,45 @@ class _ShardReading(_Turns):
         first, last = numbers[0], numbers[-1]
         if self._lost_after is not None:
             if first > self._lost_after + 1:
-                self.reading.tell(Gone(self.id, Span(self._lost_after + 1, first - 1), _TRIMMED))
+                self.reading.turns.tell(Gone(self.id, Span(self._lost_after + 1, first - 1), _TRIMMED))
             self._lost_after = None
-        batch, size = _envelope(records, moments)
-        self.reading.tell(Arrived(self.id, batch, first, last, size), size)
+        batch, size = envelope(records, moments)
+        self.reading.turns.tell(Arrived(self.id, batch, first, last, size), size)
         if time.monotonic() - self._told_behind > _BEHIND_SECONDS:
             self._told_behind = time.monotonic()
-            behind = (self.reader.clock() - _moment(moments[-1])).total_seconds()
-            self.reading.tell(Behind(self.id, None, max(behind, 0.0)))
+            behind = (self.reader.clock() - moment_of(moments[-1])).total_seconds()
+            self.reading.turns.tell(Behind(self.id, None, max(behind, 0.0)))
 
     def _caught_up(self, as_of: datetime) -> None:
         self._told_caught_up = time.monotonic()
         position = None
         if self._is_from_oldest and self._position is None and self.listed.starting is not None:
             position = self.listed.starting - 1
-        self.reading.tell(Behind(self.id, None, 0.0))
-        self.reading.tell(CaughtUp(self.id, as_of, position))
+        self.reading.turns.tell(Behind(self.id, None, 0.0))
+        self.reading.turns.tell(CaughtUp(self.id, as_of, position))
 
     def _end(self) -> None:
+        was_open = self.listed.ending is None and not self.listed.is_disabled
+        if was_open and not self._is_missing:
+            # Told with the number at which it ended, it is known to have come whole.
+            self.listed = self._look_up() or self.listed
         ending = self.listed.ending
         if self._lost_after is not None and ending is not None and ending > self._lost_after:
-            self.reading.tell(Gone(self.id, Span(self._lost_after + 1, ending), _TRIMMED))
-        self.reading.tell(Behind(self.id, None, 0.0))
-        self.reading.tell(CaughtUp(self.id, self.reader.clock(), ending))
-        self.reading.tell(Ended(self.id))
-        self.reading.ended(self)
-
-
-def _envelope(records: Sequence[Any], moments: Sequence[int]) -> tuple[pa.RecordBatch, int]:
-    """
-    Records as segments hold them, and the bytes of keys and values.
-
-    Args:
-        records: as boto3 gives them.
-        moments: when each was made, in microseconds since 1970.
-    """
-    keys = [_CANONICAL.encode(record["dynamodb"].get("Keys", {})) for record in records]
-    values = [_value(record) for record in records]
-    rows = len(records)
-    columns = [
-        pa.array([record["dynamodb"]["SequenceNumber"] for record in records], pa.string()),
-        pa.nulls(rows, pa.int32()),
-        pa.array(moments, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
-        pa.array(keys, pa.binary()),
-        pa.nulls(rows, ENVELOPE.field("headers").type),
-        pa.array(values, pa.binary()),
-        pa.nulls(rows, pa.string()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=ENVELOPE), sum(map(len, keys)) + sum(map(len, values))
-
-
-def _value(record: Mapping[str, Any]) -> bytes:
-    """
-    A record's JSON as the service wrote it.
-
-    boto3 takes one kind of value apart: binary ones, which are base64 again here. Numbers are text on the wire, and stay it.
-    """
-    try:
-        return _AS_GIVEN.encode(record)
-    except UnicodeEncodeError:
-        # Half of a surrogate pair: no character, but something that JSON can say.
-        return json.dumps(record, default=_base64, separators=(",", ":")).encode()
-
-
-def _as_it_is(value: object) -> object:
-    return value
-
-
-def _micros(record: Mapping[str, Any], otherwise: datetime) -> int:
-    """When a record was made, in microseconds since 1970."""
-    seconds = record["dynamodb"].get("ApproximateCreationDateTime")
-    if not isinstance(seconds, int | float):
-        return (otherwise - EVERYTHING) // _MICROSECOND
-    return round(seconds * 1_000_000)
-
-
-def _moment(micros: int) -> datetime:
-    return EVERYTHING + micros * _MICROSECOND
-
-
-def _base64(value: object) -> str:
-    if not isinstance(value, bytes | bytearray):
-        raise TypeError(f"{type(value).__name__} is nothing that a record holds")
-    return base64.b64encode(value).decode()
-
-
-def _is_before(made_at: datetime, moment: datetime) -> bool:
-    """Whether a change was made before a moment for certain, though what the stream says is rounded down."""
-    if made_at.microsecond:
-        return made_at < moment
-    return made_at < moment.replace(second=moment.second if made_at.second else 0, microsecond=0)
+            self.reading.turns.tell(Gone(self.id, Span(self._lost_after + 1, ending), _TRIMMED))
+        self.reading.turns.tell(Behind(self.id, None, 0.0))
+        self.reading.turns.tell(CaughtUp(self.id, self.reader.clock(), ending))
+        self.reading.turns.tell(Ended(self.id))
+        self.reading.ended(self, is_news=was_open)
 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text else None
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _is_busy(error: ClientError) -> bool:
-    return _code(error) in _BUSY_CODES or _status(error) in _BUSY_STATUS
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        return f"{_status(error)} {_code(error)}"
-    return f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    # Of a URL that can't be used, botocore shows all.
-    return _USER.sub("//", (str(error).splitlines() or [""])[0])[:200]
-
-
 def _refusal(where: str, error: ClientError) -> SourceError:
     """What the service refuses, in words that help."""
-    code = _code(error)
-    told = f"{where}: {_told(error)}"
+    code = aws.code_of(error)
+    told = f"{where}: {aws.told(error)}"
     if code == "ResourceNotFoundException":
         return SourceError(f"{told}: there is no such table or stream", f"check name and AWS_REGION; or {_ENABLE}")
     if code in ("AccessDeniedException", "AccessDenied"):
@@ -907,7 +637,6 @@ def _refusal(where: str, error: ClientError) -> SourceError:
         "ExpiredTokenException",
         "InvalidClientTokenId",
         "MissingAuthenticationTokenException",
-    ) or _status(error) in (401, 403):
+    ) or aws.status_of(error) in (401, 403):
         return SourceError(told, f"{_CREDENTIALS}; and this machine's clock")
-    message = str(error.response.get("Error", {}).get("Message", ""))[:200]
-    return SourceError(f"{told}: {message}", "see whether this server knows the request")
+    return SourceError(f"{told}: {aws.message_of(error)}", "see whether this server knows the request")

@@ -1,7 +1,8 @@
 """
 A topic of Kafka, or of what speaks its protocol: all partitions, or those that a consumer group gives to this worker.
 
-Belongs here: the only use of the Kafka client for reading, with `kafka_records.py`. Doesn't: servers and secrets, which are the settings'.
+Belongs here: partitions, what is read of them and what is gone. Doesn't: making the client and telling its errors apart
+(`kafka_client.py`), what a message is in the envelope (`kafka_records.py`), servers and secrets, which are the settings'.
 
 Offsets come from the landing zone alone. Nothing is committed, and what somebody else committed isn't asked for: the broker may forget
 a group, and it knows nothing of what has landed. A group is for sharing partitions out among workers that follow the topic. Reading up
@@ -10,7 +11,6 @@ to now takes every partition, whoever else reads it: so a drain is whole, and a 
 
 import json
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable
+from ingestion_platform.errors import SourceError, SourceUnavailable
+from ingestion_platform.sources.kafka_client import NO_TOPIC, REFUSED, Cluster
 from ingestion_platform.sources.kafka_records import Messages, as_batch, in_order
 from ingestion_platform.sources.reading import (
     After,
@@ -53,8 +54,6 @@ PATIENCE_SECONDS = 60.0
 """How long a cluster may give no answer before reading gives up."""
 SETTLES_SECONDS = 10.0
 """How long a new leader may not know of its newest records yet: until then, offsets that went back are asked for again."""
-SAID_AGAIN_SECONDS = 30.0
-"""How often the client may log the same line: while it can't connect, it does several times a second."""
 LOOKED_FOR_SECONDS = 60.0
 """How often a topic that is followed is looked at for new partitions, and idle partitions are told to be caught up."""
 UNKNOWN_SECONDS = 2.0
@@ -76,67 +75,8 @@ BATCH_FIRST = 500
 ASKED_AT_ONCE = 8
 """Partitions whose beginning is looked for at the same time."""
 
-OWN = "schema.registry."
-"""Properties that aren't the client's: they say where the schema registry is."""
-
-DEFAULTS: Mapping[str, str] = {
-    "client.id": "ingestion-platform",
-    # Enough to keep reading while a segment is compressed; and a bound: the client's own is 64 MB of each partition.
-    "queued.max.messages.kbytes": "32768",
-    "queued.min.messages": "100000",
-    "fetch.max.bytes": "16777216",
-    "topic.metadata.refresh.interval.ms": "60000",
-    "reconnect.backoff.ms": "500",
-}
-FIXED: Mapping[str, str] = {
-    # From them it is known which leaders answer.
-    "statistics.interval.ms": "5000",
-    "enable.auto.commit": "false",
-    "enable.auto.offset.store": "false",
-    # A position that isn't there any more is for us to find and to tell.
-    "auto.offset.reset": "error",
-    "enable.partition.eof": "true",
-    "isolation.level": "read_committed",
-    "allow.auto.create.topics": "false",
-    "partition.assignment.strategy": "cooperative-sticky",
-}
-
-_LOGIN = "check sasl.username, sasl.password, sasl.mechanisms and security.protocol of the cluster in INGESTION_KAFKA_CLUSTERS"
-_REFUSED: Mapping[int, str] = {
-    KafkaError._AUTHENTICATION: _LOGIN,
-    KafkaError.SASL_AUTHENTICATION_FAILED: _LOGIN,
-    KafkaError.UNSUPPORTED_SASL_MECHANISM: _LOGIN,
-    KafkaError.ILLEGAL_SASL_STATE: _LOGIN,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this user to read and to describe the topic",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this user to use the cluster",
-}
-_NO_TOPIC = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError.UNKNOWN_TOPIC_ID,
-}
 _OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECRET = re.compile(r"password|secret|token|user\.info|\.pem$|\.key$|keytab|sasl\.username")
-
-
-class _Seldom(logging.Filter):
-    """Lets a line through that hasn't just been logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        text, now = record.getMessage(), time.monotonic()
-        if now - self._said.get(text, -SAID_AGAIN_SECONDS) < SAID_AGAIN_SECONDS:
-            return False
-        self._said = {one: at for one, at in self._said.items() if now - at < SAID_AGAIN_SECONDS} | {text: now}
-        return True
-
-
-_of_client = log.getChild("client")
 
 
 @dataclass(slots=True)
@@ -245,6 +185,7 @@ class _Reading:
     ) -> None:
         self._source = source
         self._properties = properties
+        self._cluster = Cluster(source, properties)
         self._patience = patience
         self._where = where
         self._until = until
@@ -268,7 +209,9 @@ class _Reading:
 
     def events(self) -> Iterator[Event]:
         self._schemas = _Schemas(SchemaRegistry(self._properties)) if self._source.is_avro else None
-        self._consumer = self._connect()
+        self._consumer = self._cluster.consumer(
+            self._group, on_error=self._failures.append, on_statistics=self._on_statistics
+        )
         try:
             numbers = yield from self._find_topic()
             if self._group is not None:
@@ -458,7 +401,7 @@ class _Reading:
         try:
             found = self._consumer.get_watermark_offsets(self._place(number), timeout=self._patience)
         except KafkaException as error:
-            raise self._as_error(error.args[0], f"partition {number}") from error
+            raise self._cluster.as_error(error.args[0], f"partition {number}") from error
         if found is None:
             raise self._unavailable(f"partition {number} gave no answer for {self._patience:.0f} s")
         return found
@@ -496,9 +439,9 @@ class _Reading:
         try:
             found = self._consumer.offsets_for_times([self._place(number, milliseconds)], timeout=self._patience)[0]
         except KafkaException as error:
-            raise self._as_error(error.args[0], f"partition {number}") from error
+            raise self._cluster.as_error(error.args[0], f"partition {number}") from error
         if found.error is not None:
-            raise self._as_error(found.error, f"partition {number}")
+            raise self._cluster.as_error(found.error, f"partition {number}")
         return found.offset
 
     def _place(self, number: int, offset: int = -1001) -> TopicPartition:
@@ -533,11 +476,11 @@ class _Reading:
         elif code in _OUT_OF_RANGE:
             if partition is not None:
                 yield from self._set_right(partition)
-        elif code in _REFUSED or code in _NO_TOPIC or error.fatal():
-            raise self._as_error(error, f"partition {number}" if number >= 0 else "")
+        elif code in REFUSED or code in NO_TOPIC or error.fatal():
+            raise self._cluster.as_error(error, f"partition {number}" if number >= 0 else "")
         elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
             if self._group is not None:
-                raise self._as_error(error, f"group {self._group!r}")
+                raise self._cluster.as_error(error, f"group {self._group!r}")
         else:
             self._trouble = error.str()
             for shard in [str(number)] if number >= 0 else [one.shard for one in self._partitions.values()]:
@@ -668,29 +611,6 @@ class _Reading:
 
     # --- the cluster
 
-    def _connect(self) -> Consumer:
-        chosen = {**DEFAULTS, **{name: value for name, value in self._properties.items() if not name.startswith(OWN)}}
-        # The client wants a group, also when it isn't used.
-        chosen |= {**FIXED, "group.id": self._group or "ingestion-platform"}
-        logger = logging.Logger(_of_client.name)
-        logger.parent = _of_client
-        logger.addFilter(_Seldom())
-        try:
-            return Consumer(
-                {**chosen, "error_cb": self._failures.append, "stats_cb": self._on_statistics}, logger=logger
-            )
-        except KafkaException as error:
-            raise SettingsError(
-                f"Kafka cluster {self._source.cluster!r}: {self._without_secrets(error.args[0].str())}",
-                "properties are librdkafka's, as texts",
-            ) from None
-
-    def _without_secrets(self, text: str) -> str:
-        for name, value in self._properties.items():
-            if value and _SECRET.search(name):
-                text = text.replace(value, "…")
-        return text
-
     def _find_topic(self) -> Generator[Event, None, list[int]]:
         """
         Wait for the cluster, and find the topic's partitions.
@@ -713,9 +633,9 @@ class _Reading:
                 # One that has just been made isn't known to every broker.
                 error = found.error
                 if error is not None and (
-                    error.code() in _REFUSED or (error.code() in _NO_TOPIC and waited > UNKNOWN_SECONDS)
+                    error.code() in REFUSED or (error.code() in NO_TOPIC and waited > UNKNOWN_SECONDS)
                 ):
-                    raise self._as_error(error, "")
+                    raise self._cluster.as_error(error, "")
             if waited > self._patience:
                 raise self._unavailable(f"no answer for {waited:.0f} s")
             yield Idle()
@@ -741,34 +661,15 @@ class _Reading:
             raise self._failure
         while self._failures:
             error = self._failures.popleft()
-            if error.code() in _REFUSED or error.fatal():
-                raise self._as_error(error, "")
+            if error.code() in REFUSED or error.fatal():
+                raise self._cluster.as_error(error, "")
             if error.code() == KafkaError._ALL_BROKERS_DOWN:
                 self._down_since = self._down_since or time.monotonic()
             else:
                 self._trouble = error.str()
 
-    def _as_error(self, error: KafkaError, where: str) -> SourceError:
-        what = f"topic {self._source.topic!r}{' ' + where if where else ''}: {self._without_secrets(error.str())}"
-        code = error.code()
-        if code in _NO_TOPIC:
-            return SourceError(
-                what, f"check its name, and that cluster {self._source.cluster!r} is the one that has it"
-            )
-        if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return SourceError(what, "allow this user to read in the group")
-        if code in _REFUSED:
-            return SourceError(what, _REFUSED[code])
-        if error.fatal():
-            return SourceError(what)
-        return SourceUnavailable(what, "it is tried again; see whether the cluster is well")
-
     def _unavailable(self, what: str) -> SourceUnavailable:
-        trouble = f" ({self._without_secrets(self._trouble)})" if self._trouble else ""
-        return SourceUnavailable(
-            f"topic {self._source.topic!r} of Kafka cluster {self._source.cluster!r}: {what}{trouble}",
-            "check bootstrap.servers and security.protocol, and whether the cluster is up",
-        )
+        return self._cluster.unavailable(what, self._trouble)
 
 
 def _microseconds(moment: datetime) -> int:

@@ -19,18 +19,18 @@ Enhanced fan-out (a declared consumer) is pushed by SubscribeToShard over one co
 server knows it: it is tested with event streams that are made up, and runs on AWS itself only.
 """
 
-import heapq
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ingestion_platform.aws import Waits, code_of, told
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.sources.kinesis_client import Waits, code_of, is_passing, new_client, refusal, told
+from ingestion_platform.sources.kinesis_client import FAILURES, is_passing, new_client, refusal
 from ingestion_platform.sources.kinesis_records import gather
 from ingestion_platform.sources.reading import (
     After,
@@ -41,13 +41,13 @@ from ingestion_platform.sources.reading import (
     Event,
     From,
     Gone,
-    Idle,
     Latest,
     Shard,
     Start,
     Throttled,
     Where,
 )
+from ingestion_platform.sources.turns import Stopped, Turn, Turns
 from ingestion_platform.stream import Kinesis, Span
 
 if TYPE_CHECKING:
@@ -137,10 +137,6 @@ class KinesisReader:
                 client.close()
 
 
-class _Stopped(Exception):
-    """Nobody takes any more."""
-
-
 @dataclass(eq=False)
 class _Shard:
     """
@@ -187,62 +183,8 @@ class _Shard:
     told_caught_up: float = field(default=-1e9)
 
 
-class _Queue:
-    """Events on their way to whoever reads, bounded by what they hold."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._events: deque[tuple[Event, int]] = deque()
-        self._held = 0
-        self._error: BaseException | None = None
-        self._is_done = False
-        self.is_stopped = False
-
-    def put(self, event: Event, size_bytes: int = 0) -> None:
-        with self._changed:
-            while self._held and size_bytes and self._held + size_bytes > HELD_BYTES and not self.is_stopped:
-                self._changed.wait()
-            if self.is_stopped:
-                raise _Stopped
-            self._events.append((event, size_bytes))
-            self._held += size_bytes
-            self._changed.notify_all()
-
-    def get(self, timeout: float) -> Event | None:
-        """The next event; None when there won't be any; `Idle` when none came in time."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._events or self._error or self._is_done, timeout):
-                return Idle()
-            if self._events:
-                event, size_bytes = self._events.popleft()
-                self._held -= size_bytes
-                self._changed.notify_all()
-                return event
-            if self._error is not None:
-                raise self._error
-            return None
-
-    def fail(self, error: BaseException) -> None:
-        with self._changed:
-            self._error = self._error or error
-            self._changed.notify_all()
-
-    def done(self) -> None:
-        with self._changed:
-            self._is_done = True
-            self._changed.notify_all()
-
-    def stop(self) -> None:
-        with self._changed:
-            self.is_stopped = True
-            self._changed.notify_all()
-
-
-_LISTING = "listing"
-
-
 class _Reading:
-    """One run of reading: who is asked next, by which thread."""
+    """One run of reading: the shards that there are, and how far each has come."""
 
     def __init__(
         self,
@@ -270,17 +212,15 @@ class _Reading:
         if until is not None and clock() - until < RECENT:
             # Drained to now: the server's clock may be ahead, and what it has is wanted.
             self._cut_at = until + CLOCKS_DIFFER
-        self._queue = _Queue()
-        self._changed = threading.Condition()
-        self._due: list[tuple[float, int, _Shard | str]] = []
-        self._turn = 0
-        self._at_work = 0
-        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        # One that is pushed to keeps its thread for minutes; those that are asked take turns.
+        threads = None if source.consumer else THREADS
+        self._turns = Turns("kinesis", threads=threads, held_bytes=HELD_BYTES)
+        self._listing = Turn(self._list)
         self._shards: dict[str, _Shard] = {}
         self._begun: set[str] = set()
         self._ended: set[str] = set()
         self._asked_for: set[str] = set()
-        self._is_listing = False
         self._has_listed = False
         self._has_warned = False
         self._list_failures = 0
@@ -289,81 +229,13 @@ class _Reading:
         self._described = -1e9
 
     def events(self) -> Iterator[Event]:
-        try:
-            self._list_soon()
-            while (event := self._queue.get(timeout=0.5)) is not None:
-                yield event
-        finally:
-            self._queue.stop()
-            with self._changed:
-                self._changed.notify_all()
-            for thread in self._threads:
-                thread.join()
-
-    # --- turns
-
-    def _schedule(self, task: _Shard | str, due: float) -> None:
-        with self._changed:
-            self._turn += 1
-            heapq.heappush(self._due, (due, self._turn, task))
-            tasks = len(self._due) + self._at_work
-            # One that is pushed to keeps its thread for minutes; those that are asked take turns.
-            most = tasks if self._consumer else min(tasks, THREADS)
-            if len(self._threads) < most and not self._queue.is_stopped:
-                thread = threading.Thread(target=self._work, name=f"kinesis-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-            self._changed.notify_all()
-
-    def _next(self) -> _Shard | str | None:
-        """The task that is due first, when it is; None when there is nothing more to do."""
-        with self._changed:
-            while True:
-                if self._queue.is_stopped:
-                    return None
-                if not self._due:
-                    if not self._at_work:
-                        self._queue.done()
-                        return None
-                    self._changed.wait()
-                    continue
-                wait = self._due[0][0] - time.monotonic()
-                if wait <= 0:
-                    self._at_work += 1
-                    return heapq.heappop(self._due)[2]
-                self._changed.wait(wait)
-
-    def _work(self) -> None:
-        while (task := self._next()) is not None:
-            try:
-                due = self._list() if isinstance(task, str) else self._step(task)
-                if due is not None:
-                    self._schedule(task, due)
-            except _Stopped:
-                return
-            except BaseException as error:
-                self._queue.fail(error)
-                return
-            finally:
-                with self._changed:
-                    self._at_work -= 1
-                    self._changed.notify_all()
+        self._list_soon()
+        yield from self._turns.events()
 
     # --- shards
 
     def _list_soon(self) -> None:
-        with self._changed:
-            if self._is_listing:
-                # Following: it is due some time; now is better.
-                for index, (_, turn, task) in enumerate(self._due):
-                    if task == _LISTING:
-                        self._due[index] = (time.monotonic(), turn, task)
-                        heapq.heapify(self._due)
-                        self._changed.notify_all()
-                        return
-                # It is being done at this moment, and may have missed what has just changed.
-            self._is_listing = True
-        self._schedule(_LISTING, time.monotonic())
+        self._turns.schedule(self._listing, time.monotonic())
 
     def _list(self) -> float | None:
         """Look which shards there are, and begin those whose turn it is; when to look again."""
@@ -384,11 +256,7 @@ class _Reading:
         self._list_failures = 0
         self._keep(found)
         self._begin_those_due()
-        with self._changed:
-            if self._until is None and not any(task == _LISTING for _, _, task in self._due):
-                return now + self._pace.list_seconds
-            self._is_listing = any(task == _LISTING for _, _, task in self._due)
-        return None
+        return now + self._pace.list_seconds if self._until is None else None
 
     def _describe(self) -> bool:
         """Learn how long the stream keeps records; whether it can be read yet."""
@@ -417,7 +285,7 @@ class _Reading:
 
     def _keep(self, found: Sequence[dict[str, Any]]) -> None:
         listed = {one["ShardId"] for one in found if not self._only or one["ShardId"] in self._only}
-        with self._changed:
+        with self._lock:
             for one in found:
                 if one["ShardId"] not in listed:
                     continue
@@ -441,7 +309,7 @@ class _Reading:
 
     def _begin_those_due(self) -> None:
         now = time.monotonic()
-        with self._changed:
+        with self._lock:
             due = [
                 shard
                 for name, shard in self._shards.items()
@@ -450,7 +318,7 @@ class _Reading:
             ]
             self._begun.update(shard.id for shard in due)
         for shard in due:
-            self._schedule(shard, now)
+            self._turns.schedule(Turn(partial(self._step, shard)), now)
 
     # --- one shard
 
@@ -465,7 +333,7 @@ class _Reading:
         self._doubt(shard)
         try:
             return self._subscribe(shard) if self._consumer else self._get(shard)
-        except (SourceError, _Stopped):
+        except (SourceError, Stopped):
             raise
         except Exception as error:
             return self._failed(shard, error)
@@ -485,7 +353,7 @@ class _Reading:
             shard.probed = shard.position
 
     def _begin(self, shard: _Shard) -> None:
-        with self._changed:
+        with self._lock:
             before = [self._shards.get(parent) for parent in shard.parents]
         # Whatever is there when a stream is first seen has no past that counts, whichever shard it stands in.
         is_first = shard.is_first and all(parent is not None and parent.began_latest for parent in before)
@@ -504,13 +372,13 @@ class _Reading:
             case Latest():
                 shard.began_latest = True
                 shard.moment = _milliseconds(self._clock())
-                self._queue.put(Began(shard.id, shard.moment))
+                self._turns.tell(Began(shard.id, shard.moment))
         if not isinstance(shard.start, After):
             self._look_after_parents(shard)
 
     def _warn_of(self, moment: datetime) -> None:
         """Nobody promised what arrived before retention, so it is no gap; but a replay that lacks it mustn't look complete."""
-        with self._changed:
+        with self._lock:
             if self._has_warned:
                 return
             self._has_warned = True
@@ -529,20 +397,20 @@ class _Reading:
         A shard that has been caught up with has left a mark, so this is no shard in which just nothing happened.
         """
         for parent in shard.unlisted:
-            with self._changed:
+            with self._lock:
                 if parent in self._asked_for:
                     continue
                 self._asked_for.add(parent)
             start = self._where(Shard(parent))
             if isinstance(start, After) and self._may_be_gone(start.as_of):
-                self._queue.put(
+                self._turns.tell(
                     Gone(
                         parent,
                         Span(start.position + 1, start.position),
                         f"the shard is past the retention of {_hours(self._retention)}, and it isn't known that it was read to its end",
                     )
                 )
-                self._queue.put(Ended(parent))
+                self._turns.tell(Ended(parent))
 
     def _get(self, shard: _Shard) -> float | None:
         began = time.monotonic()
@@ -646,8 +514,7 @@ class _Reading:
                     break
                 # Unlike the last record's, this one is never past retention.
                 shard.continuation = int(number) if not shard.is_doubtful else None
-                if self._queue.is_stopped:
-                    raise _Stopped
+                self._turns.check()
         finally:
             pushed.close()
         # One subscription of a shard a second, and none within five seconds of the one before.
@@ -688,14 +555,14 @@ class _Reading:
         if shard.is_doubtful and not self._resolve(shard, numbers[first:], is_newest, is_over):
             return False
         for batch in gather(shard.id, records, numbers, arrivals, first, last):
-            self._queue.put(batch, batch.size_bytes)
+            self._turns.tell(batch, batch.size_bytes)
             shard.position, shard.moment, shard.is_searched = batch.last, None, False
         is_over = is_over or (shard.end is not None and shard.position is not None and shard.position >= shard.end)
         if not is_cut:
             shard.as_of = asked_at - behind
-        self._queue.put(Behind(shard.id, None, 0.0 if is_over else behind.total_seconds()))
+        self._turns.tell(Behind(shard.id, None, 0.0 if is_over else behind.total_seconds()))
         if is_cut:
-            self._queue.put(CaughtUp(shard.id, self._until or asked_at))
+            self._turns.tell(CaughtUp(shard.id, self._until or asked_at))
             return True
         if is_over:
             self._end(shard, asked_at)
@@ -706,15 +573,15 @@ class _Reading:
         if is_newest and shard.moment is not None and asked_at - shard.moment > REMEMBERED_AGAIN:
             # Nothing has come yet: remembered anew, so that it isn't taken for unread once the first moment is past retention.
             shard.moment = _milliseconds(asked_at - RECENT)
-            self._queue.put(Began(shard.id, shard.moment))
+            self._turns.tell(Began(shard.id, shard.moment))
         if is_newest and self._until is not None and asked_at >= self._until:
-            self._queue.put(CaughtUp(shard.id, self._until, self._before_first(shard)))
+            self._turns.tell(CaughtUp(shard.id, self._until, self._before_first(shard)))
             return True
         if is_newest and self._until is None:
             now = time.monotonic()
             if now - shard.told_caught_up >= self._pace.caught_up_seconds:
                 shard.told_caught_up = now
-                self._queue.put(CaughtUp(shard.id, asked_at, self._before_first(shard)))
+                self._turns.tell(CaughtUp(shard.id, asked_at, self._before_first(shard)))
         return False
 
     def _before_first(self, shard: _Shard) -> int | None:
@@ -747,7 +614,7 @@ class _Reading:
         else:
             since = f"since {shard.as_of:%Y-%m-%d %H:%M} UTC" if shard.as_of else "after the last that landed"
             why = f"what arrived {since} was kept for {_hours(self._retention)} only, and isn't there any more"
-        self._queue.put(Gone(shard.id, span, why))
+        self._turns.tell(Gone(shard.id, span, why))
 
     def _may_be_gone(self, as_of: datetime | None) -> bool:
         """Whether something that arrived after a moment may be past retention."""
@@ -757,13 +624,23 @@ class _Reading:
         return as_of is None or as_of < oldest
 
     def _end(self, shard: _Shard, asked_at: datetime) -> None:
+        if shard.end is None:
+            self._learn_end(shard)
         as_of = asked_at if self._until is None else min(asked_at, self._until)
-        self._queue.put(CaughtUp(shard.id, as_of, shard.end))
-        self._queue.put(Ended(shard.id))
-        with self._changed:
+        self._turns.tell(CaughtUp(shard.id, as_of, shard.end))
+        self._turns.tell(Ended(shard.id))
+        with self._lock:
             self._ended.add(shard.id)
         self._begin_those_due()
         self._list_soon()
+
+    def _learn_end(self, shard: _Shard) -> None:
+        """List the shards again, for the number at which one ended that was open before: told with that, it is known to have come whole."""
+        try:
+            self._keep(self._listed())
+        except FAILURES:
+            # Its records have come, and the listing that is due for its children waits for as long as it must.
+            log.debug("%s: not listed", self._name, exc_info=True)
 
     # --- what went wrong
 
@@ -788,14 +665,14 @@ class _Reading:
         wait = self._give_up_or_wait(shard.failures, what, error)
         if code == "ResourceInUseException":
             wait += RENEW_SECONDS
-        self._queue.put(Throttled(shard.id, told(error), wait))
+        self._turns.tell(Throttled(shard.id, told(error), wait))
         return time.monotonic() + wait
 
     def _has_vanished(self, shard: _Shard) -> bool:
         """Whether it was the shard that wasn't found, and not the stream: closed, and past retention since."""
         try:
             return shard.id not in {one["ShardId"] for one in self._listed()}
-        except Exception:
+        except FAILURES:
             # What was asked for first is told, not this.
             log.debug("%s: not listed", self._name, exc_info=True)
             return False

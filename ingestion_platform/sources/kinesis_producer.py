@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingestion_platform.sources.kinesis_client import Waits, is_passing, new_client, refusal, told
+from ingestion_platform.aws import Waits, told
+from ingestion_platform.sources.kinesis_client import is_passing, new_client, refusal
 from ingestion_platform.sources.kpl import Part, put_together
 
 if TYPE_CHECKING:

@@ -1,15 +1,22 @@
 """
-The reader of a declared stream: which client it takes, and what that is told of the deployment.
+The reader of a declared stream, the client of a declared API: which one it takes, and what that is told of the deployment.
 
 Belongs here: choosing. Doesn't: any client; each is imported when a stream of its kind is opened.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ingestion_platform.errors import SettingsError
+from ingestion_platform.api import SECRETS, Api
+from ingestion_platform.errors import DeclarationError, SettingsError
+from ingestion_platform.settings import ApiSettings
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Stream
+
+if TYPE_CHECKING:
+    from ingestion_platform.sources.http_client import Access, ApiClient
 
 
 @dataclass(frozen=True)
@@ -57,3 +64,51 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
             from ingestion_platform.sources.dynamodb_streams import DynamoDbStreamReader
 
             return DynamoDbStreamReader(stream.source)
+
+
+def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":
+    """
+    What the deployment knows of an API.
+
+    Args:
+        api: as declared.
+        said: what the settings say of APIs, by name.
+
+    Raises:
+        SettingsError: the settings say what the API has no use for, or what it couldn't declare.
+    """
+    from ingestion_platform.sources.http_client import Access
+
+    own = said.get(api.name, ApiSettings())
+    known = SECRETS[type(api.auth)] if api.auth is not None else ()
+    for name in own.secrets:
+        if name not in known:
+            raise SettingsError(
+                f"the file of INGESTION_APIS: [{api.name}] has {name!r}, which it has no use for",
+                f"it may have {', '.join((*known, 'base_url', 'private_hosts'))}",
+            )
+    private_hosts = api.private_hosts if own.private_hosts is None else own.private_hosts
+    base_url = api.base_url if own.base_url is None else own.base_url
+    try:
+        replace(api, base_url=base_url, private_hosts=private_hosts)
+    except DeclarationError as error:
+        raise SettingsError(f"the file of INGESTION_APIS: {error.what}", error.hint) from error
+    return Access(base_url, own.secrets, private_hosts)
+
+
+def open_client(api: Api, said: Mapping[str, ApiSettings], folder: Path) -> "ApiClient":
+    """
+    The client of an API. Nothing is connected before it is asked.
+
+    Args:
+        api: as declared.
+        said: what the settings say of APIs, by name.
+        folder: the warehouse's: all processes of the machine keep the API's pace in a file there.
+
+    Raises:
+        SettingsError: a secret is missing, or the settings say what can't be.
+    """
+    from ingestion_platform.sources.http_client import ApiClient
+    from ingestion_platform.sources.pace import Pace
+
+    return ApiClient(api, access(api, said), Pace(api.rate, folder / "pace" / f"{api.name}.pace"))

@@ -17,6 +17,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Changes, Dataset
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
@@ -30,6 +31,11 @@ ENVELOPE_COLUMNS = (
     ("_shard", "@shard"), ("_position", "@position"), ("_arrived_at", "@arrived_at"), ("_key", "@key"), ("_headers", "@headers"),
 )  # fmt: skip
 """What a raw table made of a stream has beside them, as VARCHAR, and where it is in a record."""
+
+PAGE_COLUMNS = (
+    ("_fetched_at", "@fetched_at"), ("_url", "@url"), ("_page", "@page"), ("_position", "@position"),
+)  # fmt: skip
+"""The same of a raw table made of an API's pages."""
 
 PROCESSED_PLATFORM_COLUMNS = (("_day", "DATE"), ("_landed_on", "DATE"), ("_object", "VARCHAR"), ("_row", "BIGINT"))
 """
@@ -46,7 +52,7 @@ QUARANTINE_COLUMNS = (
 row as it was sent, as JSON.
 """
 
-VERSION = 2
+VERSION = 3
 """Counts up when the meaning of a declaration changes: every processed day is then computed again."""
 
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
@@ -101,8 +107,14 @@ class Contract:
 
     @property
     def envelope(self) -> tuple[tuple[str, str], ...]:
-        """Column and source of what a raw table made of a stream has around each value."""
-        return ENVELOPE_COLUMNS if isinstance(self.dataset.source, StreamSegments) else ()
+        """Column and source of what a raw table made of a stream or an API has around each value."""
+        match self.dataset.source:
+            case StreamSegments():
+                return ENVELOPE_COLUMNS
+            case ApiPages():
+                return PAGE_COLUMNS
+            case _:
+                return ()
 
     @property
     def processed_columns(self) -> list[tuple[str, str]]:

@@ -43,8 +43,12 @@ def _last_first(dataset: Dataset) -> str:
     return f"partition by {_names(dataset.primary_key)} order by {order} desc, _landed_on desc, _object desc, _row desc"
 
 
-def _removals(dataset: Dataset) -> str:
-    return f"({', '.join(text(value) for value in _changes(dataset).removes)})"
+def _removes(dataset: Dataset) -> str:
+    """SQL: whether a change removes its row."""
+    changes = _changes(dataset)
+    if changes.operation is None:
+        return "false"
+    return f"{name(changes.operation)} in ({', '.join(text(value) for value in changes.removes)})"
 
 
 def whole(dataset: Dataset) -> str:
@@ -53,7 +57,7 @@ def whole(dataset: Dataset) -> str:
     return (
         f"select {columns}\n"
         f"from (\n    select {columns}, row_number() over ({_last_first(dataset)}) as _place\n    from {dataset.processed}\n) as changes\n"
-        f"where _place = 1 and {name(_changes(dataset).operation)} not in {_removals(dataset)}"
+        f"where _place = 1 and not ({_removes(dataset)})"
     )
 
 
@@ -67,9 +71,8 @@ def advanced(dataset: Dataset, *, state: str, before: str, after: str) -> str:
         before: SQL of the history that it was made of.
         after: SQL of the history since then.
     """
-    changes = _changes(dataset)
-    key, columns, order = _names(dataset.primary_key), _names(columns_of(dataset)), in_order(changes)
-    operation, removals = name(changes.operation), _removals(dataset)
+    key, columns, order = _names(dataset.primary_key), _names(columns_of(dataset)), in_order(_changes(dataset))
+    removes = _removes(dataset)
     same_key = " and ".join(f"removed.{name(column)} = lasts.{name(column)}" for column in dataset.primary_key)
     return (
         f"with since as (select {columns} from ({after})),"
@@ -78,9 +81,9 @@ def advanced(dataset: Dataset, *, state: str, before: str, after: str) -> str:
         f" candidates as (select * from since union all select * from state semi join touched using ({key})),"
         f" lasts as (select *, {order} as _order from candidates qualify row_number() over ({_last_first(dataset)}) = 1),"
         f" removed as (select {key}, max({order}) as _order from ({before}) as before semi join touched using ({key})"
-        f" where {operation} in {removals} group by {key})"
+        f" where {removes} group by {key})"
         f" select {columns} from state anti join touched using ({key})"
         f" union all"
-        f" select {columns} from lasts where {operation} not in {removals}"
+        f" select {columns} from lasts where not ({removes})"
         f" and not exists (select 1 from removed where {same_key} and removed._order > lasts._order)"
     )

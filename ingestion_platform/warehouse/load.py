@@ -29,6 +29,7 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
+from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
 from ingestion_platform.formats import Field, RecordReader, Records, open_records
@@ -136,14 +137,24 @@ class Loader:
     # --- what has landed
 
     def listing(self, day: date) -> list[LandedObject]:
-        """The day's objects in the landing zone, by key."""
+        """The day's objects in the landing zone that count, by key."""
+        return self._listed(day)[0]
+
+    def _listed(self, day: date) -> tuple[list[LandedObject], list[tuple[LandedObject, str]]]:
+        """The day's objects that count, by key; and those of an API's fetches that a later one has replaced, with its name."""
         found: dict[str, LandedObject] = {}
         for prefix in sorted({template.prefix(day) for template in self._dataset.source.keys}):
             for landed in self._landing.list(prefix):
-                match = self._dataset.source.match(landed.key)
-                if match is not None and match[0] == day:
-                    found[landed.key] = landed
-        return [found[key] for key in sorted(found)]
+                found[landed.key] = landed
+        source = self._dataset.source
+        ours = {key for key in found if (match := source.match(key)) is not None and match[0] == day}
+        replaced: dict[str, str] = {}
+        if isinstance(source, ApiPages):
+            # What counts is told by the notes that stand beside the pages.
+            counting, by = source.choose(found)
+            replaced = {key: by[key] for key in ours if key in by}
+            ours &= counting
+        return [found[key] for key in sorted(ours)], [(found[key], replaced[key]) for key in sorted(replaced)]
 
     def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
         """Those of a day's objects that a load would read."""
@@ -222,12 +233,17 @@ class Loader:
     def _load_once(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
         known = self._ledger.current(self._dataset.name, day)
         # What is known is asked before what has landed: an object that changes in between is news then.
-        listed = self.listing(day)
+        listed, replaced = self._listed(day)
         todo = [landed for landed in listed if reload or self._is_news(landed, known.get(landed.key))]
         # What waits to be loaded and isn't there any more would be waited for for ever.
         there = {landed.key for landed in listed}
         gone = [row for row in known.values() if row.state == "pending" and row.key not in there]
-        if not todo and not gone:
+        retired = [
+            (landed, by)
+            for landed, by in replaced
+            if (row := known.get(landed.key)) is None or row.state != "replaced" or row.reader != self._reader
+        ]
+        if not todo and not gone and not retired:
             return [], set(), 0
         # In the order in which objects of the same content claim it.
         todo.sort(key=self._claim_order)
@@ -235,6 +251,8 @@ class Loader:
         try:
             for row in gone:
                 batch.miss(row)
+            for landed, by in retired:
+                batch.retire(landed, by)
             with closing(self._readings(todo, known, reload, batch)) as readings:
                 for number, reading in enumerate(readings, start=1):
                     batch.add(reading)
@@ -251,7 +269,12 @@ class Loader:
         return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
-        return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
+        return (
+            row is None
+            or row.token != landed.token
+            or row.reader != self._reader
+            or row.state in ("pending", "replaced")
+        )
 
     def _readings(
         self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool, batch: "_Batch"
@@ -343,6 +366,9 @@ class Loader:
         """What makes two objects with records the same: bytes, and whatever of the key goes into the rows. None: nothing can be doubled."""
         if self.span_of(key) is not None:
             # What two segments have in common is told by their positions.
+            return None
+        if isinstance(self._dataset.source, ApiPages):
+            # Two fetches may well have been told the same.
             return None
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
@@ -602,6 +628,17 @@ class _Batch:
                 sha256="", content=None, decided_at=now(), run_id=self._run_id,
             )
         )  # fmt: skip
+
+    def retire(self, landed: LandedObject, by: str) -> None:
+        """Take back what a fetch has landed: a later one of the same day counts. What was never loaded isn't read any more."""
+        before = self._known.get(landed.key)
+        self._found[landed.key] = before
+        reason = f"fetch {by} of the same day came later"
+        unread = _Reading(landed, "", landed.size_bytes, None, reason)
+        row = self._loader.row_of(unread, self._day, "replaced", self._run_id)
+        if before is not None:
+            row = replace(row, version=before.version, sha256=before.sha256, size_bytes=before.size_bytes)
+        self._decided.append(row)
 
     def _original(self, row: ObjectRow) -> str | None:
         """The key of the object that stands for this content; None when it is this one."""

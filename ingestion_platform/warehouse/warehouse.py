@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import duckdb
 import pyarrow as pa
 
+from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
@@ -58,7 +58,11 @@ PLATFORM_DOCS = {
     "_row": "The record's number in its object, from 1.",
     "_landed_on": "Day of the object's key.",
     "_shard": "Shard or partition of the stream.",
-    "_position": "The record's position in its shard; behind a colon its number, where the source held several records as one.",
+    "_position": "The record's position in its shard; behind a colon its number, where the source held several records as one."
+    " Of an API's record: its fetch, and behind a colon its number there.",
+    "_fetched_at": "When the API was asked, UTC.",
+    "_url": "What it was asked, without secrets.",
+    "_page": "Number of the page.",
     "_arrived_at": "When the stream took the record, UTC.",
     "_key": "The record's key.",
     "_headers": "The record's headers, as a JSON array of name and value.",
@@ -81,9 +85,7 @@ class Warehouse:
         self.landing = landing
         self.datasets = datasets
         self.sql_tables = sql_tables
-        self.folder = (
-            settings.warehouse.with_suffix("") if settings.warehouse.suffix else Path(f"{settings.warehouse}.tables")
-        )
+        self.folder = settings.warehouse_folder
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.store = FileStore(self.folder)
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
@@ -367,6 +369,45 @@ class Warehouse:
             ).fetchall()
         )
 
+    def rows_as_of(
+        self, dataset: Dataset, columns: Sequence[str], day: date, *, where: str = ""
+    ) -> list[tuple[str, ...]]:
+        """
+        The rows of a snapshots dataset as they stood on a day.
+
+        Args:
+            dataset: whose.
+            columns: which of its columns, as text.
+            day: business day.
+            where: a condition on its columns, in SQL; empty: every row.
+
+        Returns:
+            Distinct, in order; rows in which one of these is NULL are left out.
+
+        Raises:
+            NotMaterialized: it has nothing up to that day.
+            WarehouseError: the condition isn't one.
+        """
+        found = self.ledger.partition_as_of(dataset.processed, day) if self.ledger.exists else None
+        if found is None:
+            raise NotMaterialized(
+                f"{dataset.processed} has nothing as of {day}",
+                f"materialize {dataset.processed.replace('.', '/')} first",
+            )
+        types = self._contracts[dataset.name].processed_columns
+        source = relation(self.store, self.ledger.partition_files([found]), types)
+        wanted = ", ".join(f"{name(column)}::varchar as {name(column)}" for column in columns)
+        conditions = [f"{name(column)} is not null" for column in columns] + ([f"({where})"] if where else [])
+        try:
+            return self.engine.execute(
+                f"select distinct {wanted} from ({source}) where {' and '.join(conditions)} order by all"
+            ).fetchall()
+        except (duckdb.BinderException, duckdb.ParserException) as error:
+            raise WarehouseError(
+                f"{dataset.processed}: the condition {where!r} can't be understood: {error}",
+                "as in opened_on < '2024-10-01'",
+            ) from error
+
     def columns(self, table: str) -> tuple[ColumnDoc, ...]:
         """A table's columns with their docs."""
         layer, table_name = table.split(".", 1)
@@ -457,6 +498,8 @@ class Warehouse:
             ]
             if hidden and isinstance(self.datasets[table_name].source, StreamSegments):
                 hidden += ["'(personal)' as _key", "'(personal)' as _headers"]
+            if hidden and isinstance(self.datasets[table_name].source, ApiPages):
+                hidden += ["'(personal)' as _url"]
             shown = f"* replace ({', '.join([*hidden, 'json_keys(_extra)::varchar as _extra'])})"
         order = "order by _object, _row" if layer in ("raw", "processed") and table not in self.sql_tables else ""
         return _arrow(self.engine.sql(f"select {shown} from ({source}) {order} limit {int(limit)}"))

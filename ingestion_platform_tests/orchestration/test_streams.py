@@ -470,6 +470,32 @@ def test_the_worker_goes_on_while_dagster_can_t_be_told(
     assert "couldn't report to Dagster" in caplog.text
 
 
+def test_a_day_that_was_told_is_not_told_again_when_a_later_event_fails(
+    tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the next day's event fails or that of a check: only what wasn't told comes with the next report."""
+    memory = filled(30, every=timedelta(hours=1))
+    place = Deployment(tmp_path, memory, stream=declared(segment_seconds=0.05))
+    report = place.instance.report_runless_asset_event
+    days: list[str | None] = []
+    failed: list[type] = []
+
+    def fails(event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
+        is_day = isinstance(event, dg.AssetMaterialization)
+        if days and type(event) not in failed:
+            failed.append(type(event))
+            raise OSError("database is locked")
+        report(event)
+        if is_day:
+            days.append(event.partition)
+
+    monkeypatch.setattr(place.instance, "report_runless_asset_event", fails)
+    assert follow(place, until=60) == 0
+    assert set(failed) == {dg.AssetMaterialization, dg.AssetCheckEvaluation}
+    assert sum(_landed(place)) == 60
+    assert place.verdicts()["lag"][0]
+
+
 # --- progress
 
 

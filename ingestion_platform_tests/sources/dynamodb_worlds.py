@@ -52,17 +52,13 @@ class DynamoDbWorld:
     A table with a stream, on a server that is there.
 
     Args:
-        kind: of server.
         url: of it.
         begin: where a drain begins.
     """
 
-    can_forget = False
+    kind = "dynamodb"
 
-    def __init__(self, kind: str, url: str, *, begin: str = "oldest") -> None:
-        self.kind = kind
-        # moto's streams have one shard for ever.
-        self.can_split = "local" in kind
+    def __init__(self, url: str, *, begin: str = "oldest") -> None:
         self.table = f"changes-{next(_NUMBERS)}"
         self.url = url
         self.client: DynamoDBClient = Session(botocore_session=SessionAt(url)).client("dynamodb")
@@ -103,17 +99,18 @@ class DynamoDbWorld:
         """What was put, from the value of the record that came of it."""
         return base64.b64decode(json.loads(value)["dynamodb"]["NewImage"]["value"]["B"])
 
+
+class DynamoDbLocalWorld(DynamoDbWorld):
+    """The table on DynamoDB Local: moto's streams have one shard for ever, this one's can be closed."""
+
+    kind = "dynamodb local"
+
     def split(self) -> None:
         """Close the shard that there is, and have another: the stream is disabled, and enabled again."""
-        assert self.can_split
         self.client.update_table(TableName=self.table, StreamSpecification={"StreamEnabled": False})
         self.client.update_table(
             TableName=self.table, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
         )
-
-    def forget(self) -> None:
-        """It can't."""
-        raise NotImplementedError
 
 
 @contextmanager

@@ -11,8 +11,11 @@ import confluent_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # the stubs forget it
 
+from ingestion_platform.landing.local import LocalLanding
+from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.kafka import KafkaReader
 from ingestion_platform.stream import Kafka, Stream
+from ingestion_platform_tests.sources import draining
 from ingestion_platform_tests.sources.kafka_broker import Broker
 from ingestion_platform_tests.sources.world import Put
 
@@ -115,6 +118,16 @@ class _World:
         own = {"bootstrap.servers": self.servers, "session.timeout.ms": "2000", "heartbeat.interval.ms": "500"}
         return KafkaReader(source, own, patience_seconds=20)
 
+    def drain(self, zone: LocalLanding, **changes: object) -> Drain:
+        """A new drain of it."""
+        return draining.drain(self.declared(**changes), zone, self.reader(**changes))
+
+    def drained(self, zone: LocalLanding, **changes: object) -> Drained:
+        """What a drain up to now has done; it got everything that there is."""
+        done = self.drain(zone, **changes).to_now()
+        assert done.is_caught_up
+        return done
+
     def value_of(self, value: bytes) -> bytes:
         """See `StreamWorld.value_of`."""
         return value
@@ -138,29 +151,15 @@ class _World:
 class MockKafkaWorld(_World):
     """A topic of a mock cluster of its own."""
 
-    can_split = False
-    can_forget = False
-
     def __init__(self) -> None:
         producer, servers = mock_cluster()
         super().__init__("events", servers, producer)
         # The topic is there before anybody reads it.
         producer.list_topics("events", timeout=WITHIN_SECONDS)
 
-    def split(self) -> None:
-        """It can't."""
-        raise NotImplementedError
-
-    def forget(self) -> None:
-        """It can't."""
-        raise NotImplementedError
-
 
 class BrokerKafkaWorld(_World):
     """A topic of a real broker."""
-
-    can_split = True
-    can_forget = True
 
     def __init__(self, broker: Broker, partitions: int = 2, config: Mapping[str, str] | None = None) -> None:
         self.broker = broker

@@ -22,8 +22,8 @@ from uuid import uuid4
 from boto3.session import Session
 from botocore.config import Config
 
+from ingestion_platform.aws import Waits
 from ingestion_platform.sources.kinesis import KinesisReader, Pace
-from ingestion_platform.sources.kinesis_client import Waits
 from ingestion_platform.stream import Kinesis, Stream
 from ingestion_platform_tests.sources.kinesis_faults import Answer, Faults, Request, Server, at, moto, serve
 from ingestion_platform_tests.sources.world import Put
@@ -37,6 +37,16 @@ KINESALITE = Path(__file__).resolve().parents[2] / ".servers" / "kinesalite"
 FAST = Pace(read_seconds=0.02, bytes_per_second=1024**3, idle_seconds=0.05, list_seconds=0.2, caught_up_seconds=0.1)
 """For servers that have no limits."""
 PATIENT = Waits(attempts=12, first_seconds=0.01, longest_seconds=0.05)
+
+
+def puts(first: int, last: int, keys: int = 8) -> list[Put]:
+    """Numbered records, the last not included."""
+    return [Put(f"k{number % keys}", f"{number:06}".encode()) for number in range(first, last)]
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    """Their values."""
+    return [put.value for put in puts(first, last)]
 
 
 @cache
@@ -74,8 +84,6 @@ class KinesisWorld:
     """
 
     kind = "kinesis"
-    can_split = False
-    can_forget = False
 
     def __init__(self, url: str, faults: Faults, *, shards: int = 2) -> None:
         self.url = url
@@ -115,38 +123,6 @@ class KinesisWorld:
         """See `StreamWorld.value_of`."""
         return value
 
-    def split(self) -> None:
-        """Split every open shard in the middle."""
-        for shard in self.open_shards():
-            self.split_one(shard)
-
-    def split_one(self, shard: dict[str, Any]) -> None:
-        """Split one shard in the middle."""
-        keys = shard["HashKeyRange"]
-        middle = (int(keys["StartingHashKey"]) + int(keys["EndingHashKey"])) // 2
-        self.client.split_shard(StreamName=self.stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
-        self.wait()
-
-    def merge(self) -> None:
-        """Merge the two open shards with the lowest keys."""
-        one, other = self.open_shards()[:2]
-        self.client.merge_shards(
-            StreamName=self.stream, ShardToMerge=one["ShardId"], AdjacentShardToMerge=other["ShardId"]
-        )
-        self.wait()
-
-    def open_shards(self) -> list[dict[str, Any]]:
-        """Shards that take records, by the keys that they take."""
-        shards = self.client.list_shards(StreamName=self.stream)["Shards"]
-        found: list[dict[str, Any]] = [
-            dict(shard) for shard in shards if not shard["SequenceNumberRange"].get("EndingSequenceNumber")
-        ]
-        return sorted(found, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
-
-    def forget(self) -> None:
-        """Drop everything that has been written so far, as retention does."""
-        raise NotImplementedError("this server never forgets")
-
     def wait(self) -> None:
         """Wait until the stream is active."""
         until = time.monotonic() + 30
@@ -160,8 +136,6 @@ class KinesisWorld:
 
 class MotoWorld(KinesisWorld):
     """The stream on moto: positions count from 1; shards are better not split (moto puts their records in again)."""
-
-    can_forget = True
 
     def forget(self) -> None:
         """Drop everything that has been written so far, and let the stream be older than its retention."""
@@ -194,7 +168,33 @@ class _Trimmed(dict[int, Any]):
 class KinesaliteWorld(KinesisWorld):
     """The stream on kinesalite: shards split and merge, and closed ones end."""
 
-    can_split = True
+    def split(self) -> None:
+        """Split every open shard in the middle."""
+        for shard in self.open_shards():
+            self.split_one(shard)
+
+    def split_one(self, shard: dict[str, Any]) -> None:
+        """Split one shard in the middle."""
+        keys = shard["HashKeyRange"]
+        middle = (int(keys["StartingHashKey"]) + int(keys["EndingHashKey"])) // 2
+        self.client.split_shard(StreamName=self.stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
+        self.wait()
+
+    def merge(self) -> None:
+        """Merge the two open shards with the lowest keys."""
+        one, other = self.open_shards()[:2]
+        self.client.merge_shards(
+            StreamName=self.stream, ShardToMerge=one["ShardId"], AdjacentShardToMerge=other["ShardId"]
+        )
+        self.wait()
+
+    def open_shards(self) -> list[dict[str, Any]]:
+        """Shards that take records, by the keys that they take."""
+        shards = self.client.list_shards(StreamName=self.stream)["Shards"]
+        found: list[dict[str, Any]] = [
+            dict(shard) for shard in shards if not shard["SequenceNumberRange"].get("EndingSequenceNumber")
+        ]
+        return sorted(found, key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -20,11 +21,23 @@ from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources import drain as drain_module
 from ingestion_platform.sources.drain import Drain, LandedSegment
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.reading import After, Arrived, Behind, Event, Gone, Released, Where
+from ingestion_platform.sources.reading import (
+    After,
+    Arrived,
+    Behind,
+    CaughtUp,
+    Ended,
+    Event,
+    Gone,
+    Idle,
+    Released,
+    Shard,
+    Where,
+)
 from ingestion_platform.stream import Kafka, LandedName, Span, Stream
-from ingestion_platform_tests.sources.memory import MemoryStream
+from ingestion_platform_tests.sources.draining import ZONE
+from ingestion_platform_tests.sources.memory import MemoryStream, envelope
 
-ZONE = ZoneInfo("Africa/Johannesburg")
 MORNING = datetime(2024, 10, 1, 6, tzinfo=UTC)
 """Eight o'clock in business time."""
 
@@ -34,13 +47,6 @@ def declared(**changes: object) -> Stream:
     return Stream(
         **{"name": "pos", "description": "x", "source": Kafka(topic="t"), "first_day": date(2024, 10, 1), **changes}  # type: ignore[arg-type]
     )
-
-
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    (tmp_path / "landing").mkdir()
-    return LocalLanding(tmp_path / "landing")
 
 
 def drain(zone: LocalLanding, memory: MemoryStream, stream: Stream | None = None, **named: object) -> Drain:
@@ -172,6 +178,75 @@ def test_limits_end_a_drain_and_the_next_goes_on(zone: LocalLanding) -> None:
     assert not first.is_caught_up
     for _ in range(10):
         drain(zone, memory, stream).to_now()
+    assert positions(zone) == everything(memory)
+
+
+def test_a_drain_reads_no_more_bytes_than_it_may_and_the_batch_that_it_has(zone: LocalLanding) -> None:
+    """Each drain of a stream that has more goes on by the same number of bytes; what has been read has landed."""
+    memory = MemoryStream(batch=10)
+    for _ in range(100):
+        memory.put("0", b"x" * 10, MORNING)
+    stream = declared(drain_bytes=250)
+    for landed in (30, 60, 90):
+        drained = drain(zone, memory, stream).to_now()
+        assert (drained.records, drained.is_caught_up) == (30, False)
+        assert positions(zone) == everything(memory)[:landed]
+    assert drain(zone, memory, stream).to_now().is_caught_up
+    assert positions(zone) == everything(memory)
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the drain's clock shows, in its only place."""
+    shown = [1000.0]
+    monkeypatch.setattr(drain_module, "time", SimpleNamespace(monotonic=lambda: shown[0]))
+    return shown
+
+
+def test_a_drain_ends_when_its_seconds_are_over(zone: LocalLanding, seconds: list[float]) -> None:
+    """What has been read by then lands; the next drain has as long again."""
+    memory = filled(100, 1)
+
+    def takes_a_minute(_shard: str, _position: int) -> None:
+        seconds[0] += 60
+
+    memory.before = takes_a_minute
+    stream = declared(drain_seconds=240)
+    for landed in (50, 100):
+        drained = drain(zone, memory, stream).to_now()
+        # The fifth batch is there when more than 240 s are over.
+        assert (drained.records, drained.is_caught_up, drained.seconds) == (50, False, 300.0)
+        assert positions(zone) == everything(memory)[:landed]
+    assert drain(zone, memory, stream).to_now().is_caught_up
+
+
+def test_a_source_that_gives_nothing_holds_a_drain_no_longer_than_its_seconds(
+    zone: LocalLanding, seconds: list[float]
+) -> None:
+    """Neither records nor an end come of it: the drain ends all the same, and says that it isn't caught up."""
+
+    class Silent(MemoryStream):
+        def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+            yield Behind("0", None, 5.0)
+            while True:
+                seconds[0] += 1
+                yield Idle()
+
+    drained = drain(zone, Silent(), declared(drain_seconds=240)).to_now()
+    assert (drained.seconds, drained.is_caught_up) == (241.0, False)
+
+
+def test_following_has_no_bounds(zone: LocalLanding, seconds: list[float]) -> None:
+    """Those of a drain don't hold for it: it ends when it is told to."""
+    memory, stop = filled(40, 1), threading.Event()
+
+    def takes_an_hour(_shard: str, position: int) -> None:
+        seconds[0] += 3600
+        if position == 30:
+            stop.set()
+
+    memory.before = takes_an_hour
+    drain(zone, memory, declared(drain_bytes=1, drain_seconds=1)).follow(stop)
     assert positions(zone) == everything(memory)
 
 
@@ -445,6 +520,46 @@ def test_parts_of_one_position_stay_together(zone: LocalLanding) -> None:
     for _, table, _ in segments(zone):
         assert table.num_rows % 4 == 0
     assert sum(table.num_rows for _, table, _ in segments(zone)) == 20
+
+
+class Ending(MemoryStream):
+    """A shard that is read to its end, which is told or isn't."""
+
+    def __init__(self, ends_at: int | None) -> None:
+        super().__init__()
+        self.ends_at = ends_at
+
+    def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+        """See `StreamReader.read`."""
+        start = where(Shard("0"))
+        for position, record in enumerate(self.shards["0"]):
+            if not isinstance(start, After) or position > start.position:
+                yield Arrived("0", envelope([record]), position, position, 1)
+        yield CaughtUp("0", MORNING + timedelta(minutes=30), self.ends_at)
+        yield Ended("0")
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+@pytest.mark.parametrize("ends_at", [50, None])
+def test_a_shard_that_has_ended_is_known_to_be_whole(zone: LocalLanding, is_held: bool, ends_at: int | None) -> None:
+    """Its end is noted in the hour of its last records, held or landed: nobody comes back to note it, and in a day they are gone."""
+    memory = Ending(ends_at)
+    for number in range(3):
+        memory.put("0", b"x", MORNING + timedelta(minutes=number))
+    stream = declared(segment_bytes=1000 if is_held else 1)
+
+    def work(minutes: int) -> Drain:
+        return drain(zone, memory, stream, clock=lambda: MORNING + timedelta(minutes=minutes))
+
+    work(30).follow(threading.Event())
+    assert positions(zone) == everything(memory)
+    stands = LandedStream(stream, zone, ZONE).start_of("0", MORNING)
+    assert stands == After(2 if ends_at is None else ends_at, MORNING)
+    # Who looks at it again and again has nothing to add but what is noted every six hours.
+    before = keys(zone)
+    for minutes in (35, 40, 100):
+        work(minutes).to_now()
+    assert len(keys(zone)) <= len(before) + 1
 
 
 def test_times_that_go_back_by_days_hold_nothing_up(zone: LocalLanding) -> None:

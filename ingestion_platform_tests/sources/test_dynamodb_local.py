@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestion_platform_tests.sources.dynamodb_worlds import DynamoDbWorld, dynamodb_local
+from ingestion_platform_tests.sources.dynamodb_worlds import DynamoDbLocalWorld, dynamodb_local
 from ingestion_platform_tests.sources.test_dynamodb_streams import (
     test_a_table_without_a_stream_on_a_server,
     test_from_a_table_to_its_history_and_its_current_state,
@@ -21,13 +21,13 @@ __all__ = [
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, str]]:
-    """The server's kind and URL."""
+def server() -> Iterator[str]:
+    """The server's URL."""
     with dynamodb_local() as url:
-        yield "dynamodb local", url
+        yield url
 
 
 @pytest.fixture
-def world(server: tuple[str, str]) -> DynamoDbWorld:
+def world(server: str) -> DynamoDbLocalWorld:
     """An empty table on it."""
-    return DynamoDbWorld(*server)
+    return DynamoDbLocalWorld(server)

@@ -45,14 +45,14 @@ from ingestion_platform.sources.reading import (
 from ingestion_platform.stream import DynamoDbChanges, DynamoDbStream, Span, Stream, StreamSegments
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, decimal
 from ingestion_platform.warehouse import upkeep
+from ingestion_platform_tests.sources.draining import ZONE, UntilEnded, oldest
 from ingestion_platform_tests.sources.dynamodb_fake import ARN, FakeStreams
 from ingestion_platform_tests.sources.dynamodb_worlds import (
     DynamoDbWorld,
     SessionAt,
     moto_dynamodb,
 )
-from ingestion_platform_tests.sources.test_drain import ZONE
-from ingestion_platform_tests.sources.world import Put
+from ingestion_platform_tests.sources.world import Put, Splitting
 from ingestion_platform_tests.warehouse.building import Bench
 
 NOW = datetime.now(UTC)
@@ -70,11 +70,6 @@ def reader(fake: FakeStreams, **changes: Any) -> DynamoDbStreamReader:
         "threads": 3, "reads_per_second": 500.0, "list_seconds": 0.02, "first_wait_seconds": 0.001, "longest_wait_seconds": 0.01,
     }  # fmt: skip
     return DynamoDbStreamReader(DynamoDbStream(table="orders"), session=fake.session(), **{**quick, **changes})
-
-
-def oldest(_shard: Shard) -> Start:
-    """From the beginning."""
-    return Oldest()
 
 
 def read(fake: FakeStreams, where: Where = oldest, *, until: datetime | None = None, **changes: Any) -> list[Event]:
@@ -388,13 +383,6 @@ def test_a_shard_that_vanishes_after_the_listing_is_past(fake: FakeStreams) -> N
 # --- through the drain
 
 
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    (tmp_path / "landing").mkdir(exist_ok=True)
-    return LocalLanding(tmp_path / "landing")
-
-
 DECLARED = Stream(
     name="changes", description="Changes.", source=DynamoDbStream(table="orders"), first_day=date(2024, 10, 1)
 )
@@ -467,6 +455,23 @@ def test_shards_that_came_and_went_unread_are_a_gap(zone: LocalLanding, fake: Fa
     )
     assert drained.records == len(made)
     assert drain(zone, fake, later=away).gaps == []
+
+
+def test_a_shard_that_ended_while_it_was_followed_is_not_called_gone(zone: LocalLanding, fake: FakeStreams) -> None:
+    """It is closed with its last records held; a day later they are trimmed, and the shard is still listed: all of it landed."""
+    fake.open("a1")
+    last = fake.put("a1", number=2)[-1]
+
+    def close(name: str, request: dict[str, Any]) -> None:
+        if name == "GetRecords" and request["after"] == last:
+            fake.shards["a1"].ending = last + 10
+
+    fake.fail = close
+    # Nobody lists it as closed before it has ended.
+    watched = UntilEnded(reader(fake, list_seconds=60.0))
+    Drain(LandedStream(DECLARED, zone, ZONE), watched).follow(watched.stop)
+    fake.trim("a1", last + 10)
+    assert drain(zone, fake, later=timedelta(hours=25)).gaps == []
 
 
 # --- errors
@@ -659,16 +664,16 @@ def test_a_value_is_the_json_that_the_service_gave(images: list[dict[str, Any]])
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, str]]:
-    """A server's kind and URL."""
+def server() -> Iterator[str]:
+    """A server's URL."""
     with moto_dynamodb() as url:
-        yield "dynamodb", url
+        yield url
 
 
 @pytest.fixture
-def world(server: tuple[str, str]) -> DynamoDbWorld:
+def world(server: str) -> DynamoDbWorld:
     """An empty table on it."""
-    return DynamoDbWorld(*server)
+    return DynamoDbWorld(server)
 
 
 def test_a_table_without_a_stream_on_a_server(world: DynamoDbWorld) -> None:
@@ -691,7 +696,7 @@ def test_what_is_put_arrives_once_in_order(world: DynamoDbWorld) -> None:
     """Of each key in its order, over a stream that is disabled and enabled again where the server can."""
     puts = [Put(f"k{number % 3}", f"{number:04}".encode()) for number in range(40)]
     world.put(puts[:20])
-    if world.can_split:
+    if isinstance(world, Splitting):
         world.split()
     world.put(puts[20:])
     events = list(world.reader().read(oldest, until=datetime.now(UTC)))
@@ -778,7 +783,7 @@ def test_from_a_table_to_its_history_and_its_current_state(world: DynamoDbWorld,
             drained = Drain(landed, world.reader()).to_now()
             assert drained.is_caught_up
             upkeep.catch_up(bench.warehouse)
-            if world.can_split:
+            if isinstance(world, Splitting):
                 world.split()
     changes = bench.warehouse.query("select id, operation from processed.items order by length(position), position")
     assert [(row["id"], row["operation"]) for row in changes.to_pylist()] == made

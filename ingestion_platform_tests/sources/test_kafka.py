@@ -7,12 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Message, Producer
 from hypothesis import given
@@ -21,18 +17,16 @@ from hypothesis import strategies as st
 from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.formats.segments import DENSE_ENVELOPE
 from ingestion_platform.landing.local import LocalLanding
-from ingestion_platform.sources import kafka
+from ingestion_platform.sources import kafka, kafka_client
 from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.kafka import KafkaReader
 from ingestion_platform.sources.kafka_records import UNREADABLE, as_batch, in_order
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.reading import After, Arrived, Behind, CaughtUp, Event, Idle, Oldest, Throttled, Where
-from ingestion_platform.stream import AvroValues, Kafka, LandedName, StreamSegments
+from ingestion_platform.sources.reading import After, Arrived, Behind, CaughtUp, Event, Idle, Throttled, Where
+from ingestion_platform.stream import AvroValues, Kafka, StreamSegments
+from ingestion_platform_tests.sources.draining import ZONE, oldest, rows
 from ingestion_platform_tests.sources.kafka_worlds import MockBrokers, MockKafkaWorld, put_with_header
 from ingestion_platform_tests.sources.world import Put
-
-ZONE = ZoneInfo("Africa/Johannesburg")
-OLDEST: Where = lambda _: Oldest()  # noqa: E731
 
 
 @pytest.fixture
@@ -41,35 +35,11 @@ def world() -> MockKafkaWorld:
     return MockKafkaWorld()
 
 
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    (tmp_path / "landing").mkdir()
-    return LocalLanding(tmp_path / "landing")
-
-
-def drain(world: MockKafkaWorld, zone: LocalLanding, **changes: object) -> Drain:
-    """A new drain, as a process that has just started has it."""
-    return Drain(LandedStream(world.declared(**changes), zone, ZONE), world.reader(**changes))
-
-
 def drained(world: MockKafkaWorld, zone: LocalLanding, **changes: object) -> Drained:
-    """What a drain up to now has done; it got everything."""
-    done = drain(world, zone, **changes).to_now()
-    assert done.is_caught_up
+    """What a drain up to now has done; it got everything, and nothing is gone."""
+    done = world.drained(zone, **changes)
     assert done.gaps == []
     return done
-
-
-def landed(zone: LocalLanding) -> list[dict[str, Any]]:
-    """Every record that has landed."""
-    found: list[dict[str, Any]] = []
-    for one in zone.list():
-        name = LandedName.parse(one.key)
-        if name is not None and name.kind == "segment":
-            table = pq.read_table(pa.BufferReader(zone.read(one)))
-            found += [{"shard": name.shard, **row} for row in table.to_pylist()]
-    return found
 
 
 def some(count: int, first: int = 0) -> list[Put]:
@@ -77,7 +47,7 @@ def some(count: int, first: int = 0) -> list[Put]:
     return [Put(f"k{number % 7}", b"v%d" % number) for number in range(first, first + count)]
 
 
-def events_of(reader: KafkaReader, where: Where = OLDEST) -> list[Event]:
+def events_of(reader: KafkaReader, where: Where = oldest) -> list[Event]:
     """What a reader tells up to now."""
     return list(reader.read(where, until=datetime.now(UTC)))
 
@@ -87,7 +57,7 @@ def test_a_topic_is_drained_once(world: MockKafkaWorld, zone: LocalLanding) -> N
     for count, first in ((500, 0), (0, 500), (300, 500)):
         world.put(some(count, first))
         assert drained(world, zone).records == count
-    assert sorted(row["value"] for row in landed(zone)) == sorted(put.value for put in some(800))
+    assert sorted(row["value"] for row in rows(zone)) == sorted(put.value for put in some(800))
 
 
 def test_records_keep_what_is_around_them(world: MockKafkaWorld, zone: LocalLanding) -> None:
@@ -104,16 +74,16 @@ def test_records_keep_what_is_around_them(world: MockKafkaWorld, zone: LocalLand
         )
     world.producer.flush()
     drained(world, zone)
-    rows = landed(zone)
-    assert [(row["shard"], row["position"], row["arrived_at"]) for row in rows] == [("2", n, moment) for n in range(3)]
-    assert [(row["key"], row["value"]) for row in rows] == [(b"k", b"v"), (None, b""), (b"", None)]
-    assert [(one["name"], one["value"]) for one in rows[0]["headers"]] == [
+    found = rows(zone)
+    assert [(row["shard"], row["position"], row["arrived_at"]) for row in found] == [("2", n, moment) for n in range(3)]
+    assert [(row["key"], row["value"]) for row in found] == [(b"k", b"v"), (None, b""), (b"", None)]
+    assert [(one["name"], one["value"]) for one in found[0]["headers"]] == [
         ("a", b"1"),
         ("a", b"2"),
         ("b", None),
         ("c", b"\xff"),
     ]
-    assert [row["headers"] for row in rows[1:]] == [None, None]
+    assert [row["headers"] for row in found[1:]] == [None, None]
 
 
 def test_a_header_that_the_client_cannot_read_stops_nothing(world: MockKafkaWorld, zone: LocalLanding) -> None:
@@ -124,7 +94,7 @@ def test_a_header_that_the_client_cannot_read_stops_nothing(world: MockKafkaWorl
     put_with_header(world.servers, "events", b"\xff\xfe", 40)
     put_with_header(world.servers, "events", "é".encode(), 2)
     drained(world, zone)
-    headers = [(one["name"], one["value"]) for row in landed(zone) for one in row["headers"]]
+    headers = [(one["name"], one["value"]) for row in rows(zone) for one in row["headers"]]
     assert headers == [
         *(("a", b"%d" % number) for number in range(300)),
         *[(UNREADABLE, None)] * 40,
@@ -140,7 +110,7 @@ def test_times_that_no_calendar_has_count_as_their_neighbours(world: MockKafkaWo
         world.producer.produce("events", value=b"v", partition=0, timestamp=stamp)
     world.producer.flush()
     drained(world, zone)
-    seconds = [(row["arrived_at"] - moment).total_seconds() for row in landed(zone)]
+    seconds = [(row["arrived_at"] - moment).total_seconds() for row in rows(zone)]
     assert seconds == [0, 0, 0, 1, 1, 1]
 
 
@@ -153,7 +123,7 @@ def test_latest_is_chosen_once(world: MockKafkaWorld, zone: LocalLanding) -> Non
         world.producer.produce("events", value=b"new", partition=partition)
     world.producer.flush()
     drained(world, zone, begin="latest")
-    assert [(row["shard"], row["value"]) for row in landed(zone)] == [(str(n), b"new") for n in range(4)]
+    assert [(row["shard"], row["value"]) for row in rows(zone)] == [(str(n), b"new") for n in range(4)]
 
 
 def stamped(world: MockKafkaWorld, minutes: int, since: datetime) -> None:
@@ -175,7 +145,7 @@ def test_a_start_at_a_moment_leaves_out_what_is_older(world: MockKafkaWorld, zon
     stamped(world, 30, since)
     for _ in range(2):
         drained(world, zone, begin=since + timedelta(minutes=20))
-    assert [int(row["value"]) for row in landed(zone)] == list(range(20, 30))
+    assert [int(row["value"]) for row in rows(zone)] == list(range(20, 30))
 
 
 def test_a_start_at_a_moment_that_is_still_to_come_waits_for_it(world: MockKafkaWorld, zone: LocalLanding) -> None:
@@ -188,7 +158,7 @@ def test_a_start_at_a_moment_that_is_still_to_come_waits_for_it(world: MockKafka
     stamped(world, 1, soon)
     drained(world, zone, begin=soon)
     # A time to come counts as none where the end of a drain is told by time.
-    assert [int(row["value"]) for row in landed(zone)] == [0]
+    assert [int(row["value"]) for row in rows(zone)] == [0]
 
 
 def test_a_replay_takes_the_window_alone(world: MockKafkaWorld, zone: LocalLanding) -> None:
@@ -197,8 +167,8 @@ def test_a_replay_takes_the_window_alone(world: MockKafkaWorld, zone: LocalLandi
     stamped(world, 30, since)
     # It was drained to its end; what had landed is lost.
     LandedStream(world.declared(), zone, ZONE).put_mark(hour_ago(), "0", 29)
-    drain(world, zone).replay(since + timedelta(minutes=10), since + timedelta(minutes=20))
-    assert [int(row["value"]) for row in landed(zone)] == list(range(10, 20))
+    world.drain(zone).replay(since + timedelta(minutes=10), since + timedelta(minutes=20))
+    assert [int(row["value"]) for row in rows(zone)] == list(range(10, 20))
 
 
 def test_single_partitions_can_be_read(world: MockKafkaWorld) -> None:
@@ -206,7 +176,7 @@ def test_single_partitions_can_be_read(world: MockKafkaWorld) -> None:
     for partition in range(4):
         world.producer.produce("events", value=b"v", partition=partition)
     world.producer.flush()
-    events = list(world.reader().read(OLDEST, until=datetime.now(UTC), shards=("1", "3")))
+    events = list(world.reader().read(oldest, until=datetime.now(UTC), shards=("1", "3")))
     assert {event.shard for event in events if isinstance(event, Arrived)} == {"1", "3"}
 
 
@@ -216,7 +186,7 @@ def test_up_to_now_ends_where_the_topic_ended(world: MockKafkaWorld) -> None:
         world.producer.produce("events", value=b"v", partition=0)
     world.producer.flush()
     seen = 0
-    for event in world.reader().read(OLDEST, until=datetime.now(UTC)):
+    for event in world.reader().read(oldest, until=datetime.now(UTC)):
         if isinstance(event, Behind) and not seen:
             world.producer.produce("events", value=b"late", partition=0)
             world.producer.flush()
@@ -232,7 +202,7 @@ def test_a_topic_that_went_back_is_refused(zone: LocalLanding, caplog: pytest.Lo
     first = MockKafkaWorld()
     first.put(some(100))
     drained(first, zone)
-    before = landed(zone)
+    before = rows(zone)
     other = MockKafkaWorld()
     other.put(some(5))
     stream = other.declared()
@@ -240,7 +210,7 @@ def test_a_topic_that_went_back_is_refused(zone: LocalLanding, caplog: pytest.Lo
     with pytest.raises(SourceError, match="it is another topic of that name") as caught:
         Drain(LandedStream(stream, zone, ZONE), reader).to_now()
     assert not isinstance(caught.value, SourceUnavailable)
-    assert landed(zone) == before
+    assert rows(zone) == before
 
 
 def test_a_cluster_that_is_not_there_is_waited_for_and_told() -> None:
@@ -248,7 +218,7 @@ def test_a_cluster_that_is_not_there_is_waited_for_and_told() -> None:
     reader = KafkaReader(Kafka(topic="events"), {"bootstrap.servers": "127.0.0.1:1"}, patience_seconds=1.5)
     told: list[Event] = []
     with pytest.raises(SourceUnavailable, match=r"bootstrap\.servers"):
-        told.extend(reader.read(OLDEST, until=None))
+        told.extend(reader.read(oldest, until=None))
     assert told
     assert set(told) == {Idle()}
 
@@ -257,7 +227,7 @@ def test_a_cluster_that_goes_away_is_noticed(world: MockKafkaWorld) -> None:
     """A reader that follows gives up once nobody has answered for long."""
     world.put(some(10))
     reader = KafkaReader(Kafka(topic="events"), {"bootstrap.servers": world.servers}, patience_seconds=3)
-    with closing(_generator(reader.read(OLDEST, until=None))) as events:
+    with closing(_generator(reader.read(oldest, until=None))) as events:
         records = 0
         for event in events:
             records += event.records.num_rows if isinstance(event, Arrived) else 0
@@ -296,7 +266,7 @@ def test_following_tells_what_comes_and_ends_when_closed(world: MockKafkaWorld) 
     before = len(os.listdir("/proc/self/task"))
     world.put(some(10))
     until = time.monotonic() + 60
-    with closing(_generator(world.reader().read(OLDEST, until=None))) as events:
+    with closing(_generator(world.reader().read(oldest, until=None))) as events:
         kinds: set[type] = set()
         records, again = 0, False
         for event in events:
@@ -318,7 +288,7 @@ def test_a_partition_whose_leader_is_away_is_not_caught_up(monkeypatch: pytest.M
     """What the client remembers of its end isn't taken for an answer; the others go on; once the leader is back, it is caught up again."""
     monkeypatch.setattr(kafka, "LOOKED_FOR_SECONDS", 0.5)
     monkeypatch.setattr(kafka, "UNHEARD_SECONDS", 3.0)
-    monkeypatch.setattr(kafka, "FIXED", {**kafka.FIXED, "statistics.interval.ms": "200"})
+    monkeypatch.setattr(kafka_client, "FIXED", {**kafka_client.FIXED, "statistics.interval.ms": "200"})
     monkeypatch.setattr(kafka, "TOLD_SECONDS", 0.1)
     monkeypatch.setattr(kafka, "FRESH_SECONDS", 1.0)
     until = time.monotonic() + 40
@@ -331,7 +301,7 @@ def test_a_partition_whose_leader_is_away_is_not_caught_up(monkeypatch: pytest.M
             Kafka(topic="events"),
             {"bootstrap.servers": brokers.servers, "reconnect.backoff.max.ms": "500"},
         )
-        with closing(_generator(reader.read(OLDEST, until=None))) as events:
+        with closing(_generator(reader.read(oldest, until=None))) as events:
 
             def hear(*kinds: type[Event]) -> list[Event]:
                 """What is told until the shards have told these: the first one's, the second one's …."""
@@ -365,7 +335,7 @@ def test_a_partition_whose_leader_is_away_is_not_caught_up(monkeypatch: pytest.M
 def test_a_stop_lands_what_came(world: MockKafkaWorld, zone: LocalLanding) -> None:
     """A worker that is told to end has landed everything that it was given."""
     world.put(some(50))
-    work, stop = drain(world, zone), threading.Event()
+    work, stop = world.drain(zone), threading.Event()
 
     def watch() -> None:
         until = time.monotonic() + 60
@@ -375,7 +345,7 @@ def test_a_stop_lands_what_came(world: MockKafkaWorld, zone: LocalLanding) -> No
 
     threading.Thread(target=watch).start()
     work.follow(stop)
-    assert len(landed(zone)) == 50
+    assert len(rows(zone)) == 50
 
 
 def test_the_client_logs_where_python_does(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:

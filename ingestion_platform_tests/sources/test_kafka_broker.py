@@ -11,27 +11,22 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer
 
 from ingestion_platform.errors import SourceError, SourceUnavailable
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources import kafka
-from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.kafka import KafkaReader
 from ingestion_platform.sources.landed import LandedStream, joined
-from ingestion_platform.sources.reading import Arrived, CaughtUp, Gone, Oldest, Where
-from ingestion_platform.stream import Kafka, LandedName, Span
+from ingestion_platform.sources.reading import Arrived, CaughtUp, Gone
+from ingestion_platform.stream import Kafka, Span
+from ingestion_platform_tests.sources.draining import ZONE, oldest, rows
 from ingestion_platform_tests.sources.kafka_broker import PASSWORD, USER, Broker, serve
 from ingestion_platform_tests.sources.kafka_worlds import BrokerKafkaWorld, forget
 from ingestion_platform_tests.sources.world import Put
 
-ZONE = ZoneInfo("Africa/Johannesburg")
-OLDEST: Where = lambda _: Oldest()  # noqa: E731
 WITHIN_SECONDS = 90.0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,39 +44,9 @@ def world(broker: Broker) -> BrokerKafkaWorld:
     return BrokerKafkaWorld(broker)
 
 
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    (tmp_path / "landing").mkdir()
-    return LocalLanding(tmp_path / "landing")
-
-
-def drain(world: BrokerKafkaWorld, zone: LocalLanding, **changes: object) -> Drain:
-    """A new drain, as a process that has just started has it."""
-    return Drain(LandedStream(world.declared(**changes), zone, ZONE), world.reader(**changes))
-
-
-def drained(world: BrokerKafkaWorld, zone: LocalLanding, **changes: object) -> Drained:
-    """What a drain up to now has done; it got everything."""
-    done = drain(world, zone, **changes).to_now()
-    assert done.is_caught_up
-    return done
-
-
-def landed(zone: LocalLanding) -> list[dict[str, Any]]:
-    """Every record in every segment."""
-    found: list[dict[str, Any]] = []
-    for one in zone.list():
-        name = LandedName.parse(one.key)
-        if name is not None and name.kind == "segment":
-            table = pq.read_table(pa.BufferReader(zone.read(one)))
-            found += [{"shard": name.shard, **row} for row in table.to_pylist()]
-    return found
-
-
 def values(zone: LocalLanding) -> list[int]:
     """Values of what has landed, each position once."""
-    by_position = {(row["shard"], row["position"]): int(row["value"]) for row in landed(zone)}
+    by_position = {(row["shard"], row["position"]): int(row["value"]) for row in rows(zone)}
     return sorted(by_position.values())
 
 
@@ -101,11 +66,11 @@ def wait_until(what: Callable[[], bool]) -> None:
 def test_a_topic_is_drained_once(world: BrokerKafkaWorld, zone: LocalLanding) -> None:
     """Every record lands; the next drain finds nothing, and the one after it what is new, in new partitions too."""
     world.put(some(0, 500))
-    assert drained(world, zone).records == 500
-    assert drained(world, zone).records == 0
+    assert world.drained(zone).records == 500
+    assert world.drained(zone).records == 0
     world.split()
     world.put(some(500, 900))
-    done = drained(world, zone)
+    done = world.drained(zone)
     assert done.records == 400
     assert set(done.shards) == {"0", "1", "2", "3"}
     assert values(zone) == list(range(900))
@@ -130,7 +95,7 @@ class following:
     """A drain that follows in a thread, for as long as the context lasts."""
 
     def __init__(self, world: BrokerKafkaWorld, zone: LocalLanding, **changes: object) -> None:
-        self.drain = drain(world, zone, **changes)
+        self.drain = world.drain(zone, **changes)
         self.stop = threading.Event()
         self.failure: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
@@ -182,8 +147,8 @@ def test_workers_of_a_group_share_a_topic(broker: Broker, zone: LocalLanding) ->
         world.put(some(sent, sent + 200))
         sent += 200
         wait_until(lambda: values(zone) == list(range(sent)))
-    for shard in {row["shard"] for row in landed(zone)}:
-        by_position = {row["position"]: int(row["value"]) for row in landed(zone) if row["shard"] == shard}
+    for shard in {row["shard"] for row in rows(zone)}:
+        by_position = {row["position"]: int(row["value"]) for row in rows(zone) if row["shard"] == shard}
         assert list(by_position) == list(range(len(by_position)))
         numbers = [by_position[position] for position in sorted(by_position)]
         assert numbers == sorted(numbers)
@@ -191,19 +156,12 @@ def test_workers_of_a_group_share_a_topic(broker: Broker, zone: LocalLanding) ->
 
 WORKER = """
 import sys, threading
-from pathlib import Path
-from zoneinfo import ZoneInfo
 from ingestion_platform.landing.local import LocalLanding
-from ingestion_platform.sources.drain import Drain
-from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform_tests.sources.kafka_broker import Broker
 from ingestion_platform_tests.sources.kafka_worlds import BrokerKafkaWorld
 servers, topic, folder = sys.argv[1:]
 world = BrokerKafkaWorld.__new__(BrokerKafkaWorld)
 world.topic, world.servers = topic, servers
-changes = {"group": "workers-" + topic, "segment_seconds": 0.2}
-landed = LandedStream(world.declared(**changes), LocalLanding(folder), ZoneInfo("Africa/Johannesburg"))
-Drain(landed, world.reader(**changes)).follow(threading.Event())
+world.drain(LocalLanding(folder), group="workers-" + topic, segment_seconds=0.2).follow(threading.Event())
 """
 
 
@@ -244,7 +202,7 @@ def test_up_to_now_reads_all_partitions_whoever_else_does(world: BrokerKafkaWorl
     with following(world, zone, group=group, segment_seconds=0.2):
         wait_until(lambda: values(zone) == list(range(100)))
         world.put(some(100, 200))
-        drained(world, zone, group=group)
+        world.drained(zone, group=group)
         assert values(zone) == list(range(200))
 
 
@@ -270,17 +228,17 @@ def test_transactions_that_were_aborted_never_were(world: BrokerKafkaWorld, zone
     """Committed records alone land; the offsets between them are no gap where that is declared, also at the end of the topic."""
     count = transactions(world.broker, world.topic, True, False, True, False)
     for records in (count, 0):
-        done = drained(world, zone, is_sparse=True)
+        done = world.drained(zone, is_sparse=True)
         assert (done.records, done.gaps) == (records, [])
     assert values(zone) == list(range(count))
     more = transactions(world.broker, world.topic, False, True)
-    assert drained(world, zone, is_sparse=True).records == more
+    assert world.drained(zone, is_sparse=True).records == more
 
 
 def test_missing_offsets_are_a_gap_where_none_may_miss(world: BrokerKafkaWorld, zone: LocalLanding) -> None:
     """The markers of transactions take offsets: without the declaration that is loud, and says what to declare."""
     transactions(world.broker, world.topic, True, True)
-    done = drained(world, zone)
+    done = world.drained(zone)
     assert [(shard, span) for shard, span, _ in done.gaps] == [("0", Span(10, 10)), ("0", Span(21, 21))]
     assert "is_sparse" in done.gaps[0][2]
     assert done.records == 20
@@ -297,9 +255,9 @@ def test_an_open_transaction_is_waited_for_by_nobody(world: BrokerKafkaWorld, zo
     producer.flush()
     world.producer.produce(world.topic, value=b"2", partition=0)
     world.producer.flush()
-    assert drained(world, zone, is_sparse=True).records == 1
+    assert world.drained(zone, is_sparse=True).records == 1
     producer.commit_transaction(30)
-    assert drained(world, zone, is_sparse=True).records == 2
+    assert world.drained(zone, is_sparse=True).records == 2
     assert values(zone) == [0, 1, 2]
 
 
@@ -322,15 +280,15 @@ def test_a_compacted_topic_lands_what_is_left(broker: Broker, zone: LocalLanding
     def is_compacted() -> bool:
         time.sleep(0.2)
         world.put([Put("other", b"9")])
-        events = list(world.reader(is_sparse=True).read(OLDEST, until=datetime.now(UTC)))
+        events = list(world.reader(is_sparse=True).read(oldest, until=datetime.now(UTC)))
         return sum(event.records.num_rows for event in events if isinstance(event, Arrived)) < 60
 
     wait_until(is_compacted)
-    done = drained(world, zone, is_sparse=True)
+    done = world.drained(zone, is_sparse=True)
     assert done.gaps == []
-    newest = {row["key"]: row["value"] for row in sorted(landed(zone), key=lambda row: row["position"])}
+    newest = {row["key"]: row["value"] for row in sorted(rows(zone), key=lambda row: row["position"])}
     assert newest == {b"k0": None, b"other": b"9"} | {b"k%d" % key: b"4" for key in range(1, 20)}
-    assert drained(world, zone, is_sparse=True).records == 0
+    assert world.drained(zone, is_sparse=True).records == 0
 
 
 def test_a_start_at_a_moment(world: BrokerKafkaWorld, zone: LocalLanding) -> None:
@@ -340,17 +298,17 @@ def test_a_start_at_a_moment(world: BrokerKafkaWorld, zone: LocalLanding) -> Non
         at = int((since + timedelta(minutes=minute)).timestamp() * 1000)
         world.producer.produce(world.topic, value=b"%d" % minute, partition=0, timestamp=at)
     world.producer.flush()
-    drained(world, zone, begin=since + timedelta(minutes=20))
+    world.drained(zone, begin=since + timedelta(minutes=20))
     assert values(zone) == list(range(20, 30))
     for begin, count in ((since + timedelta(minutes=50), 0), (since - timedelta(days=1), 30)):
         other = LocalLanding(zone.url + str(count))
         Path(other.url).mkdir()
-        drained(world, other, begin=begin)
-        assert len(landed(other)) == count
+        world.drained(other, begin=begin)
+        assert len(rows(other)) == count
     replayed = LocalLanding(zone.url + "-replayed")
     Path(replayed.url).mkdir()
     LandedStream(world.declared(), replayed, ZONE).put_mark(since, "0", 29)
-    drain(world, replayed).replay(since + timedelta(minutes=5), since + timedelta(minutes=7))
+    world.drain(replayed).replay(since + timedelta(minutes=5), since + timedelta(minutes=7))
     assert values(replayed) == [5, 6]
 
 
@@ -358,24 +316,24 @@ def test_what_retention_took_is_a_gap(broker: Broker, zone: LocalLanding) -> Non
     """Records that were dropped before they landed are told with their range, recorded, and what came after them lands."""
     world = BrokerKafkaWorld(broker, 1)
     world.put(some(0, 10))
-    drained(world, zone)
+    world.drained(zone)
     world.put(some(10, 20))
     forget(broker.admin(), broker.servers, world.topic, {0: 15})
-    done = drained(world, zone)
+    done = world.drained(zone)
     assert [(shard, span) for shard, span, _ in done.gaps] == [("0", Span(10, 14))]
     assert values(zone) == [*range(10), *range(15, 20)]
-    assert drained(world, zone).gaps == []
+    assert world.drained(zone).gaps == []
 
 
 def test_a_gap_at_the_end_is_told_too(broker: Broker, zone: LocalLanding) -> None:
     """Everything was dropped, and nothing has come since: the range is told at once, and once."""
     world = BrokerKafkaWorld(broker, 1)
     world.put(some(0, 10))
-    drained(world, zone)
+    world.drained(zone)
     world.put(some(10, 20))
     world.forget()
-    assert [span for _, span, _ in drained(world, zone).gaps] == [Span(10, 19)]
-    assert drained(world, zone).gaps == []
+    assert [span for _, span, _ in world.drained(zone).gaps] == [Span(10, 19)]
+    assert world.drained(zone).gaps == []
 
 
 def test_retention_that_overtakes_a_reader_is_a_gap(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +346,7 @@ def test_retention_that_overtakes_a_reader_is_a_gap(broker: Broker, monkeypatch:
     slow = {"queued.max.messages.kbytes": "1", "queued.min.messages": "1", "fetch.message.max.bytes": "1000"}
     reader = KafkaReader(Kafka(topic=world.topic), {"bootstrap.servers": world.servers, **slow})
     told: list[Arrived | Gone] = []
-    for event in reader.read(OLDEST, until=datetime.now(UTC)):
+    for event in reader.read(oldest, until=datetime.now(UTC)):
         if isinstance(event, Arrived | Gone):
             if not told:
                 forget(broker.admin(), broker.servers, world.topic, {0: 70})
@@ -405,14 +363,14 @@ def test_a_topic_made_anew_is_refused(
     """It has fewer records than have landed: nobody knows which they are, so nothing is skipped in silence."""
     monkeypatch.setattr(kafka, "SETTLES_SECONDS", 1.0)
     world.put(some(0, 100))
-    drained(world, zone)
+    world.drained(zone)
     admin = world.broker.admin()
     admin.delete_topics([world.topic])[world.topic].result(30)
     wait_until(lambda: world.topic not in admin.list_topics(timeout=10).topics)
     world.broker.topic(2, name=world.topic)
     world.put(some(100, 110))
     with pytest.raises(SourceError, match="it is another topic of that name") as caught:
-        drain(world, zone).to_now()
+        world.drain(zone).to_now()
     assert not caught.value.can_retry
 
 
@@ -421,7 +379,7 @@ def test_a_topic_that_is_not_there_is_said_quickly(world: BrokerKafkaWorld) -> N
     reader = KafkaReader(Kafka(topic="nowhere"), {"bootstrap.servers": world.servers})
     began = time.monotonic()
     with pytest.raises(SourceError, match="nowhere") as caught:
-        list(reader.read(OLDEST, until=datetime.now(UTC)))
+        list(reader.read(oldest, until=datetime.now(UTC)))
     assert not isinstance(caught.value, SourceUnavailable)
     assert time.monotonic() - began < 15
 
@@ -437,12 +395,12 @@ def test_a_login_is_used_and_a_wrong_one_is_said_quickly(world: BrokerKafkaWorld
         "sasl.password": PASSWORD,
     }
     source = Kafka(topic=world.topic)
-    events = list(KafkaReader(source, properties).read(OLDEST, until=datetime.now(UTC)))
+    events = list(KafkaReader(source, properties).read(oldest, until=datetime.now(UTC)))
     assert sum(event.records.num_rows for event in events if isinstance(event, Arrived)) == 10
     began = time.monotonic()
     wrong = KafkaReader(source, {**properties, "sasl.password": "guessed-wrong"})
     with pytest.raises(SourceError, match=r"sasl\.username") as caught:
-        list(wrong.read(OLDEST, until=datetime.now(UTC)))
+        list(wrong.read(oldest, until=datetime.now(UTC)))
     assert not isinstance(caught.value, SourceUnavailable)
     assert "guessed-wrong" not in str(caught.value)
     assert time.monotonic() - began < 15
@@ -452,11 +410,11 @@ def test_a_broker_that_speaks_otherwise_is_unavailable(world: BrokerKafkaWorld) 
     """A listener that wants a login is met without one: what to check is said."""
     reader = KafkaReader(Kafka(topic=world.topic), {"bootstrap.servers": world.broker.sasl_servers}, patience_seconds=3)
     with pytest.raises(SourceError, match=r"security\.protocol"):
-        list(reader.read(OLDEST, until=datetime.now(UTC)))
+        list(reader.read(oldest, until=datetime.now(UTC)))
 
 
 def test_caught_up_tells_the_last_offset_there_is(world: BrokerKafkaWorld) -> None:
     """So that what is missing up to it is known never to have been a record."""
     transactions(world.broker, world.topic, True)
-    events = list(world.reader(is_sparse=True).read(OLDEST, until=datetime.now(UTC)))
+    events = list(world.reader(is_sparse=True).read(oldest, until=datetime.now(UTC)))
     assert {event.shard: event.position for event in events if isinstance(event, CaughtUp)} == {"0": 10, "1": -1}

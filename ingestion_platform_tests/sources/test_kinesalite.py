@@ -16,9 +16,26 @@ import pytest
 from ingestion_platform.sources.kinesis_producer import KinesisProducer, Outgoing
 from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.sources.reading import After, Arrived, CaughtUp, Ended, Event, Gone, Oldest, Shard, Start
-from ingestion_platform_tests.sources.draining import ZONE, by_key, drain, gap_keys, landing_in, records, tables, values
+from ingestion_platform_tests.sources.draining import (
+    ZONE,
+    by_key,
+    drain,
+    gap_keys,
+    landing_in,
+    oldest,
+    records,
+    tables,
+    values,
+)
 from ingestion_platform_tests.sources.kinesis_faults import Faults
-from ingestion_platform_tests.sources.kinesis_worlds import PATIENT, KinesaliteWorld, kinesalite_server, plain_client
+from ingestion_platform_tests.sources.kinesis_worlds import (
+    PATIENT,
+    KinesaliteWorld,
+    kinesalite_server,
+    numbered,
+    plain_client,
+    puts,
+)
 from ingestion_platform_tests.sources.world import Put
 
 
@@ -36,21 +53,6 @@ def world(server: tuple[str, Faults]) -> Iterator[KinesaliteWorld]:
     faults.clear()
     yield KinesaliteWorld(url, faults)
     faults.clear()
-
-
-def puts(first: int, last: int, keys: int = 8) -> list[Put]:
-    """Numbered records, the last not included."""
-    return [Put(f"k{number % keys}", f"{number:06}".encode()) for number in range(first, last)]
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    """Their values."""
-    return [put.value for put in puts(first, last)]
-
-
-def oldest(_: Shard) -> Start:
-    """Every shard from its first record."""
-    return Oldest()
 
 
 def values_of(event: Event) -> list[tuple[bytes, bytes]]:

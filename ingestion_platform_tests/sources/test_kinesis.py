@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from botocore.exceptions import EventStreamError
 
+from ingestion_platform.aws import Waits
 from ingestion_platform.errors import SourceError, SourceUnavailable
-from ingestion_platform.sources import kinesis, kinesis_records
+from ingestion_platform.sources import kinesis, kinesis_records, turns
 from ingestion_platform.sources.kinesis import KinesisReader, Pace
-from ingestion_platform.sources.kinesis_client import Waits, new_client
+from ingestion_platform.sources.kinesis_client import new_client
 from ingestion_platform.sources.kpl import Part, put_together
 from ingestion_platform.sources.reading import (
     After,
@@ -35,41 +37,20 @@ from ingestion_platform.sources.reading import (
     Throttled,
 )
 from ingestion_platform.stream import Kinesis, Span, Stream
-from ingestion_platform_tests.sources.draining import by_key, drain, gap_keys, landing_in, records, tables, values
+from ingestion_platform_tests.sources.draining import (
+    UntilEnded,
+    by_key,
+    drain,
+    gap_keys,
+    landing_in,
+    oldest,
+    records,
+    tables,
+    values,
+)
 from ingestion_platform_tests.sources.kinesis_faults import Faults
-from ingestion_platform_tests.sources.kinesis_worlds import FAST, PATIENT, MotoWorld, moto_server
+from ingestion_platform_tests.sources.kinesis_worlds import FAST, PATIENT, MotoWorld, numbered, puts
 from ingestion_platform_tests.sources.world import Put
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, Faults]]:
-    """One moto for all tests of this module; each has streams of its own."""
-    with moto_server() as served:
-        yield served
-
-
-@pytest.fixture
-def world(server: tuple[str, Faults]) -> Iterator[MotoWorld]:
-    """An empty stream with two shards."""
-    url, faults = server
-    faults.clear()
-    yield MotoWorld(url, faults)
-    faults.clear()
-
-
-def puts(first: int, last: int, keys: int = 5) -> list[Put]:
-    """Numbered records, the last not included."""
-    return [Put(f"k{number % keys}", f"{number:06}".encode()) for number in range(first, last)]
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    """Their values."""
-    return [put.value for put in puts(first, last)]
-
-
-def oldest(_: Shard) -> Start:
-    """Every shard from its first record."""
-    return Oldest()
 
 
 def read(reader: KinesisReader, where: Callable[[Shard], Start] = oldest, **named: Any) -> list[Event]:
@@ -101,11 +82,11 @@ def started(starts: dict[str, Start]) -> Callable[[Shard], Start]:
 # --- all of it, once, in order
 
 
-def test_every_shard_is_read_to_now(world: MotoWorld) -> None:
+def test_every_shard_is_read_to_now(moto_world: MotoWorld) -> None:
     """All records come, each with its key, position and arrival; each shard says that it is caught up."""
-    world.put(puts(0, 50))
+    moto_world.put(puts(0, 50))
     until = datetime.now(UTC)
-    events = read(world.reader(), until=until)
+    events = read(moto_world.reader(), until=until)
     assert sorted(read_values(events)) == numbered(0, 50)
     assert {event.shard for event in kinds(events, CaughtUp)} == {"shardId-000000000000", "shardId-000000000001"}
     assert {event.as_of for event in kinds(events, CaughtUp)} == {until}
@@ -113,77 +94,77 @@ def test_every_shard_is_read_to_now(world: MotoWorld) -> None:
     for event in kinds(events, Arrived):
         rows = event.records.to_pylist()
         assert [int(row["position"]) for row in rows] == list(range(event.first, event.last + 1))
-        assert all(row["key"] == f"k{int(row['value']) % 5}".encode() for row in rows)
+        assert all(row["key"] == f"k{int(row['value']) % 8}".encode() for row in rows)
         assert all(abs(row["arrived_at"] - until) < timedelta(minutes=1) for row in rows)
 
 
-def test_reading_goes_on_after_a_position(world: MotoWorld) -> None:
+def test_reading_goes_on_after_a_position(moto_world: MotoWorld) -> None:
     """After a position comes the first record behind it."""
-    world.put(puts(0, 50))
-    last = {event.shard: After(event.last) for event in kinds(read(world.reader()), Arrived)}
-    world.put(puts(50, 60))
-    assert sorted(read_values(read(world.reader(), started(dict(last))))) == numbered(50, 60)
+    moto_world.put(puts(0, 50))
+    last = {event.shard: After(event.last) for event in kinds(read(moto_world.reader()), Arrived)}
+    moto_world.put(puts(50, 60))
+    assert sorted(read_values(read(moto_world.reader(), started(dict(last))))) == numbered(50, 60)
 
 
-def test_a_start_at_a_moment_gives_what_arrived_from_then_on(world: MotoWorld) -> None:
+def test_a_start_at_a_moment_gives_what_arrived_from_then_on(moto_world: MotoWorld) -> None:
     """The server is asked by the second; what arrived in that second, but before the moment, is left out."""
-    world.put(puts(0, 20))
+    moto_world.put(puts(0, 20))
     moment = datetime.now(UTC) + timedelta(milliseconds=2)
     time.sleep(0.005)
-    world.put(puts(20, 30))
-    assert sorted(read_values(read(world.reader(), lambda _: From(moment)))) == numbered(20, 30)
+    moto_world.put(puts(20, 30))
+    assert sorted(read_values(read(moto_world.reader(), lambda _: From(moment)))) == numbered(20, 30)
 
 
-def test_a_start_at_latest_is_told_so_that_it_is_remembered(world: MotoWorld) -> None:
+def test_a_start_at_latest_is_told_so_that_it_is_remembered(moto_world: MotoWorld) -> None:
     """Nothing of what was there comes; from the moment told on, everything does."""
-    world.put(puts(0, 20))
-    events = read(world.reader(), lambda _: Latest())
+    moto_world.put(puts(0, 20))
+    events = read(moto_world.reader(), lambda _: Latest())
     began = {event.shard: event.at for event in kinds(events, Began)}
     assert read_values(events) == []
     assert len(began) == 2
-    world.put(puts(20, 30))
-    after = read(world.reader(), lambda shard: From(began[shard.id]))
+    moto_world.put(puts(20, 30))
+    after = read(moto_world.reader(), lambda shard: From(began[shard.id]))
     assert sorted(read_values(after)) == numbered(20, 30)
 
 
-def test_what_arrives_after_the_end_of_a_replay_is_left_out(world: MotoWorld) -> None:
+def test_what_arrives_after_the_end_of_a_replay_is_left_out(moto_world: MotoWorld) -> None:
     """A replay of the past ends where it is told to."""
-    world.put(puts(0, 20))
+    moto_world.put(puts(0, 20))
     until = datetime.now(UTC) + timedelta(milliseconds=2)
     time.sleep(0.005)
-    world.put(puts(20, 40))
-    reader = world.reader(clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+    moto_world.put(puts(20, 40))
+    reader = moto_world.reader(clock=lambda: datetime.now(UTC) + timedelta(hours=1))
     events = read(reader, until=until)
     assert sorted(read_values(events)) == numbered(0, 20)
     assert len(kinds(events, CaughtUp)) == 2
 
 
-def test_only_the_shards_asked_for_are_read(world: MotoWorld) -> None:
+def test_only_the_shards_asked_for_are_read(moto_world: MotoWorld) -> None:
     """Others aren't touched."""
-    world.put(puts(0, 50))
-    events = read(world.reader(), shards=["shardId-000000000001"])
+    moto_world.put(puts(0, 50))
+    events = read(moto_world.reader(), shards=["shardId-000000000001"])
     assert {event.shard for event in events if not isinstance(event, Idle)} == {"shardId-000000000001"}
 
 
-def test_a_stream_is_named_by_its_arn_too(world: MotoWorld) -> None:
+def test_a_stream_is_named_by_its_arn_too(moto_world: MotoWorld) -> None:
     """Streams of other accounts can't be named otherwise."""
-    world.put(puts(0, 10))
-    arn = f"arn:aws:kinesis:us-east-1:123456789012:stream/{world.stream}"
-    reader = KinesisReader(Kinesis(stream=arn), client=world.reader()._client, pace=FAST, waits=PATIENT)
+    moto_world.put(puts(0, 10))
+    arn = f"arn:aws:kinesis:us-east-1:123456789012:stream/{moto_world.stream}"
+    reader = KinesisReader(Kinesis(stream=arn), client=moto_world.reader()._client, pace=FAST, waits=PATIENT)
     assert sorted(read_values(read(reader))) == numbered(0, 10)
 
 
-def test_following_gives_what_comes_and_ends_when_it_is_closed(world: MotoWorld) -> None:
+def test_following_gives_what_comes_and_ends_when_it_is_closed(moto_world: MotoWorld) -> None:
     """Records come while it is followed; a shard in which nothing comes says so; no thread is left behind."""
     before = threading.active_count()
-    events = world.reader().read(oldest, until=None)
+    events = moto_world.reader().read(oldest, until=None)
     seen: list[bytes] = []
-    world.put(puts(0, 10))
+    moto_world.put(puts(0, 10))
     for event in events:
         seen += read_values([event])
         if len(seen) == 10:
             break
-    world.put(puts(10, 20))
+    moto_world.put(puts(10, 20))
     for event in events:
         seen += read_values([event])
         if len(seen) == 20:
@@ -200,61 +181,117 @@ def test_following_gives_what_comes_and_ends_when_it_is_closed(world: MotoWorld)
     assert threading.active_count() <= before + 5
 
 
-def test_more_shards_than_threads_take_turns(server: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_shards_than_threads_take_turns(moto_kinesis: tuple[str, Faults], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten shards are followed by two threads, and none of them is forgotten."""
     monkeypatch.setattr(kinesis, "THREADS", 2)
-    world = MotoWorld(*server, shards=10)
-    world.put(puts(0, 200, keys=100))
+    moto_world = MotoWorld(*moto_kinesis, shards=10)
+    moto_world.put(puts(0, 200, keys=100))
     seen: list[bytes] = []
-    events = world.reader().read(oldest, until=None)
+    events = moto_world.reader().read(oldest, until=None)
     more = iter([puts(200, 300, keys=100), puts(300, 400, keys=100)])
     for event in events:
         seen += read_values([event])
         if len(seen) in (200, 300):
-            world.put(next(more, []))
+            moto_world.put(next(more, []))
         if len(seen) == 400:
             break
     events.close()  # type: ignore[attr-defined]
     assert sorted(seen) == numbered(0, 400)
 
 
-def test_what_is_read_ahead_is_bounded(world: MotoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_ahead_is_bounded(moto_world: MotoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nobody takes what was read, reading stops; all of it comes in the end."""
     monkeypatch.setattr(kinesis, "HELD_BYTES", 1000)
     monkeypatch.setattr(kinesis, "READ_RECORDS", 10)
     monkeypatch.setattr(kinesis_records, "BATCH_BYTES", 500)
-    world.put(puts(0, 400))
-    events = world.reader().read(oldest, until=datetime.now(UTC))
+    moto_world.put(puts(0, 400))
+    events = moto_world.reader().read(oldest, until=datetime.now(UTC))
     first = next(event for event in events if isinstance(event, Arrived))
-    world.faults.clear()
+    moto_world.faults.clear()
     settled = -1
-    while settled != len(world.faults.requests):
-        settled = len(world.faults.requests)
+    while settled != len(moto_world.faults.requests):
+        settled = len(moto_world.faults.requests)
         time.sleep(0.2)
     assert settled < 20
     assert sorted(read_values([first, *events])) == numbered(0, 400)
 
 
-def test_reads_of_a_shard_keep_to_the_limits_of_kinesis(world: MotoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_of_a_shard_keep_to_the_limits_of_kinesis(moto_world: MotoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five reads a second are allowed; at the reader's own pace the server never has to say so."""
     monkeypatch.setattr(kinesis, "READ_RECORDS", 10)
-    world.put(puts(0, 60))
-    world.faults.limit_reads(5)
-    world.pace = Pace()
-    events = read(world.reader())
+    moto_world.put(puts(0, 60))
+    moto_world.faults.limit_reads(5)
+    moto_world.pace = Pace()
+    events = read(moto_world.reader())
     assert sorted(read_values(events)) == numbered(0, 60)
     assert kinds(events, Throttled) == []
+
+
+class Hurried(threading.Condition):
+    """A condition on which nobody sleeps until a moment: the clock is put forward to it. Who waits for another thread, waits."""
+
+    shown: ClassVar[list[float]] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for another thread, or put the clock forward."""
+        if timeout is None:
+            return super().wait()
+        self.shown[0] += timeout
+        return False
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait for another thread."""
+        while not predicate():
+            super().wait()
+        return True
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[100] * 30, [5 * 1024**2] * 6, [10 * 1024**2, 100, 100, 1024**2, 100, 3 * 1024**2, 100]],
+    ids=["small", "large", "mixed"],
+)
+def test_a_shard_is_asked_neither_too_often_nor_for_too_much(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most five reads a second, and 2 MiB a second on average, whatever the answers hold; and no slower than that needs."""
+    now = datetime.now(UTC)
+    client = Polled({"a": [(100 + number, now) for number in range(len(sizes))]}, [shard_of("a", 99)])
+    asked_at: list[float] = []
+    answered = client.get_records
+    clock = [1000.0]
+
+    def get_records(**named: Any) -> dict[str, Any]:
+        answer = answered(**named)
+        for record in answer["Records"]:
+            record["Data"] = bytes(sizes[len(asked_at)])
+            # As long as there are more, it is behind.
+            answer["MillisBehindLatest"] = int(len(asked_at) + 1 < len(sizes))
+        asked_at.append(clock[0])
+        return answer
+
+    monkeypatch.setattr(Hurried, "shown", clock)
+    monkeypatch.setattr(client, "get_records", get_records)
+    for module in (kinesis, turns):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(turns, "threading", SimpleNamespace(**vars(threading) | {"Condition": Hurried}))
+    reader = KinesisReader(Kinesis(stream="pos"), client=client, pace=Pace(), waits=PATIENT)  # type: ignore[arg-type]
+    assert sum(event.size_bytes for event in kinds(read(reader, until=now), Arrived)) >= sum(sizes)
+    pauses = [after - before for before, after in pairwise(asked_at)]
+    # What came last is waited for only where it is asked again.
+    assert len(pauses) >= len(sizes) - 1
+    for pause, size in zip(pauses, sizes, strict=False):
+        assert pause == pytest.approx(max(0.25, size / (2 * 1024**2)))
+    assert min(pauses) >= 0.2
 
 
 # --- aggregated records
 
 
-def test_aggregated_records_are_taken_apart(world: MotoWorld) -> None:
+def test_aggregated_records_are_taken_apart(moto_world: MotoWorld) -> None:
     """Parts share their position and are numbered; each has its own key; a record that only looks like one is kept whole."""
     whole = put_together([Part(b"a", b"1"), Part(b"b", b"2", b"99", ((b"tag", b"x"),)), Part(b"a", b"3")])
     poison = whole[:-1] + bytes([whole[-1] ^ 1])
-    world.put([Put("k0", b"before"), Put("k0", whole), Put("k0", poison), Put("k0", b"after")])
-    (event,) = kinds(read(world.reader()), Arrived)
+    moto_world.put([Put("k0", b"before"), Put("k0", whole), Put("k0", poison), Put("k0", b"after")])
+    (event,) = kinds(read(moto_world.reader()), Arrived)
     rows = event.records.to_pylist()
     assert [(row["part"], row["key"], row["value"]) for row in rows] == [
         (None, b"k0", b"before"),
@@ -271,14 +308,16 @@ def test_aggregated_records_are_taken_apart(world: MotoWorld) -> None:
     ]
 
 
-def test_parts_of_one_record_stay_together(world: MotoWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_parts_of_one_record_stay_together(
+    moto_world: MotoWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """However small batches and segments are, none begins in the middle of an aggregated record."""
     monkeypatch.setattr(kinesis_records, "BATCH_BYTES", 200)
     for number in range(10):
         parts = [Part(b"k0", f"{number}.{part}".encode()) for part in range(7)]
-        world.put([Put("k0", put_together(parts))])
+        moto_world.put([Put("k0", put_together(parts))])
     zone = landing_in(tmp_path / "landing")
-    drain(world.declared(segment_bytes=100), zone, world.reader()).to_now()
+    drain(moto_world.declared(segment_bytes=100), zone, moto_world.reader()).to_now()
     assert [value for *_, value in records(zone)] == [f"{a}.{b}".encode() for a in range(10) for b in range(7)]
     ends = [(name.span.first, name.span.last) for name, _ in tables(zone) if name.span]
     assert len(ends) > 3
@@ -303,11 +342,11 @@ def test_parts_of_one_record_stay_together(world: MotoWorld, monkeypatch: pytest
     ],
     ids=["throttled", "iterators", "listing", "500", "503", "kms", "cut", "cut after", "expired"],
 )
-def test_what_passes_is_waited_out(world: MotoWorld, harm: Callable[[Faults], None]) -> None:
+def test_what_passes_is_waited_out(moto_world: MotoWorld, harm: Callable[[Faults], None]) -> None:
     """Throttling, errors of the server, cut connections, iterators that expired: everything comes, once and in order."""
-    world.put(puts(0, 30))
-    harm(world.faults)
-    events = read(world.reader())
+    moto_world.put(puts(0, 30))
+    harm(moto_world.faults)
+    events = read(moto_world.reader())
     assert sorted(read_values(events)) == numbered(0, 30)
     for event in kinds(events, Arrived):
         assert [int(one) for one in event.records.column("position").to_pylist()] == list(
@@ -315,39 +354,39 @@ def test_what_passes_is_waited_out(world: MotoWorld, harm: Callable[[Faults], No
         )
 
 
-def test_waits_are_told(world: MotoWorld) -> None:
+def test_waits_are_told(moto_world: MotoWorld) -> None:
     """Which shard, why, and for how long."""
-    world.put(puts(0, 30))
-    world.faults.throttle(4)
-    told = kinds(read(world.reader()), Throttled)
+    moto_world.put(puts(0, 30))
+    moto_world.faults.throttle(4)
+    told = kinds(read(moto_world.reader()), Throttled)
     assert len(told) == 4
     assert {event.why for event in told} == {"400 ProvisionedThroughputExceededException"}
     assert all(0 <= event.waited_seconds <= PATIENT.longest_seconds for event in told)
 
 
 def test_an_iterator_that_expires_goes_on_after_the_last_record(
-    world: MotoWorld, monkeypatch: pytest.MonkeyPatch
+    moto_world: MotoWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new one is taken behind what was given, not where the old one began."""
     monkeypatch.setattr(kinesis, "READ_RECORDS", 5)
-    world.put(puts(0, 60))
+    moto_world.put(puts(0, 60))
     seen: list[bytes] = []
-    for event in world.reader().read(oldest, until=datetime.now(UTC)):
+    for event in moto_world.reader().read(oldest, until=datetime.now(UTC)):
         if isinstance(event, Arrived):
             seen += read_values([event])
-            world.faults.expire_iterators(1)
+            moto_world.faults.expire_iterators(1)
     assert sorted(seen) == numbered(0, 60)
 
 
-def test_a_server_that_stays_away_is_given_up(world: MotoWorld) -> None:
+def test_a_server_that_stays_away_is_given_up(moto_world: MotoWorld) -> None:
     """After every attempt it is an error that says that trying again later may help."""
-    world.faults.refuse(503, "ServiceUnavailable", None, operation="GetRecords")
+    moto_world.faults.refuse(503, "ServiceUnavailable", None, operation="GetRecords")
     with pytest.raises(SourceUnavailable, match="after 3 attempts; the last: 503 ServiceUnavailable"):
-        read(world.reader(waits=Waits(attempts=3, first_seconds=0.01)))
-    world.faults.clear()
-    world.faults.cut(None)
+        read(moto_world.reader(waits=Waits(attempts=3, first_seconds=0.01)))
+    moto_world.faults.clear()
+    moto_world.faults.cut(None)
     with pytest.raises(SourceUnavailable, match="listing shards"):
-        read(world.reader(waits=Waits(attempts=3, first_seconds=0.01)))
+        read(moto_world.reader(waits=Waits(attempts=3, first_seconds=0.01)))
 
 
 @pytest.mark.parametrize(
@@ -361,18 +400,18 @@ def test_a_server_that_stays_away_is_given_up(world: MotoWorld) -> None:
         ("ExpiredTokenException", "GetShardIterator", "credentials"),
     ],
 )
-def test_what_does_not_pass_is_told_with_a_hint(world: MotoWorld, code: str, operation: str, hint: str) -> None:
+def test_what_does_not_pass_is_told_with_a_hint(moto_world: MotoWorld, code: str, operation: str, hint: str) -> None:
     """Asking again wouldn't help, so it isn't asked again."""
-    world.faults.refuse(400, code, None, operation=operation)
+    moto_world.faults.refuse(400, code, None, operation=operation)
     with pytest.raises(SourceError, match=code) as told:
-        read(world.reader())
+        read(moto_world.reader())
     assert not told.value.can_retry
     assert hint in told.value.hint
 
 
-def test_a_stream_that_is_not_there_is_told(world: MotoWorld) -> None:
+def test_a_stream_that_is_not_there_is_told(moto_world: MotoWorld) -> None:
     """With its name, and what to check."""
-    reader = KinesisReader(Kinesis(stream="nowhere"), client=world.reader()._client, pace=FAST, waits=PATIENT)
+    reader = KinesisReader(Kinesis(stream="nowhere"), client=moto_world.reader()._client, pace=FAST, waits=PATIENT)
     with pytest.raises(SourceError, match="nowhere") as told:
         read(reader)
     assert "AWS_REGION" in told.value.hint
@@ -394,37 +433,37 @@ def test_a_client_without_a_region_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
         assert "secret" not in str(told.value)
 
 
-def test_an_error_of_where_comes_out(world: MotoWorld) -> None:
+def test_an_error_of_where_comes_out(moto_world: MotoWorld) -> None:
     """What goes wrong in a thread is raised where records are taken."""
 
     def fails(_: Shard) -> Start:
         raise SourceError("no landing zone")
 
     with pytest.raises(SourceError, match="no landing zone"):
-        read(world.reader(), fails)
+        read(moto_world.reader(), fails)
 
 
-def test_a_stream_that_is_being_made_is_waited_for(world: MotoWorld) -> None:
+def test_a_stream_that_is_being_made_is_waited_for(moto_world: MotoWorld) -> None:
     """It is empty until it is there."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.kinesis.models import kinesis_backends
 
-    stream = kinesis_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].streams[world.stream]
-    world.put(puts(0, 10))
+    stream = kinesis_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].streams[moto_world.stream]
+    moto_world.put(puts(0, 10))
     stream.status = "CREATING"
     threading.Timer(0.3, lambda: setattr(stream, "status", "ACTIVE")).start()
-    assert sorted(read_values(read(world.reader()))) == numbered(0, 10)
+    assert sorted(read_values(read(moto_world.reader()))) == numbered(0, 10)
 
 
-def test_a_closed_shard_that_never_says_so_ends(world: MotoWorld) -> None:
+def test_a_closed_shard_that_never_says_so_ends(moto_world: MotoWorld) -> None:
     """Moto goes on giving iterators of a closed shard; its end is known, so it is at its end when nothing comes."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.kinesis.models import kinesis_backends
 
-    world.put(puts(0, 20))
-    stream = kinesis_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].streams[world.stream]
+    moto_world.put(puts(0, 20))
+    stream = kinesis_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].streams[moto_world.stream]
     stream.shards["shardId-000000000000"].is_open = False
-    events = read(world.reader())
+    events = read(moto_world.reader())
     assert [event.shard for event in kinds(events, Ended)] == ["shardId-000000000000"]
     assert sorted(read_values(events)) == numbered(0, 20)
 
@@ -437,79 +476,81 @@ def later() -> datetime:
     return datetime.now(UTC) + timedelta(days=21)
 
 
-def test_records_past_retention_are_told_before_the_next(world: MotoWorld) -> None:
+def test_records_past_retention_are_told_before_the_next(moto_world: MotoWorld) -> None:
     """The last record that landed isn't there any more, and neither is what came after it."""
-    world.put([Put("k0", b"a"), Put("k0", b"b"), Put("k0", b"lost"), Put("k0", b"lost too")])
-    shard = kinds(read(world.reader()), Arrived)[0].shard
-    world.forget()
-    world.put([Put("k0", b"c")])
-    events = [event for event in read(world.reader(), started({shard: After(2)})) if isinstance(event, (Gone, Arrived))]
+    moto_world.put([Put("k0", b"a"), Put("k0", b"b"), Put("k0", b"lost"), Put("k0", b"lost too")])
+    shard = kinds(read(moto_world.reader()), Arrived)[0].shard
+    moto_world.forget()
+    moto_world.put([Put("k0", b"c")])
+    events = [
+        event for event in read(moto_world.reader(), started({shard: After(2)})) if isinstance(event, (Gone, Arrived))
+    ]
     assert isinstance(events[0], Gone)
     assert (events[0].shard, events[0].span) == (shard, Span(3, 4))
     assert "24 h" in events[0].why
     assert read_values(events) == [b"c"]
 
 
-def test_a_record_that_is_still_there_proves_that_nothing_is_gone(world: MotoWorld) -> None:
+def test_a_record_that_is_still_there_proves_that_nothing_is_gone(moto_world: MotoWorld) -> None:
     """However long ago the stream was last read: no alarm, and the record itself doesn't come again."""
-    world.put([Put("k0", b"a"), Put("k0", b"b"), Put("k0", b"c")])
-    shard = kinds(read(world.reader()), Arrived)[0].shard
+    moto_world.put([Put("k0", b"a"), Put("k0", b"b"), Put("k0", b"c")])
+    shard = kinds(read(moto_world.reader()), Arrived)[0].shard
     old = datetime.now(UTC) - timedelta(days=3)
     for start in (After(2), After(2, old)):
-        events = read(world.reader(clock=later), started({shard: start}), until=later())
+        events = read(moto_world.reader(clock=later), started({shard: start}), until=later())
         assert kinds(events, Gone) == []
         assert read_values(events) == [b"c"]
 
 
-def test_an_idle_shard_raises_no_alarm(world: MotoWorld) -> None:
+def test_an_idle_shard_raises_no_alarm(moto_world: MotoWorld) -> None:
     """Its last record is past retention; but a mark says that lately nothing had come after it."""
-    world.put([Put("k0", b"a"), Put("k0", b"b")])
-    shard = kinds(read(world.reader()), Arrived)[0].shard
-    world.forget()
+    moto_world.put([Put("k0", b"a"), Put("k0", b"b")])
+    shard = kinds(read(moto_world.reader()), Arrived)[0].shard
+    moto_world.forget()
     lately = datetime.now(UTC) - timedelta(hours=20)
-    assert kinds(read(world.reader(), started({shard: After(2, lately)})), Gone) == []
-    world.put([Put("k0", b"c")])
-    events = read(world.reader(), started({shard: After(2, lately)}))
+    assert kinds(read(moto_world.reader(), started({shard: After(2, lately)})), Gone) == []
+    moto_world.put([Put("k0", b"c")])
+    events = read(moto_world.reader(), started({shard: After(2, lately)}))
     assert kinds(events, Gone) == []
     assert read_values(events) == [b"c"]
 
 
-def test_a_shard_that_was_left_alone_for_too_long_is_told_at_once(world: MotoWorld) -> None:
+def test_a_shard_that_was_left_alone_for_too_long_is_told_at_once(moto_world: MotoWorld) -> None:
     """Nothing is there, and nobody looked for longer than the retention: something may be gone, nobody knows how much."""
-    world.put([Put("k0", b"a"), Put("k0", b"b")])
-    shard = kinds(read(world.reader()), Arrived)[0].shard
-    world.forget()
-    events = read(world.reader(), started({shard: After(2, datetime.now(UTC) - timedelta(days=2))}))
+    moto_world.put([Put("k0", b"a"), Put("k0", b"b")])
+    shard = kinds(read(moto_world.reader()), Arrived)[0].shard
+    moto_world.forget()
+    events = read(moto_world.reader(), started({shard: After(2, datetime.now(UTC) - timedelta(days=2))}))
     (gone,) = kinds(events, Gone)
     assert (gone.shard, gone.span) == (shard, Span(3, 2))
 
 
-def test_a_start_that_was_remembered_for_too_long_is_told(world: MotoWorld) -> None:
+def test_a_start_that_was_remembered_for_too_long_is_told(moto_world: MotoWorld) -> None:
     """Begun at a moment, killed, and left alone for longer than the retention: what came meanwhile may be gone."""
-    world.put([Put("k0", b"a"), Put("k0", b"b")])
-    shard = kinds(read(world.reader()), Arrived)[0].shard
+    moto_world.put([Put("k0", b"a"), Put("k0", b"b")])
+    shard = kinds(read(moto_world.reader()), Arrived)[0].shard
     old = datetime.now(UTC) - timedelta(days=2)
-    world.client.increase_stream_retention_period(StreamName=world.stream, RetentionPeriodHours=72)
-    world.forget()
-    assert kinds(read(world.reader(), started({shard: From(old, is_remembered=True)})), Gone) == []
-    world.client.decrease_stream_retention_period(StreamName=world.stream, RetentionPeriodHours=24)
-    events = read(world.reader(), started({shard: From(old, is_remembered=True)}))
+    moto_world.client.increase_stream_retention_period(StreamName=moto_world.stream, RetentionPeriodHours=72)
+    moto_world.forget()
+    assert kinds(read(moto_world.reader(), started({shard: From(old, is_remembered=True)})), Gone) == []
+    moto_world.client.decrease_stream_retention_period(StreamName=moto_world.stream, RetentionPeriodHours=24)
+    events = read(moto_world.reader(), started({shard: From(old, is_remembered=True)}))
     assert [(event.shard, event.span) for event in kinds(events, Gone)] == [(shard, Span(2, 1))]
     # A declared beginning is no promise.
-    assert kinds(read(world.reader(), started({shard: From(old)})), Gone) == []
+    assert kinds(read(moto_world.reader(), started({shard: From(old)})), Gone) == []
 
 
-def test_a_shard_that_gives_nothing_is_remembered_anew(world: MotoWorld, tmp_path: Path) -> None:
+def test_a_shard_that_gives_nothing_is_remembered_anew(moto_world: MotoWorld, tmp_path: Path) -> None:
     """Begun at the latest record, drained for days without one: no alarm, and what comes at last lands."""
     zone = landing_in(tmp_path / "landing")
-    stream = world.declared(begin="latest")
-    world.forget()
+    stream = moto_world.declared(begin="latest")
+    moto_world.forget()
     for hours in (40, 30, 20, 10, 0):
         earlier = partial(moment_ago, timedelta(hours=hours))
-        drained = drain(stream, zone, world.reader(clock=earlier), clock=earlier).to_now()
+        drained = drain(stream, zone, moto_world.reader(clock=earlier), clock=earlier).to_now()
         assert (drained.gaps, drained.records, drained.is_caught_up) == ([], 0, True)
-    world.put([Put("k0", b"a")])
-    assert drain(stream, zone, world.reader()).to_now().gaps == []
+    moto_world.put([Put("k0", b"a")])
+    assert drain(stream, zone, moto_world.reader()).to_now().gaps == []
     assert values(zone) == [b"a"]
 
 
@@ -518,35 +559,35 @@ def moment_ago(duration: timedelta) -> datetime:
     return datetime.now(UTC) - duration
 
 
-def test_a_gap_is_noted_once_and_reading_goes_on_behind_it(world: MotoWorld, tmp_path: Path) -> None:
+def test_a_gap_is_noted_once_and_reading_goes_on_behind_it(moto_world: MotoWorld, tmp_path: Path) -> None:
     """Through the drain: the note names what is gone, the records behind it land, and the next drain is silent."""
     zone = landing_in(tmp_path / "landing")
-    world.put([Put("k0", b"a"), Put("k0", b"b")])
-    drain(world.declared(), zone, world.reader()).to_now()
-    world.put([Put("k0", b"lost"), Put("k0", b"lost too")])
-    world.forget()
-    world.put([Put("k0", b"c")])
-    drained = drain(world.declared(), zone, world.reader(clock=later)).to_now()
+    moto_world.put([Put("k0", b"a"), Put("k0", b"b")])
+    drain(moto_world.declared(), zone, moto_world.reader()).to_now()
+    moto_world.put([Put("k0", b"lost"), Put("k0", b"lost too")])
+    moto_world.forget()
+    moto_world.put([Put("k0", b"c")])
+    drained = drain(moto_world.declared(), zone, moto_world.reader(clock=later)).to_now()
     assert [span for _, span, _ in drained.gaps] == [Span(3, 4)]
     assert len(gap_keys(zone)) == 1
     assert values(zone) == [b"a", b"b", b"c"]
-    assert drain(world.declared(), zone, world.reader()).to_now().gaps == []
+    assert drain(moto_world.declared(), zone, moto_world.reader()).to_now().gaps == []
 
 
-def test_reading_that_is_slower_than_forgetting_is_told(world: MotoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_that_is_slower_than_forgetting_is_told(moto_world: MotoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records that go while they wait to be read are noticed, not skipped."""
     monkeypatch.setattr(kinesis, "READ_RECORDS", 10)
-    world.put([Put("k0", b"%d" % number) for number in range(40)])
+    moto_world.put([Put("k0", b"%d" % number) for number in range(40)])
     moment = [datetime.now(UTC)]
     found: list[Event] = []
-    world.slowly(read_seconds=0.3)
-    for event in world.reader(clock=lambda: moment[0]).read(oldest, until=None):
+    moto_world.slowly(read_seconds=0.3)
+    for event in moto_world.reader(clock=lambda: moment[0]).read(oldest, until=None):
         if isinstance(event, (Arrived, Gone)):
             found.append(event)
             if len(found) == 1:
-                world.forget()
+                moto_world.forget()
                 moment[0] += timedelta(days=40)
-                world.put([Put("k0", b"next")])
+                moto_world.put([Put("k0", b"next")])
             if read_values([event])[-1:] == [b"next"]:
                 break
     assert [type(event) for event in found] == [Arrived, Gone, Arrived]
@@ -611,6 +652,29 @@ class Polled:
 def polled(client: Polled, **named: Any) -> KinesisReader:
     """A reader of it."""
     return KinesisReader(Kinesis(stream="pos"), client=client, pace=FAST, waits=PATIENT, **named)  # type: ignore[arg-type]
+
+
+def test_a_shard_that_ended_while_it_was_followed_is_not_called_gone(tmp_path: Path) -> None:
+    """It is closed with its last records held; a day later they are past retention, and the shard is still listed: all of it landed."""
+    zone = landing_in(tmp_path / "landing")
+    now = datetime.now(UTC)
+    client = Polled({"a": [(100, now), (101, now)]}, [shard_of("a", 99)])
+    stream = Stream(name="pos", description="-", source=Kinesis(stream="pos"), first_day=date(2024, 1, 1))
+    reads = count(1)
+
+    def close() -> None:
+        # Behind its last record, and before anybody has listed it as closed.
+        if next(reads) == 3:
+            client.listed[0]["SequenceNumberRange"]["EndingSequenceNumber"] = "150"
+
+    client.on_read = close
+    reader = UntilEnded(polled(client))
+    drain(stream, zone, reader).follow(reader.stop)
+    client.on_read = lambda: None
+    assert values(zone) == [b"100", b"101"]
+    client.shards["a"].clear()
+    clock = partial(moment_ago, timedelta(hours=-25))
+    assert drain(stream, zone, polled(client, clock=clock), clock=clock).to_now().gaps == []
 
 
 @pytest.mark.parametrize("pause", [timedelta(0), timedelta(seconds=20)])
@@ -680,17 +744,17 @@ def test_latest_leaves_out_what_is_in_shards_that_were_split_before(
 # --- through the drain
 
 
-def test_a_drain_that_is_ended_anywhere_goes_on(world: MotoWorld, tmp_path: Path) -> None:
+def test_a_drain_that_is_ended_anywhere_goes_on(moto_world: MotoWorld, tmp_path: Path) -> None:
     """Bounded drains one after the other land everything once; each key's records in order."""
     zone = landing_in(tmp_path / "landing")
-    world.put(puts(0, 300))
-    stream = world.declared(segment_bytes=200, drain_bytes=1500)
+    moto_world.put(puts(0, 300))
+    stream = moto_world.declared(segment_bytes=200, drain_bytes=1500)
     for number in range(20):
-        world.put(puts(300 + number * 5, 305 + number * 5))
-        world.faults.throttle(1)
-        world.faults.expire_iterators(1)
-        drain(stream, zone, world.reader()).to_now()
-    drain(world.declared(), zone, world.reader()).to_now()
+        moto_world.put(puts(300 + number * 5, 305 + number * 5))
+        moto_world.faults.throttle(1)
+        moto_world.faults.expire_iterators(1)
+        drain(stream, zone, moto_world.reader()).to_now()
+    drain(moto_world.declared(), zone, moto_world.reader()).to_now()
     assert values(zone) == numbered(0, 400)
     assert all(found == sorted(found) for found in by_key(zone).values())
 

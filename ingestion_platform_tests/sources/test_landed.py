@@ -1,7 +1,6 @@
 """Where to go on in a stream, what is there and what is gone: told from names alone, in a folder and on S3 alike."""
 
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -11,8 +10,8 @@ from ingestion_platform.landing import LandingZone
 from ingestion_platform.sources.landed import LandedStream, joined, without
 from ingestion_platform.sources.reading import After, From
 from ingestion_platform.stream import Kafka, Kinesis, LandedName, Span, Stream, StreamSegments
+from ingestion_platform_tests.sources.draining import ZONE
 
-ZONE = ZoneInfo("Africa/Johannesburg")
 NOW = datetime(2024, 10, 5, 12, tzinfo=UTC)
 EIGHT = datetime(2024, 10, 5, 8)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -24,9 +23,8 @@ from ingestion_platform_tests.sources.kafka_worlds import MockKafkaWorld
 from ingestion_platform_tests.sources.kinesis_worlds import MotoWorld, moto_server
 from ingestion_platform_tests.sources.memory import MemoryStream
 from ingestion_platform_tests.sources.servers import NEEDED
-from ingestion_platform_tests.sources.world import Put, StreamWorld
+from ingestion_platform_tests.sources.world import Forgetting, Put, Splitting, StreamWorld
 
-ZONE = ZoneInfo("Africa/Johannesburg")
 KEYS = [f"store-{number}" for number in range(6)]
 WITHIN_SECONDS = 60.0
 
@@ -35,8 +33,6 @@ class MemoryWorld:
     """The stream that the other tests of the drain use: it has to promise the same."""
 
     kind = "memory"
-    can_split = True
-    can_forget = True
 
     def __init__(self) -> None:
         self._stream = MemoryStream(batch=3)
@@ -95,7 +91,7 @@ def _moto_kinesis() -> Iterator[Callable[[], StreamWorld]]:
 @contextmanager
 def _moto_dynamodb() -> Iterator[Callable[[], StreamWorld]]:
     with moto_dynamodb() as url:
-        yield lambda: DynamoDbWorld("dynamodb", url)
+        yield lambda: DynamoDbWorld(url)
 
 
 @contextmanager
@@ -117,10 +113,10 @@ def _kafka() -> Iterator[Callable[[], StreamWorld]]:
 
 @contextmanager
 def _dynamodb_local() -> Iterator[Callable[[], StreamWorld]]:
-    from ingestion_platform_tests.sources.dynamodb_worlds import dynamodb_local
+    from ingestion_platform_tests.sources.dynamodb_worlds import DynamoDbLocalWorld, dynamodb_local
 
     with dynamodb_local() as url:
-        yield lambda: DynamoDbWorld("dynamodb local", url)
+        yield lambda: DynamoDbLocalWorld(url)
 
 
 KINDS = {"memory": _memory, "mock kafka": _mock_kafka, "moto kinesis": _moto_kinesis, "moto dynamodb": _moto_dynamodb}
@@ -130,7 +126,7 @@ KINDS |= {
     if name in NEEDED and NEEDED[name][0]
 }
 FORGETTING = [name for name in KINDS if name in ("memory", "moto kinesis", "kafka")]
-SPLITTING = [name for name in KINDS if name in ("memory", "kinesalite", "kafka")]
+SPLITTING = [name for name in KINDS if name in ("memory", "kinesalite", "kafka", "dynamodb_local")]
 SLOW_CLOCKS = ("kinesis", "dynamodb", "dynamodb local")
 """Where a start at the newest record is a moment, that the server knows to the second."""
 
@@ -156,21 +152,19 @@ def world(request: pytest.FixtureRequest, servers: Callable[[str], Callable[[], 
 
 
 @pytest.fixture(params=FORGETTING)
-def forgetting(request: pytest.FixtureRequest, servers: Callable[[str], Callable[[], StreamWorld]]) -> StreamWorld:
+def forgetting(request: pytest.FixtureRequest, servers: Callable[[str], Callable[[], StreamWorld]]) -> Forgetting:
     """A stream of each kind that can be made to forget."""
-    return servers(request.param)()
+    world = servers(request.param)()
+    assert isinstance(world, Forgetting)
+    return world
 
 
 @pytest.fixture(params=SPLITTING)
-def splitting(request: pytest.FixtureRequest, servers: Callable[[str], Callable[[], StreamWorld]]) -> StreamWorld:
+def splitting(request: pytest.FixtureRequest, servers: Callable[[str], Callable[[], StreamWorld]]) -> Splitting:
     """A stream of each kind that can be split."""
-    return servers(request.param)()
-
-
-@pytest.fixture
-def zone(tmp_path: Path) -> LocalLanding:
-    """An empty landing zone."""
-    return draining.landing_in(tmp_path / "landing")
+    world = servers(request.param)()
+    assert isinstance(world, Splitting)
+    return world
 
 
 def puts(first: int, last: int) -> list[Put]:
@@ -349,7 +343,7 @@ def test_a_replay_brings_back_what_is_missing_into_the_same_names(
     assert {key for key in there if key not in lost} <= spans
 
 
-def test_what_was_forgotten_is_told_and_recorded_once(forgetting: StreamWorld, zone: LocalLanding) -> None:
+def test_what_was_forgotten_is_told_and_recorded_once(forgetting: Forgetting, zone: LocalLanding) -> None:
     """A gap has its range and a note in the landing zone; what came after it has landed; the next drain is calm."""
     world = forgetting
     world.put(puts(0, 12))
@@ -364,7 +358,7 @@ def test_what_was_forgotten_is_told_and_recorded_once(forgetting: StreamWorld, z
     assert to_now(world, zone).gaps == []
 
 
-def test_more_shards_lose_nothing_and_keep_the_order_of_keys(splitting: StreamWorld, zone: LocalLanding) -> None:
+def test_more_shards_lose_nothing_and_keep_the_order_of_keys(splitting: Splitting, zone: LocalLanding) -> None:
     """Records before, between and after two splits."""
     world = splitting
     world.put(puts(0, 24))
@@ -384,7 +378,7 @@ def test_a_reader_that_is_closed_early_ends(world: StreamWorld) -> None:
     before = set(threading.enumerate())
     world.put(puts(0, 30))
     stream = world.declared()
-    where = Drain(LandedStream(stream, Nothing(), ZONE), world.reader())._where
+    where = Drain(LandedStream(stream, Nothing(), draining.ZONE), world.reader())._where
     events = world.reader().read(where, until=None)
     for event in events:
         if isinstance(event, Arrived):

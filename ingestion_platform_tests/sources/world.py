@@ -1,8 +1,11 @@
-"""What the behaviour suite needs of every kind of stream: somebody who writes into it, and somebody who reads it."""
+"""
+What the behaviour suite needs of every kind of stream: somebody who writes into it, and somebody who reads it; and what only some kinds
+can be made to do.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.stream import Stream
@@ -17,15 +20,9 @@ class Put:
 
 
 class StreamWorld(Protocol):
-    """
-    A real stream of one kind on a server of its own, empty at first.
-
-    `can_split`: the number of shards can grow. `can_forget`: the server can be made to drop old records.
-    """
+    """A real stream of one kind on a server of its own, empty at first."""
 
     kind: str
-    can_split: bool
-    can_forget: bool
 
     def declared(self, **changes: object) -> Stream:
         """The declaration of the stream."""
@@ -43,9 +40,19 @@ class StreamWorld(Protocol):
         """What was put, told from the value of the record that came of it; most kinds give it as it is."""
         ...
 
+
+@runtime_checkable
+class Splitting(StreamWorld, Protocol):
+    """One in which the number of shards can grow."""
+
     def split(self) -> None:
         """Make more shards of those there are."""
         ...
+
+
+@runtime_checkable
+class Forgetting(StreamWorld, Protocol):
+    """One whose server can be made to drop old records."""
 
     def forget(self) -> None:
         """Drop everything that has been written so far, as retention does."""
