@@ -116,7 +116,7 @@ def _pieces(
             case Json():
                 return (yield from read_json(format, content, fields, block_bytes=block_bytes))
             case Xml():
-                return (yield from _whole(read_xml(format, content.stream().read(), fields)))
+                return (yield from read_xml(format, content, fields, block_bytes=block_bytes))
             case Parquet():
                 return (yield from read_parquet(format, content, fields, block_bytes=block_bytes))
             case Pages():
