@@ -96,7 +96,7 @@ def write_pages(pages: Sequence[Page], *, endpoint: str, fetch: str, group: int,
     arrays = [pa.array(columns[one.name], one.type) for one in ENVELOPE]
     table = pa.Table.from_arrays(arrays, schema=ENVELOPE.with_metadata(metadata))
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=64)
+    pq.write_table(table, sink, compression="zstd", row_group_size=64, write_page_checksum=True)
     return sink.getvalue()
 
 

@@ -55,6 +55,7 @@ _MOST_TOKEN_BYTES = 1024**2
 _PIECE = 64 * 1024
 _SAFE = "/?:@!$&'()*+,;=~-._%[]"
 """What stays as it is in a URL's path and query; all else is percent-encoded."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 _MESSAGES = ("message", "error_description", "error", "detail", "title", "errors")
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -220,7 +221,7 @@ class ApiClient:
             SourceError: the API refuses it, or the URL leads where it may not.
             SourceUnavailable: it failed in passing, and again until patience was over.
         """
-        place = self._place(urljoin(self._base_text + "/", url.strip()), None)
+        place = self._place(url, None)
         headers = {
             name: value
             for name, value in (("if-none-match", etag), ("if-modified-since", last_modified))
@@ -407,11 +408,11 @@ class ApiClient:
         Where a URL leads, if it may lead there.
 
         Args:
-            url: absolute.
+            url: absolute; or relative to the place that it comes from, or to the base URL.
             before: where we are redirected from.
         """
         try:
-            place = _Place.parse(url)
+            place = _Place.parse(url, before.text if before else self._base_text + "/")
         except ValueError as error:
             raise self._error(
                 f"{'a redirect' if before else 'a link'} isn't a URL that can be asked: {error}"
@@ -433,11 +434,7 @@ class ApiClient:
         location = answer.headers.get("location", "")
         if not location:
             raise self._error(f"GET {self._told(first)} was redirected to nowhere ({answer.status})")
-        try:
-            url = urljoin(place.text, location.strip())
-        except ValueError:
-            url = location
-        return self._place(url, place)
+        return self._place(location, place)
 
     # --- who one is
 
@@ -471,7 +468,7 @@ class ApiClient:
 
     def _new_token(self, auth: ClientCredentials, trial: "_Trial") -> tuple[str, float]:
         """A token, and the moment of the clock at which it is to be renewed."""
-        place = self._place(urljoin(self._base_text + "/", auth.token_url), None)
+        place = self._place(auth.token_url, None)
         form = {"grant_type": "client_credentials", **({"scope": auth.scope} if auth.scope else {}), **auth.parameters}
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         user, password = self._secrets["client_id"], self._secrets["client_secret"]
@@ -552,7 +549,8 @@ class ApiClient:
 
     def _broken(self, place: "_Place", error: Exception) -> Exception:
         """What a failed exchange means: trying again may help, except where the certificate is wrong."""
-        cause = error.__cause__
+        # The pool drops the cause; what was raised first is the argument.
+        cause = error.args[0] if error.args else None
         if isinstance(cause, ssl.SSLCertVerificationError):
             return self._error(
                 f"{place.host} doesn't prove that it is {place.host}: {self._line(cause.verify_message)}",
@@ -649,16 +647,21 @@ class _Place:
     target: str
 
     @classmethod
-    def parse(cls, url: str) -> "_Place":
+    def parse(cls, url: str, base: str = "") -> "_Place":
         """
         Take a URL apart.
+
+        Args:
+            url: absolute, or relative to the base.
+            base: absolute.
 
         Raises:
             ValueError: it isn't one of http or https, or one that different programs read differently.
         """
+        url = url.strip()
         if not url or "\\" in url or any(letter < " " or letter == "\x7f" for letter in url):
             raise ValueError("it holds what no URL may")
-        parts = urlsplit(url)
+        parts = urlsplit(url if _SCHEME.match(url) else urljoin(base, url))
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
             raise ValueError("it isn't one of http:// or https://")
         if "@" in parts.netloc:
