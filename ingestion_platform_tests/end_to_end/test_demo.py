@@ -9,7 +9,7 @@ from ingestion_platform.demo import Plan, Trouble
 from ingestion_platform.demo.driver import run
 
 ROOT = Path(__file__).parent.parent.parent
-PLAN = Plan(stores=3, days=4, lines_per_store_day=4, troubles=frozenset({Trouble.LATE_FILE, Trouble.REWRITTEN_FILE}))
+PLAN = Plan(stores=3, days=5, lines_per_store_day=4, troubles=frozenset({Trouble.LATE_FILE, Trouble.REWRITTEN_FILE}))
 
 
 @pytest.mark.timeout(900)
