@@ -13,7 +13,29 @@ from ingestion_platform.table import STRICT
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Csv:
+class Bounded:
+    """
+    What every format of landed objects can say.
+
+    Objects may be packed: a key that ends in `.gz`, `.zst`, `.bz2` or `.zip` says how.
+
+    Args:
+        max_bytes: an object larger than this, once decompressed, is rejected.
+        max_record_bytes: an object with a larger record is rejected: one record is held in memory.
+        zip_member: the name of the one file in a `.zip` that counts, as a pattern of file names (`*.csv`); empty: there is exactly one.
+    """
+
+    max_bytes: int = 64 * 1024**3
+    max_record_bytes: int = 64 * 1024**2
+    zip_member: str = ""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.max_record_bytes < 1:
+            raise DeclarationError(f"{type(self).__name__}: max_bytes and max_record_bytes are at least 1")
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Csv(Bounded):
     """
     Delimited text, one header line.
 
@@ -25,39 +47,38 @@ class Csv:
         encoding: as Python names it; a byte-order mark is always allowed.
         final_newline: every file ends with a line end, so one that doesn't was cut and is rejected. Say False only of senders
             who never write it: then a cut inside the last cell can't be told from the truth.
-        max_bytes: an object larger than this, once decompressed, is rejected.
     """
 
     delimiter: str = ","
     quote: str = '"'
     encoding: str = "utf-8"
     final_newline: bool = True
-    max_bytes: int = 4 * 1024**3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.delimiter) != 1 or len(self.quote) != 1 or self.delimiter == self.quote:
             raise DeclarationError("Csv: delimiter and quote are one character each, and differ")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class JsonLines:
+class JsonLines(Bounded):
     """
     One JSON object a line (RFC 8259, strictly). A column's source is a dotted path: `payment.method`.
 
     Numbers enter raw as they were written, digit for digit; objects and arrays as JSON text.
 
     Args:
-        max_bytes: an object larger than this, once decompressed, is rejected.
+        encoding: as Python names it; a byte-order mark is always allowed.
     """
 
-    max_bytes: int = 4 * 1024**3
+    encoding: str = "utf-8"
 
 
 _STEP = re.compile(r"[^.*\[\]]+")
 
 
 @dataclass(frozen=True, config=STRICT)
-class Json:
+class Json(Bounded):
     """
     One JSON document whose records are under a path (RFC 8259, strictly).
 
@@ -70,14 +91,13 @@ class Json:
             `products[*].variants[*]` those of a list in each element of another, `data` one object, an empty text the document itself.
             The first list must be there; in the elements of a list, an inner one may be missing or null.
         null_is_empty: take `null` where the first list should be for an empty one, as some servers write it.
-        max_bytes: an object larger than this, once decompressed, is rejected.
     """
 
     records: str = "[*]"
     null_is_empty: bool = False
-    max_bytes: int = 1024**3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not all(_STEP.fullmatch(name) for name in self.steps if name != "[*]"):
             raise DeclarationError(
                 f"Json: records {self.records!r} is no path to records",
@@ -89,12 +109,12 @@ class Json:
         """The path taken apart: names of members, and `[*]` for the elements of a list."""
         if not self.records:
             return ()
-        spread = self.records.replace("[*]", ".[*]").removeprefix(".")
-        return tuple(spread.split("."))
+        path = self.records.replace("[*]", ".[*]")
+        return tuple((path[1:] if self.records.startswith("[*]") else path).split("."))
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Xml:
+class Xml(Bounded):
     """
     XML whose records are elements under a path. DTDs and entities are refused.
 
@@ -104,23 +124,14 @@ class Xml:
 
     Args:
         record: path of the record elements from the root, root included: `manifest/line`.
-        max_bytes: an object larger than this, once decompressed, is rejected.
     """
 
     record: str
-    max_bytes: int = 1024**3
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Parquet:
-    """
-    Parquet. Values enter raw as text in their canonical form; nested ones as JSON text.
-
-    Args:
-        max_bytes: an object larger than this is rejected.
-    """
-
-    max_bytes: int = 4 * 1024**3
+class Parquet(Bounded):
+    """Parquet. Values enter raw as text in their canonical form; nested ones as JSON text."""
 
 
 Format = Csv | JsonLines | Json | Xml | Parquet

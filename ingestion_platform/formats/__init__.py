@@ -8,7 +8,10 @@ Every reader is verified, not trusted: nothing is dropped, shifted or guessed in
 rejected by its number and kept as it stands; an object that can't be a whole one raises `ObjectRejected`.
 """
 
-from ingestion_platform.formats.reading import read_records
-from ingestion_platform.formats.records import Field, Records, RejectedRecord
+from ingestion_platform.formats.content import BLOCK_BYTES
+from ingestion_platform.formats.reading import RecordReader, open_records, read_records
+from ingestion_platform.formats.records import Ending, Field, Piece, Positions, Records, RejectedRecord
 
-__all__ = ["Field", "Records", "RejectedRecord", "read_records"]
+__all__ = [
+    "BLOCK_BYTES", "Ending", "Field", "Piece", "Positions", "RecordReader", "Records", "RejectedRecord", "open_records", "read_records",
+]  # fmt: skip

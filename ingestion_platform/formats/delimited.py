@@ -4,7 +4,8 @@ Delimited text (CSV) to records.
 Two readers. The fast one is pyarrow's; it is used only where its answer is proved: no quotes, so that a record is its line, split; or
 every quote of the object opens or closes a cell as RFC 4180 says; and the records it gives or sets aside are as many as the line ends
 outside quotes.
-Everything else goes to the exact one below, which takes text record by record, keeps the good ones and rejects the others.
+Everything else goes to the exact one below, which takes text record by record, keeps the good ones and rejects the others. Which of them
+reads is decided for each window of an object, a few megabytes that begin with a record.
 
 What a record is: the text up to a line end (`\n`, `\r\n` or `\r`, also mixed) outside quotes. A line without a single character is no
 record, also where there is only one column: there an empty value is written `""`. A line that repeats the header, of two columns or more,
@@ -15,13 +16,13 @@ After a fault in its quotes nobody can tell how far a record goes:
 - If the fault shows on a later line than the record began on, and all lines after the first are exact records by themselves, a stray
   quote has swallowed them: only the first line is rejected. Otherwise all of it is rejected as one record.
 - In an object with such a fault, every record with a line end inside a cell is rejected as well: it may be rows that a stray quote
-  swallowed.
+  swallowed. Where such records had been given before the fault showed, the object is read anew.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -34,18 +35,11 @@ import pyarrow.csv
 from ingestion_platform.errors import DeclarationError, ObjectRejected
 from ingestion_platform.format import Csv
 from ingestion_platform.formats import tables
-from ingestion_platform.formats.records import Field, Records, RejectedRecord
+from ingestion_platform.formats.content import BLOCK_BYTES, Content
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.tables import Column
-from ingestion_platform.formats.texts import (
-    BOM,
-    as_it_stands,
-    codec_name,
-    decode_marking,
-    excerpt,
-    has_mark,
-    is_utf_8,
-    refuse_binary,
-)
+from ingestion_platform.formats.texts import BOM, as_it_stands, excerpt, has_mark, is_utf_8
+from ingestion_platform.formats.windows import Window
 
 _LINE_END = re.compile("\r\n|\r|\n")
 _LINE_END_BYTES = re.compile(b"\r\n|\r|\n")
@@ -56,7 +50,7 @@ _CUT = "it is read again when it changes"
 _NO_FINAL_NEWLINE = "if its sender never writes the last line end, declare Csv(final_newline=False)"
 
 
-def read_delimited(format: Csv, content: bytes, fields: Sequence[Field]) -> Records:
+def read_delimited(format: Csv, content: Content, fields: Sequence[Field], *, block_bytes: int = BLOCK_BYTES) -> Pieces:
     """
     Read delimited text.
 
@@ -65,17 +59,13 @@ def read_delimited(format: Csv, content: bytes, fields: Sequence[Field]) -> Reco
     """
     if format.delimiter in "\r\n\0" or format.quote in "\r\n\0":
         raise DeclarationError("Csv: delimiter and quote can't be a line end or NUL", "a tab is '\\t'")
-    encoding = codec_name(format.encoding)
-    dialect = _Dialect(format.delimiter, format.quote)
-    if encoding not in ("utf-8", "utf-8-sig"):
+    is_doubted = False
+    while True:
+        window = Window(content, format.encoding, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
         try:
-            content = content.decode(encoding).encode()
-        except UnicodeError:
-            text = decode_marking(content, encoding).removeprefix("\ufeff")
-            return _read_text(format, dialect, text, fields)
-    if content.startswith(BOM):
-        content = content[len(BOM) :]
-    return _read_utf_8(format, dialect, content, fields)
+            return (yield from _Reader(format, window, fields, is_doubted).pieces())
+        except _Doubted:
+            is_doubted = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,61 +169,234 @@ class _Dialect:
         return end == len(line) and len(found) == cells
 
 
-def _read_utf_8(format: Csv, dialect: _Dialect, content: bytes, fields: Sequence[Field]) -> Records:
-    start = len(content) - len(content.lstrip(b"\r\n")) if content[:1] in (b"\r", b"\n") else 0
-    found = _LINE_END_BYTES.search(content, start)
-    line, body = content[start : found.start() if found else None], found.end() if found else len(content)
-    refuse_binary(content, line, format.encoding)
-    if (
-        not line
-        or not dialect.is_one_byte
-        or line.count(dialect.quote.encode()) % 2
-        or (not found and format.final_newline)
-    ):
-        return _read_text(format, dialect, decode_marking(content, "utf-8"), fields)
-    header = _header(format, dialect, decode_marking(line, "utf-8"), fields)
-    _refuse_unfinished(format, content[-1:] in (b"\r", b"\n"))
-    proved = _parse_proved(dialect, content, body, len(header.cells))
-    if proved is None or _may_repeat(header.cells, proved[0]):
-        return _read_records(format, dialect, header, decode_marking(content[body:], "utf-8"), fields)
-    columns, rejected = proved
-    rows = len(columns[0])
-    table = tables.from_columns(
-        fields,
-        [tables.no_values(rows) if index is None else columns[index] for index in header.positions],
-        _extra([(header.cells[index], columns[index]) for index in header.unknown]) or tables.no_values(rows),
-        [record.row for record in rejected],
-    )
-    return Records(table, rejected, header.unknown_columns, header.missing)
+class _Doubted(Exception):
+    """A fault in the quotes shows, and records that it makes doubtful were given before."""
 
 
-def _parse_proved(
-    dialect: _Dialect, content: bytes, body: int, cells: int
-) -> tuple[list[Column], tuple[RejectedRecord, ...]] | None:
-    """The columns after the header, and the records with another number of cells; None where the answer can't be proved to be right."""
-    if content.find(b"\0", body) >= 0 or content.startswith(BOM, body):
+class _Reader:
+    """
+    Reads one object, window by window.
+
+    Args:
+        window: its text.
+        fields: that are wanted.
+        is_doubted: it is known to have a fault in its quotes.
+    """
+
+    def __init__(self, format: Csv, window: Window, fields: Sequence[Field], is_doubted: bool) -> None:
+        self._format = format
+        self._dialect = _Dialect(format.delimiter, format.quote)
+        self._window = window
+        self._fields = fields
+        self._is_doubted = is_doubted
+        self._is_anew = is_doubted
+        self._row = 1
+        self._has_line_ends_in_cells = False
+        """Records that would be doubtful have been given."""
+
+    def pieces(self) -> Pieces:
+        """Read it."""
+        window = self._window
+        header = self._read_header()
+        is_given = False
+        while True:
+            if window.data:
+                if window.is_last:
+                    _refuse_unfinished(self._format, window.data)
+                end = len(window.data) if window.is_last else _last_line_end(window.data)
+                piece = self._proved(header, end) or self._exact(header, end)
+                if piece is not None:
+                    yield piece
+                    is_given = True
+            if window.is_last:
+                break
+            window.grow(self._row)
+        if not is_given:
+            yield self._piece(header, [tables.no_values(0)] * len(header.cells), ())
+        return Ending(header.unknown_columns, header.missing)
+
+    def _piece(self, header: "_Header", columns: list[Column], rejected: tuple[RejectedRecord, ...]) -> Piece:
+        """A piece of the columns of all cells."""
+        rows = len(columns[0])
+        table = tables.from_columns(
+            self._fields,
+            [tables.no_values(rows) if index is None else columns[index] for index in header.positions],
+            _extra([(header.cells[index], columns[index]) for index in header.unknown]) or tables.no_values(rows),
+            [record.row for record in rejected],
+            self._row,
+        )
+        return self._given(table, rejected)
+
+    def _given(self, table: pa.Table, rejected: tuple[RejectedRecord, ...]) -> Piece:
+        self._row += table.num_rows + len(rejected)
+        is_anew, self._is_anew = self._is_anew, False
+        return Piece(table, rejected, is_anew)
+
+    # The header
+
+    def _read_header(self) -> "_Header":
+        """The header; the window begins after it then."""
+        window, dialect = self._window, self._dialect
+        while True:
+            window.grow(0)
+            window.consume(len(window.data) - len(window.data.lstrip(b"\r\n")))
+            data = window.data
+            found = _LINE_END_BYTES.search(data)
+            if window.is_last:
+                if not data:
+                    raise ObjectRejected("is empty: not even a header", _CUT)
+                if found is None:
+                    _refuse_unfinished(self._format, data)
+            elif found is None:
+                continue
+            line, end = (data[: found.start()], found.end()) if found else (data, len(data))
+            if not dialect.is_one_byte or line.count(dialect.quote.encode()) % 2:
+                text = window.text(data if window.is_last else data[: _last_line_end(data)])
+                try:
+                    _, length = dialect.record(text, 0)
+                except _Fault as fault:
+                    if fault.at is None and not window.is_last and len(data) <= self._format.max_record_bytes:
+                        continue
+                    # Then the first line alone is told to be the faulty header.
+                else:
+                    line = data[: window.size(text[:length])]
+                    end = len(line)
+                    if end == len(data):
+                        _refuse_unfinished(self._format, data)
+            header = _header(self._format, dialect, window.text(line), self._fields)
+            window.consume(end)
+            if window.is_last:
+                _refuse_unfinished(self._format, data)
+            return header
+
+    # The fast reader
+
+    def _proved(self, header: "_Header", end: int) -> Piece | None:
+        """The records of the window up to *end* that are whole; None where the answer can't be proved to be right."""
+        if not end or not self._dialect.is_one_byte:
+            return None
+        proved = _parse_proved(self._dialect, self._window.data, end, len(header.cells), self._window.is_last)
+        if proved is None or (self._is_doubted and proved.has_line_ends_in_cells):
+            return None
+        if _may_repeat(header.cells, proved.columns):
+            return None
+        if proved.longest > self._format.max_record_bytes:
+            self._window.refuse_record(self._row + proved.longest_at)
+        self._has_line_ends_in_cells |= proved.has_line_ends_in_cells
+        self._window.consume(proved.end)
+        return self._piece(
+            header, proved.columns, tuple(replace(record, row=record.row + self._row - 1) for record in proved.rejected)
+        )
+
+    # The exact reader
+
+    def _exact(self, header: "_Header", end: int) -> Piece | None:
+        """The records of the window up to *end* that are whole; None where not even one is."""
+        if not end:
+            return None
+        text = self._window.text(self._window.data[:end])
+        findings = _Findings(self._row)
+
+        def rows() -> Iterator[Sequence[str | int | None]]:
+            names = [_json(name) for name in header.cells]
+            records = _good_records(self._format, self._dialect, header.cells, text, findings, self._window.is_last)
+            for row, cells in records:
+                values: list[str | int | None] = [None if index is None else cells[index] for index in header.positions]
+                extra = ",".join(f"{names[index]}:{_json(cells[index])}" for index in header.unknown)
+                yield [*values, f"{{{extra}}}" if extra else None, row]
+
+        table = tables.from_rows(self._fields, rows())
+        if findings.too_long:
+            self._window.refuse_record(findings.too_long)
+        if findings.has_fault and not self._is_doubted:
+            if self._has_line_ends_in_cells:
+                raise _Doubted
+            self._is_doubted = True
+        rejected = findings.rejected
+        if findings.with_line_ends:
+            self._has_line_ends_in_cells = True
+            if self._is_doubted:
+                doubtful = pa.array([record.row for record in findings.with_line_ends], pa.int64())
+                table = table.filter(pc.invert(pc.is_in(table["_row"], value_set=doubtful)))
+                rejected = sorted([*rejected, *findings.with_line_ends], key=lambda record: record.row)
+        if findings.end == len(text):
+            self._window.consume(end)
+        else:
+            self._window.consume(end - self._window.size(text[findings.end :]))
+        return self._given(table, tuple(rejected)) if table.num_rows or rejected else None
+
+
+def _last_line_end(data: bytes) -> int:
+    """Where the last line that ends has ended; 0 when none does."""
+    return max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """
+    What the fast reader read, rows numbered from 1.
+
+    Args:
+        columns: of all cells.
+        rejected: records with another number of cells.
+        end: where the next record begins.
+        has_line_ends_in_cells: some cell holds one.
+        longest: bytes of the longest record, its line end included.
+        longest_at: how many records are before it.
+    """
+
+    columns: list[Column]
+    rejected: tuple[RejectedRecord, ...]
+    end: int
+    has_line_ends_in_cells: bool = False
+    longest: int = 0
+    longest_at: int = 0
+
+
+def _parse_proved(dialect: _Dialect, data: bytes, end: int, cells: int, is_last: bool) -> _Proved | None:
+    """
+    The records of *data* up to *end*, without one that isn't whole there; None where the answer can't be proved to be right.
+
+    Args:
+        data: begins with a record; UTF-8, if it is text at all.
+        end: of a line, or of the object.
+        cells: of a record.
+        is_last: nothing comes after *end*.
+    """
+    if data.find(b"\0", 0, end) >= 0 or data.startswith(BOM):
         # pyarrow takes a byte-order mark away from the first cell, too.
         return None
-    octets = np.frombuffer(content, np.uint8, offset=body) if body < len(content) else np.empty(0, np.uint8)
-    if len(octets) == 0:
-        return [tables.no_values(0)] * cells, ()
+    octets = np.frombuffer(data, np.uint8, end)
     quotes = None
-    if content.find(dialect.quote.encode(), body) >= 0:
+    if data.find(dialect.quote.encode(), 0, end) >= 0:
         quotes = _positions(octets, ord(dialect.quote))
-        if not _is_well_formed(octets, quotes, ord(dialect.delimiter)):
+        if len(quotes) % 2 and not is_last:
+            # A cell is open: up to the last line end that is outside quotes.
+            ends = np.flatnonzero((octets == _LF) | (octets == _CR))
+            ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+            if len(ends) == 0:
+                return None
+            end = int(ends[-1]) + 1
+            octets = octets[:end]
+            quotes = quotes[: np.searchsorted(quotes, end)]
+        if len(quotes) and not _is_well_formed(octets, quotes, ord(dialect.delimiter)):
             return None
+    begins, has_line_ends_in_cells = _begins(octets, quotes)
+    if len(begins) == 0:
+        return _Proved([tables.no_values(0)] * cells, (), end)
+    block = memoryview(data)[:end]
+    has_quotes = quotes is not None and len(quotes) > 0
     wrong: list[pyarrow.csv.InvalidRow] = []
     try:
-        table = _parse(dialect, content, body, cells, quotes is not None, None)
+        table = _parse(dialect, block, cells, has_quotes, None)
     except pa.ArrowInvalid:
-        if not is_utf_8(content):
+        if not is_utf_8(bytes(block)):
             # pyarrow would stumble over the text of such a record: the exact reader says which it is.
             return None
         try:
-            table = _parse(dialect, content, body, cells, quotes is not None, wrong)
+            table = _parse(dialect, block, cells, has_quotes, wrong)
         except pa.ArrowInvalid:
             return None
-    begins = _begins(octets, quotes)
     if table.num_rows + len(wrong) != len(begins):
         return None
     rejected = []
@@ -241,20 +404,19 @@ def _parse_proved(
         place = row.number
         if place is None or not 0 < place <= len(begins):
             return None
-        record = content[body + begins[place - 1] : body + begins[place] if place < len(begins) else None].rstrip(
-            b"\r\n"
-        )
-        if record != row.text.encode() or content[-1] not in (_CR, _LF):
+        record = data[begins[place - 1] : begins[place] if place < len(begins) else end].rstrip(b"\r\n")
+        if record != row.text.encode() or data[end - 1] not in (_CR, _LF):
             # Its number isn't the one it seems to be, or the last record may be cut.
             return None
         rejected.append(RejectedRecord(place, _wrong_number(row.actual_columns, cells), row.text))
-    return list(table.columns), tuple(rejected)
+    lengths = np.diff(begins, append=end)
+    longest = int(lengths.argmax())
+    return _Proved(list(table.columns), tuple(rejected), end, has_line_ends_in_cells, int(lengths[longest]), longest)
 
 
 def _parse(
     dialect: _Dialect,
-    content: bytes,
-    body: int,
+    block: memoryview,
     cells: int,
     has_quotes: bool,
     wrong: list[pyarrow.csv.InvalidRow] | None,
@@ -267,11 +429,11 @@ def _parse(
         return "skip"
 
     names = [str(index) for index in range(cells)]
-    source: Any = pa.BufferReader(pa.py_buffer(memoryview(content)[body:]))
+    source: Any = pa.BufferReader(pa.py_buffer(block))
     return pyarrow.csv.read_csv(
         source,
         read_options=pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=min(len(content) - body + 1, _BLOCK_BYTES), column_names=names
+            use_threads=False, block_size=min(len(block) + 1, _BLOCK_BYTES), column_names=names
         ),
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=dialect.delimiter,
@@ -323,8 +485,12 @@ def _is_well_formed(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]
     return bool(is_begin.all() and is_end.all())
 
 
-def _begins(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
-    """Where records begin: at the beginning, and after each line end outside quotes; blank lines are none."""
+def _begins(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64] | None) -> tuple[npt.NDArray[np.int64], bool]:
+    """
+    Where records begin: at the beginning, and after each line end outside quotes; blank lines are none.
+
+    And whether there are line ends inside quotes.
+    """
     ends = _positions(octets, _LF)
     returns = _positions(octets, _CR) if _CR in octets else ends[:0]
     if len(returns):
@@ -332,14 +498,17 @@ def _begins(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64] | None)
         alone = (following != _LF) | (returns + 1 == len(octets))
         if alone.any():
             ends = np.sort(np.concatenate([ends, returns[alone]]))
+    has_inner = False
     if quotes is not None:
-        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+        outside = np.searchsorted(quotes, ends) % 2 == 0
+        has_inner = not outside.all()
+        ends = ends[outside]
     begins = np.concatenate([np.zeros(1, np.int64), ends + 1])
     if begins[-1] == len(octets):
         begins = begins[:-1]
     first = octets[begins]
     is_blank = (first == _LF) | (first == _CR)
-    return begins[~is_blank] if is_blank.any() else begins
+    return begins[~is_blank] if is_blank.any() else begins, has_inner
 
 
 def _extra(unknown: list[tuple[str, Column]]) -> Column | None:
@@ -364,25 +533,6 @@ def _json(text: str) -> str:
 # The exact reader
 
 
-def _read_text(format: Csv, dialect: _Dialect, text: str, fields: Sequence[Field]) -> Records:
-    """Read an object of which not even the header is as simple as the fast reader needs it."""
-    start = len(text) - len(text.lstrip("\r\n"))
-    if start == len(text):
-        raise ObjectRejected("is empty: not even a header", _CUT)
-    try:
-        _, end = dialect.record(text, start)
-    except _Fault:
-        # Then the first line alone is told to be the faulty header.
-        found = _LINE_END.search(text, start)
-        end = found.start() if found else len(text)
-    is_finished = text[-1] in "\r\n"
-    if end == len(text):
-        _refuse_unfinished(format, is_finished)
-    header = _header(format, dialect, text[start:end], fields)
-    _refuse_unfinished(format, is_finished)
-    return _read_records(format, dialect, header, text[end:], fields)
-
-
 def _header(format: Csv, dialect: _Dialect, line: str, fields: Sequence[Field]) -> _Header:
     if has_mark(line) or "\0" in line:
         raise ObjectRejected(
@@ -398,52 +548,49 @@ def _header(format: Csv, dialect: _Dialect, line: str, fields: Sequence[Field]) 
     return _Header.of(cells, line, fields)
 
 
-def _refuse_unfinished(format: Csv, is_finished: bool) -> None:
-    if format.final_newline and not is_finished:
+def _refuse_unfinished(format: Csv, data: bytes) -> None:
+    if format.final_newline and data[-1:] not in (b"\r", b"\n"):
         raise ObjectRejected("is cut: its last line has no line end", _NO_FINAL_NEWLINE)
 
 
 @dataclass(slots=True)
 class _Findings:
-    """What the exact reader meets beside good records."""
+    """
+    What the exact reader meets beside good records.
 
+    Args:
+        next_row: number of the record that comes next.
+    """
+
+    next_row: int
     rejected: list[RejectedRecord] = field(default_factory=list)
     with_line_ends: list[RejectedRecord] = field(default_factory=list)
     """Good records with a line end inside a cell, as they would be rejected."""
     has_fault: bool = False
-
-
-def _read_records(format: Csv, dialect: _Dialect, header: _Header, text: str, fields: Sequence[Field]) -> Records:
-    findings = _Findings()
-
-    def rows() -> Iterator[Sequence[str | int | None]]:
-        names = [_json(name) for name in header.cells]
-        for row, cells in _good_records(format, dialect, header.cells, text, findings):
-            values: list[str | int | None] = [None if index is None else cells[index] for index in header.positions]
-            extra = ",".join(f"{names[index]}:{_json(cells[index])}" for index in header.unknown)
-            yield [*values, f"{{{extra}}}" if extra else None, row]
-
-    table = tables.from_rows(fields, rows())
-    rejected = findings.rejected
-    if findings.has_fault and findings.with_line_ends:
-        doubtful = pa.array([record.row for record in findings.with_line_ends], pa.int64())
-        table = table.filter(pc.invert(pc.is_in(table["_row"], value_set=doubtful)))
-        rejected = sorted([*rejected, *findings.with_line_ends], key=lambda record: record.row)
-    return Records(table, tuple(rejected), header.unknown_columns, header.missing)
+    too_long: int = 0
+    """Number of the first record that is too long."""
+    end: int = 0
+    """Where the text of the records ended that could be read whole."""
 
 
 def _good_records(
-    format: Csv, dialect: _Dialect, header: list[str], text: str, findings: _Findings
+    format: Csv, dialect: _Dialect, header: list[str], text: str, findings: _Findings, is_last: bool
 ) -> Iterator[tuple[int, list[str]]]:
+    """
+    The good records of *text*, with their numbers.
+
+    Where *text* isn't the last of an object, it ends with a line end, and a record that it has only the beginning of isn't looked at.
+    """
     quote, delimiter, width, length = dialect.quote, dialect.delimiter, len(header), len(text)
     is_clean = "\0" not in text and not has_mark(text)
-    position = row = 0
+    position = 0
     while position < length:
+        findings.end = position
         line_end, following = _line(text, position)
         if line_end == position:
             position = following
             continue
-        row += 1
+        row = findings.next_row
         end, reason = line_end, ""
         line = text[position:line_end]
         if quote not in line:
@@ -453,6 +600,8 @@ def _good_records(
                 cells, end = dialect.record(text, position)
             except _Fault as fault:
                 if fault.at is None:
+                    if not is_last:
+                        return
                     raise ObjectRejected(
                         f"is cut, or has a stray quote: record {row} {fault.reason}: {excerpt(line)}", _CUT
                     ) from fault
@@ -463,7 +612,11 @@ def _good_records(
             else:
                 if end != line_end:
                     following = _line(text, end)[1]
+        findings.next_row += 1
         record = line if end == line_end else text[position:end]
+        if len(record) * 4 > format.max_record_bytes and len(record.encode(errors="replace")) > format.max_record_bytes:
+            findings.too_long = row
+            return
         if not is_clean and not reason:
             if "\0" in record:
                 reason = "holds a NUL byte"
@@ -486,6 +639,7 @@ def _good_records(
                 )
             yield row, cells
         position = following
+    findings.end = length
 
 
 def _line(text: str, position: int) -> tuple[int, int]:

@@ -2,18 +2,22 @@
 JSON documents to records: objects under a path, and what is around them.
 
 What a record has beyond the fields is kept in `_extra`; what stands around the records isn't, unless a field asks for it (`../name`).
+
+The elements of the first list on the path are read one after the other; only one of them is held. Where a field asks for what is around
+that list, the document is gone through twice: what is asked for may stand at its end.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from ingestion_platform.errors import DeclarationError, ObjectRejected
 from ingestion_platform.format import Json
 from ingestion_platform.formats import tables
+from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.json_members import NotAnObject, Taker, members_of
-from ingestion_platform.formats.records import Field, Records, RejectedRecord
+from ingestion_platform.formats.json_structure import ListElements
+from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import BOM, as_it_stands, decode_marking, excerpt, refuse_binary
 
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -22,30 +26,40 @@ _EVERY = "[*]"
 _AGAIN = "it is read again when it changes"
 
 
-def read_json(format: Json, content: bytes, fields: Sequence[Field]) -> Records:
+def read_json(format: Json, content: Content, fields: Sequence[Field], *, block_bytes: int = BLOCK_BYTES) -> Pieces:
     """
-    Read a JSON document. Holds it whole.
+    Read a JSON document.
 
     Raises:
         ObjectRejected: it isn't JSON, is cut, or its records aren't where they are declared.
     """
-    if content.startswith(BOM):
-        content = content[len(BOM) :]
-    content = content.strip(b" \t\r\n")
-    if not content:
-        raise ObjectRejected("is empty: not even a JSON value", _AGAIN)
-    refuse_binary(content, content[:1000], "utf-8")
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        raise ObjectRejected(f"is not text in utf-8: {error}", "JSON is") from error
-    _require_whole(content)
     reader = _Reader(format, fields)
-    table = tables.from_rows(fields, reader.rows(content))
+    rows = reader.rows(content, block_bytes)
+    yield from tables.in_pieces(fields, rows, reader.rejected, block_bytes)
     missing = dict.fromkeys(
         wanted.source for wanted in fields if reader.records and wanted.source not in reader.seen_sources
     )
-    return Records(table, tuple(reader.rejected), tuple(reader.own.unknown), tuple(missing))
+    return Ending(tuple(reader.own.unknown), tuple(missing))
+
+
+def _whole(format: Json, content: Content) -> bytes:
+    """A document that is one record."""
+    text = content.stream().read(format.max_record_bytes + 1)
+    if len(text) > format.max_record_bytes:
+        raise ObjectRejected(
+            f"is a record of more than the {format.max_record_bytes:,} bytes allowed",
+            "raise max_record_bytes of its format if it may be so large",
+        )
+    text = text.removeprefix(BOM).strip(b" \t\r\n")
+    if not text:
+        raise ObjectRejected("is empty: not even a JSON value", _AGAIN)
+    refuse_binary(text, text[:1000], "utf-8")
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise ObjectRejected(f"is not text in utf-8: {error}", "JSON is") from error
+    _require_whole(text)
+    return text
 
 
 def _require_whole(content: bytes) -> None:
@@ -60,20 +74,15 @@ def _require_whole(content: bytes) -> None:
         raise ObjectRejected("is nested too deeply") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Above:
-    """A field of an object above the record: how far up, and the path there."""
-
-    up: int
-    path: str
-
-
 class _Reader:
     def __init__(self, format: Json, fields: Sequence[Field]) -> None:
         self._format = format
         self._steps = format.steps
         self._width = len(fields)
         depth = self._steps.count(_EVERY)
+        self._depth = depth
+        # Up to the first list.
+        self._lead = self._steps[: self._steps.index(_EVERY)] if depth else ()
         own: list[tuple[int, str]] = []
         above: dict[int, list[tuple[int, str]]] = {}
         for index, field in enumerate(fields):
@@ -85,6 +94,12 @@ class _Reader:
                     f"Json: source {field.source!r} is no path from records at {format.records!r}",
                     "as in name, price.currency, or ../name for the object around the list",
                 )
+            lead = list(self._lead)
+            if up == depth and depth and path.split(".") == lead[: path.count(".") + 1]:
+                raise DeclarationError(
+                    f"Json: source {field.source!r} is, or holds, the list that the records are in",
+                    "name a member beside that list",
+                )
             (above.setdefault(up, []) if up else own).append((index, path))
         self._own_indexes = [index for index, _ in own]
         self.own = Taker([path for _, path in own])
@@ -95,29 +110,69 @@ class _Reader:
         self._found_above: set[str] = set()
         self.rejected: list[RejectedRecord] = []
         self.records = 0
+        self._row = 0
 
     @property
     def seen_sources(self) -> set[str]:
         """Sources that a record, or what is above it, had."""
         return self.own.seen | self._found_above
 
-    def rows(self, content: bytes) -> Iterator[Sequence[str | int | None]]:
-        row = 0
-        for text, holders in self._find(content, 0, []):
-            row += 1
+    def rows(self, content: Content, block_bytes: int) -> Iterator[Sequence[str | int | None] | None]:
+        """A row for each record, None for each that is rejected."""
+        if not self._depth:
+            yield from self._rows_of(_whole(self._format, content), 0, [])
+            return
+        holder = _Holder(b"{}")
+        if self._depth in self._above:
+            found = self._elements(content, block_bytes)
+            for _ in found:
+                pass
+            self._judge(found)
+            holder = _Holder(found.around)
+        found = self._elements(content, block_bytes)
+        for element in found:
+            yield from self._rows_of(element, len(self._lead) + 1, [holder])
+        self._judge(found)
+
+    def _elements(self, content: Content, block_bytes: int) -> ListElements:
+        return ListElements(
+            content.stream(),
+            self._lead,
+            block_bytes=block_bytes,
+            most_bytes=self._format.max_record_bytes,
+            keeps_all=self._depth in self._above,
+        )
+
+    def _judge(self, found: ListElements) -> None:
+        """See that what is around the list is JSON, and that the list is there."""
+        around = found.around
+        _require_whole(around)
+        if not found.is_found:
+            # Nothing is found in it either, and it is told why.
+            for _ in self._find(around, 0, []):
+                raise AssertionError("a list that isn't there has no elements")
+
+    def _rows_of(self, text: bytes, at: int, holders: list["_Holder"]) -> Iterator[Sequence[str | int | None] | None]:
+        """The rows of what is below one element of the first list."""
+        for record, above in self._find(text, at, holders):
+            self._row += 1
             try:
-                taken, extra = self.own.take(text, is_clean=True)
+                taken, extra = self.own.take(record, is_clean=True)
             except NotAnObject as error:
-                self.rejected.append(RejectedRecord(row, str(error), as_it_stands(decode_marking(text, "utf-8"))))
+                _require_whole(record)
+                self.rejected.append(
+                    RejectedRecord(self._row, str(error), as_it_stands(decode_marking(record, "utf-8")))
+                )
+                yield None
                 continue
             self.records += 1
             values: list[str | int | None] = [None] * self._width
             for index, value in zip(self._own_indexes, taken, strict=True):
                 values[index] = value
             for up, (indexes, _) in self._above.items():
-                for index, value in zip(indexes, holders[-up].get(up, self), strict=True):
+                for index, value in zip(indexes, above[-up].get(up, self), strict=True):
                     values[index] = value
-            yield [*values, extra, row]
+            yield [*values, extra, self._row]
 
     def take_above(self, up: int, text: bytes) -> list[str | int | None]:
         """What the fields that look *up* so far take of an object."""
@@ -155,7 +210,11 @@ class _Reader:
             raise self._not_there(place, step)
         # What holds the list is the object that its path starts from.
         inside = [*holders, _Holder(text)]
-        for element in _ELEMENTS.decode(place):
+        try:
+            elements = _ELEMENTS.decode(place)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ObjectRejected(f"is no JSON at {self._path(step)!r}: {error}", _AGAIN) from error
+        for element in elements:
             yield from self._find(bytes(element), step + 1, inside)
 
     def _member(self, place: bytes, step: int) -> bytes | None:

@@ -2,17 +2,18 @@
 Parquet to records: every value as the one text that stands for it.
 
 Numbers as written by hand (decimals with all their digits, floats with the fewest that read back equal), dates and times in ISO 8601 with
-microseconds at least, instants in UTC with their offset, bytes in hex, nested values as JSON. A Parquet object is read whole or not at
+microseconds at least, instants in UTC with their offset, bytes in hex, nested values as JSON. A Parquet object counts whole or not at
 all: there are no rejected records.
 
 Timestamps of the old INT96 kind are read in microseconds: in nanoseconds, years outside 1678 to 2261 would wrap around unnoticed.
 """
 
+import io
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
@@ -22,74 +23,109 @@ import pyarrow.parquet as pq
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Parquet
 from ingestion_platform.formats import tables
-from ingestion_platform.formats.records import Field, Records
+from ingestion_platform.formats.content import BLOCK_BYTES, Content
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces
 from ingestion_platform.formats.tables import Column
 from ingestion_platform.formats.texts import excerpt
 
 _MAGIC = b"PAR1"
 _OFFSET_BYTES = 4
+_READ_BYTES = 256 * 1024
+_MOST_ROWS = 65_536
 _AGAIN = "it is read again when it changes"
 
 
-def read_parquet(format: Parquet, content: bytes, fields: Sequence[Field]) -> Records:
+def read_parquet(
+    format: Parquet, content: Content, fields: Sequence[Field], *, block_bytes: int = BLOCK_BYTES
+) -> Pieces:
     """
-    Read Parquet.
+    Read Parquet, some rows of a row group at a time.
 
     Raises:
         ObjectRejected: it is cut or damaged, too large once decompressed, names a column twice, or has none of the fields.
     """
-    if not content.startswith(_MAGIC):
-        raise ObjectRejected("is not Parquet: it doesn't begin with PAR1" if content else "is empty", _AGAIN)
-    if len(content) < 12 or not content.endswith(_MAGIC):
-        raise ObjectRejected("is cut: Parquet ends with PAR1, and this doesn't", _AGAIN)
+    file = content.searchable()
+    _require_whole(file)
+    wanted = {field.source for field in fields}
     try:
-        table = _read(format, content, fields)
-        names = table.column_names
-        columns = {name: _texts(column) for name, column in zip(names, table.columns, strict=True)}
-        wanted = {field.source for field in fields}
-        unknown = [name for name in names if name not in wanted]
-        extra = _extra(table, unknown)
+        # What is in memory is read where it is; any other file through Python.
+        source: Any = pa.BufferReader(file.getvalue()) if isinstance(file, io.BytesIO) else file
+        with pq.ParquetFile(
+            source,
+            page_checksum_verification=True,
+            coerce_int96_timestamp_unit="us",
+            pre_buffer=False,
+            buffer_size=_READ_BYTES,
+        ) as opened:
+            names = opened.schema_arrow.names
+            batch_rows = _batch_rows(format, opened, names, wanted, block_bytes)
+            unknown = [name for name in names if name not in wanted]
+            rows = 0
+            for batch in opened.iter_batches(batch_rows, use_threads=False):
+                # Whatever was written in place of text, offsets or indices is only looked at here.
+                batch.validate(full=True)
+                table = pa.Table.from_batches([batch])
+                columns = {name: _texts(column) for name, column in zip(names, table.columns, strict=True)}
+                nothing = tables.no_values(batch.num_rows)
+                yield Piece(
+                    tables.from_columns(
+                        fields,
+                        [columns.get(field.source, nothing) for field in fields],
+                        _extra(table, unknown),
+                        (),
+                        rows + 1,
+                    )
+                )
+                rows += batch.num_rows
+            if rows != opened.metadata.num_rows:
+                raise ObjectRejected(
+                    f"is damaged Parquet: it says that it has {opened.metadata.num_rows:,} rows and gives {rows:,}",
+                    _AGAIN,
+                )
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         raise ObjectRejected(f"is damaged Parquet: {excerpt(str(error), 200)}", _AGAIN) from error
-    missing = dict.fromkeys(field.source for field in fields if field.source not in columns)
-    nothing = tables.no_values(table.num_rows)
-    return Records(
-        tables.from_columns(fields, [columns.get(field.source, nothing) for field in fields], extra),
-        (),
-        tuple(unknown),
-        tuple(missing),
-    )
+    if not rows:
+        yield Piece(tables.from_rows(fields, ()))
+    missing = dict.fromkeys(field.source for field in fields if field.source not in names)
+    return Ending(tuple(unknown), tuple(missing))
 
 
-def _read(format: Parquet, content: bytes, fields: Sequence[Field]) -> pa.Table:
-    with pq.ParquetFile(
-        pa.BufferReader(pa.py_buffer(content)), page_checksum_verification=True, coerce_int96_timestamp_unit="us"
-    ) as file:
-        names = file.schema_arrow.names
-        twice = [name for name, times in Counter(names).items() if times > 1]
-        if twice:
-            raise ObjectRejected(f"names a column twice: {excerpt(twice[0])}", "each column needs a name of its own")
-        wanted = {field.source for field in fields}
-        if wanted and wanted.isdisjoint(names):
-            raise ObjectRejected(
-                f"is not the declared Parquet: its columns {excerpt(', '.join(names))} are none of {excerpt(', '.join(sorted(wanted)))}"
-            )
-        rows, groups = file.metadata.num_rows, range(file.metadata.num_row_groups)
-        unpacked = sum(max(file.metadata.row_group(group).total_byte_size, 0) for group in groups)
-        size = max(unpacked, rows * len(names) * _OFFSET_BYTES)
-        if size > format.max_bytes:
-            raise ObjectRejected(
-                f"has {size:,} bytes once decompressed, more than the {format.max_bytes:,} allowed",
-                "raise max_bytes of its format, or split it",
-            )
-        table = file.read(use_threads=False)
-    if table.num_rows != rows:
+def _require_whole(file: BinaryIO) -> None:
+    beginning = file.read(len(_MAGIC))
+    if beginning != _MAGIC:
+        raise ObjectRejected("is not Parquet: it doesn't begin with PAR1" if beginning else "is empty", _AGAIN)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(size - len(_MAGIC), 0))
+    if size < 12 or file.read() != _MAGIC:
+        raise ObjectRejected("is cut: Parquet ends with PAR1, and this doesn't", _AGAIN)
+    file.seek(0)
+
+
+def _batch_rows(format: Parquet, file: pq.ParquetFile, names: list[str], wanted: set[str], block_bytes: int) -> int:
+    """How many rows are read at a time."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ObjectRejected(f"names a column twice: {excerpt(twice[0])}", "each column needs a name of its own")
+    if wanted and wanted.isdisjoint(names):
         raise ObjectRejected(
-            f"is damaged Parquet: it says that it has {rows:,} rows and gives {table.num_rows:,}", _AGAIN
+            f"is not the declared Parquet: its columns {excerpt(', '.join(names))} are none of {excerpt(', '.join(sorted(wanted)))}"
         )
-    # Whatever was written in place of text, offsets or indices is only looked at here.
-    table.validate(full=True)
-    return table
+    rows = file.metadata.num_rows
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    unpacked = sum(max(group.total_byte_size, 0) for group in groups)
+    size = max(unpacked, rows * len(names) * _OFFSET_BYTES)
+    if size > format.max_bytes:
+        raise ObjectRejected(
+            f"has {size:,} bytes once decompressed, more than the {format.max_bytes:,} allowed",
+            "raise max_bytes of its format, or split it",
+        )
+    largest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+    if largest > format.max_record_bytes:
+        raise ObjectRejected(
+            f"has records of {largest:,} bytes, more than the {format.max_record_bytes:,} allowed",
+            "raise max_record_bytes of its format if they may be so large",
+        )
+    return max(1, min(_MOST_ROWS, block_bytes // max(largest, len(names) * _OFFSET_BYTES, 1)))
 
 
 def _texts(column: Column) -> Column:

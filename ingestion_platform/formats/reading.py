@@ -1,99 +1,135 @@
 """
 The door of this room: one object's bytes to its records, whatever the format.
 
-Belongs here: choosing the reader, gzip around the bytes, the size that is allowed. Doesn't: any format's own rules.
+Belongs here: choosing the reader. Doesn't: any format's own rules, what is around the bytes (`content.py`).
 """
 
-import gzip
 import io
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import pyarrow as pa
 
 from ingestion_platform.api import Pages
-from ingestion_platform.errors import ObjectRejected
-from ingestion_platform.format import Csv, Format, Json, JsonLines, Parquet, Xml
+from ingestion_platform.format import Bounded, Csv, Format, Json, JsonLines, Parquet, Xml
+from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.json_documents import read_json
 from ingestion_platform.formats.json_lines import read_json_lines
 from ingestion_platform.formats.pages import read_pages
 from ingestion_platform.formats.parquet_files import read_parquet
-from ingestion_platform.formats.records import Field, Records
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, Records, RejectedRecord
 from ingestion_platform.formats.segments import read_segment
 from ingestion_platform.formats.xml_records import read_xml
 from ingestion_platform.stream import LandedName, Segments
 
-_STEP_BYTES = 1024**2
-_GZIP = b"\x1f\x8b"
+LEAST_BLOCK_BYTES = 16
 
 
-def read_records(
-    format: Format | Segments | Pages, content: bytes, fields: Sequence[Field], *, key: str = ""
-) -> Records:
+class RecordReader:
     """
-    Read one landed object whole.
+    Reads one object's records, piece by piece: iterate over it, once, to its end.
 
-    May be called from several threads at once.
+    What it has given counts only when it has come to its end; a piece that `is_anew` begins again.
+
+    Args:
+        pieces: what reads.
+    """
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._ending: Ending | None = None
+
+    def __iter__(self) -> Iterator[Piece]:
+        self._ending = yield from self._pieces
+
+    @property
+    def ending(self) -> Ending:
+        """What only the end can tell."""
+        assert self._ending is not None, "it hasn't been read to its end"
+        return self._ending
+
+
+def open_records(
+    format: Format | Segments | Pages,
+    file: BinaryIO,
+    fields: Sequence[Field],
+    *,
+    key: str = "",
+    block_bytes: int = BLOCK_BYTES,
+) -> RecordReader:
+    """
+    Read one landed object, of any size, in little memory.
 
     Args:
         format: how the bytes are to be read.
-        content: the object as it landed.
+        file: the object as it landed: seekable. It isn't closed.
         fields: the values wanted of every record.
-        key: the object's; one that ends in `.gz` is decompressed.
+        key: the object's; one that ends in `.gz`, `.zst`, `.bz2` or `.zip` is decompressed.
+        block_bytes: how much of it is read and taken apart at a time, about.
 
     Raises:
-        ObjectRejected: it isn't a whole object of that format.
+        ObjectRejected: now or while its records are read: it isn't a whole object of that format.
         DeclarationError: the format says something that can't be (an encoding that nobody knows, a path above the root).
     """
-    content = _plain(content, key, format.max_bytes)
-    match format:
-        case Csv():
-            return read_delimited(format, content, fields)
-        case JsonLines():
-            return read_json_lines(content, fields)
-        case Json():
-            return read_json(format, content, fields)
-        case Xml():
-            return read_xml(format, content, fields)
-        case Parquet():
-            return read_parquet(format, content, fields)
-        case Pages():
-            return read_pages(format, content, fields, read_records)
-        case Segments():
-            name = LandedName.parse(key)
-            return read_segment(
-                format, content, fields, named=(name.shard, name.span) if name is not None and name.span else None
-            )
+    return RecordReader(_pieces(format, file, fields, key, max(block_bytes, LEAST_BLOCK_BYTES)))
 
 
-def _plain(content: bytes, key: str, max_bytes: int) -> bytes:
-    if key.endswith(".gz"):
-        return _decompressed(content, max_bytes)
-    if len(content) > max_bytes:
-        raise ObjectRejected(
-            f"has {len(content):,} bytes, more than the {max_bytes:,} allowed",
-            "raise max_bytes of its format, or split it",
-        )
-    if content.startswith(_GZIP):
-        raise ObjectRejected("is gzip, though its key doesn't end in .gz", "name it .gz, or send it plain")
-    return content
+def read_records(
+    format: Format | Segments | Pages,
+    content: bytes,
+    fields: Sequence[Field],
+    *,
+    key: str = "",
+    block_bytes: int = BLOCK_BYTES,
+) -> Records:
+    """
+    Read one small object whole; see `open_records`.
+
+    May be called from several threads at once.
+    """
+    tables: list[pa.Table] = []
+    rejected: list[RejectedRecord] = []
+    reader = open_records(format, io.BytesIO(content), fields, key=key, block_bytes=block_bytes)
+    for piece in reader:
+        if piece.is_anew:
+            tables, rejected = [], []
+        tables.append(piece.table)
+        rejected += piece.rejected
+    ending = reader.ending
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    return Records(table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions)
 
 
-def _decompressed(content: bytes, max_bytes: int) -> bytes:
-    if not content.startswith(_GZIP):
-        raise ObjectRejected("is not gzip, though its key ends in .gz", "compress it, or name it without .gz")
-    pieces, size = [], 0
+def _pieces(
+    format: Format | Segments | Pages, file: BinaryIO, fields: Sequence[Field], key: str, block_bytes: int
+) -> Pieces:
+    content = Content(
+        file, key, max_bytes=format.max_bytes, zip_member=format.zip_member if isinstance(format, Bounded) else ""
+    )
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
-            while piece := unpacked.read(min(_STEP_BYTES, max_bytes + 1 - size)):
-                size += len(piece)
-                if size > max_bytes:
-                    raise ObjectRejected(
-                        f"has more than the {max_bytes:,} bytes allowed, once decompressed",
-                        "raise max_bytes of its format, or split it",
-                    )
-                pieces.append(piece)
-    except EOFError as error:
-        raise ObjectRejected("is cut: its gzip stream has no end", "it is read again when it changes") from error
-    except (OSError, zlib.error) as error:
-        raise ObjectRejected(f"is damaged gzip: {error}") from error
-    return b"".join(pieces)
+        match format:
+            case Csv():
+                return (yield from read_delimited(format, content, fields, block_bytes=block_bytes))
+            case JsonLines():
+                return (yield from read_json_lines(format, content, fields, block_bytes=block_bytes))
+            case Json():
+                return (yield from read_json(format, content, fields, block_bytes=block_bytes))
+            case Xml():
+                return (yield from read_xml(format, content, fields, block_bytes=block_bytes))
+            case Parquet():
+                return (yield from read_parquet(format, content, fields, block_bytes=block_bytes))
+            case Pages():
+                return (yield from _whole(read_pages(format, content.stream().read(), fields, read_records)))
+            case Segments():
+                name = LandedName.parse(key)
+                named = (name.shard, name.span) if name is not None and name.span else None
+                return (yield from _whole(read_segment(format, content.stream().read(), fields, named=named)))
+    finally:
+        content.close()
+
+
+def _whole(records: Records) -> Pieces:
+    """What is small by its nature, in one piece: a segment or a group of pages is closed before it is large."""
+    yield Piece(records.table, records.rejected)
+    return Ending(records.unknown_columns, records.missing_columns, records.positions)

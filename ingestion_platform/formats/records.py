@@ -1,7 +1,8 @@
 """What reading an object gives: rows of text, the records that couldn't be read, and how its columns differ from the declared ones."""
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -45,6 +46,36 @@ class RejectedRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """
+    Some of an object's records, next to each other.
+
+    Args:
+        table: as `Records.table`; rows go on where those of the piece before ended.
+        rejected: ascending by row.
+        is_anew: what was given before doesn't count: something was found that changes how it is to be read, and this is the first piece
+            again.
+    """
+
+    table: pa.Table
+    rejected: tuple[RejectedRecord, ...] = ()
+    is_anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What only the end of an object can tell; see `Records`."""
+
+    unknown_columns: tuple[str, ...] = ()
+    missing_columns: tuple[str, ...] = ()
+    positions: Positions | None = None
+
+
+Pieces: TypeAlias = Generator[Piece, None, Ending]
+"""Reads an object: one piece at least, then what its end tells. What it gave counts only when it has come to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
     """
     An object's records.
@@ -68,6 +99,16 @@ class Records:
     def rows_read(self) -> int:
         """Records in the object, whatever became of them."""
         return self.table.num_rows + len(self.rejected)
+
+    @property
+    def rows_loaded(self) -> int:
+        """Those that became rows."""
+        return self.table.num_rows
+
+    @property
+    def rows_quarantined(self) -> int:
+        """Those that couldn't be read."""
+        return len(self.rejected)
 
     def since(self, position: int) -> "Records":
         """The same without the records before *position*."""

@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ingestion_platform.formats.records import Field
+from ingestion_platform.formats.records import Field, Piece, RejectedRecord
 
 Column: TypeAlias = Any
 """A `pyarrow.ChunkedArray` of strings; its stubs are generic where the class itself isn't."""
 
+_ROW_BYTES = 100
 BATCH_ROWS = 50_000
 """Rows held as Python objects at a time."""
 
@@ -28,13 +29,13 @@ def schema(fields: Sequence[Field]) -> pa.Schema:
 
 
 def from_columns(
-    fields: Sequence[Field], columns: Sequence[Column], extra: Column, without: Sequence[int] = ()
+    fields: Sequence[Field], columns: Sequence[Column], extra: Column, without: Sequence[int] = (), first: int = 1
 ) -> pa.Table:
-    """The table of whole columns; rows are numbered 1, 2, 3, … *without* the numbers of rejected records."""
+    """The table of whole columns; rows are numbered *first*, *first* + 1, … *without* the numbers of rejected records."""
     rows = len(extra)
-    row_numbers = np.arange(1, rows + len(without) + 1, dtype=np.int64)
+    row_numbers = np.arange(first, first + rows + len(without), dtype=np.int64)
     if without:
-        row_numbers = np.delete(row_numbers, [number - 1 for number in without])
+        row_numbers = np.delete(row_numbers, [number - first for number in without])
     # pa.array would import pandas, half a second of CPU, to see whether it is given something of it.
     numbers = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(row_numbers.data)])
     return pa.Table.from_arrays([*columns, extra, numbers], schema=schema(fields))
@@ -52,6 +53,36 @@ def from_rows(fields: Sequence[Field], rows: Iterable[Sequence[str | int | None]
         ]
         batches.append(pa.RecordBatch.from_arrays(arrays, schema=wanted))
     return pa.Table.from_batches(batches, schema=wanted)
+
+
+def in_pieces(
+    fields: Sequence[Field],
+    rows: Iterable[Sequence[str | int | None] | None],
+    rejected: list[RejectedRecord],
+    block_bytes: int,
+) -> Iterator[Piece]:
+    """
+    *rows* in pieces of about *block_bytes* of text; one at least.
+
+    Args:
+        rows: each a value per field, then `_extra` and `_row`; None after a record was rejected.
+        rejected: where *rows* puts rejected records; emptied with each piece.
+    """
+    held: list[Sequence[str | int | None]] = []
+    size, is_given = 0, False
+    for row in rows:
+        if row is None:
+            size += len(rejected[-1].record) + _ROW_BYTES
+        else:
+            held.append(row)
+            size += sum([len(value) for value in row if type(value) is str]) + _ROW_BYTES
+        if size >= block_bytes:
+            yield Piece(from_rows(fields, held), tuple(rejected))
+            held, size, is_given = [], 0, True
+            rejected.clear()
+    if held or rejected or not is_given:
+        yield Piece(from_rows(fields, held), tuple(rejected))
+        rejected.clear()
 
 
 def no_values(rows: int) -> Column:

@@ -11,7 +11,8 @@ from ingestion_platform.errors import DeclarationError, ObjectRejected
 
 BOM = b"\xef\xbb\xbf"
 
-_MARKING = "ingestion_platform.marking"
+MARKING = "ingestion_platform.marking"
+"""The name of the codec error handler that marks bytes which are no text."""
 _MARK = re.compile("[\ud800-\udfff]")
 _NOT_SHOWN = re.compile("[\x00\ud800-\udfff]")
 
@@ -23,7 +24,7 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
     return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error(_MARKING, _mark)
+codecs.register_error(MARKING, _mark)
 
 
 def codec_name(encoding: str) -> str:
@@ -48,7 +49,7 @@ def decode_marking(content: bytes, encoding: str) -> str:
         ObjectRejected: the encoding can't go on after such a byte.
     """
     try:
-        return content.decode(encoding, _MARKING)
+        return content.decode(encoding, MARKING)
     except UnicodeError as error:
         raise ObjectRejected(f"is not text in {encoding}: {error}") from error
 
@@ -88,10 +89,14 @@ def refuse_binary(content: bytes, first_line: bytes, encoding: str) -> None:
     Raises:
         ObjectRejected: says what it looks like instead.
     """
-    if b"\0" not in content or (b"\0" not in first_line and content.count(0) * 100 <= len(content)):
-        return
-    is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in (content[:1], content[1:2])
-    raise ObjectRejected(
+    if b"\0" in content and (b"\0" in first_line or content.count(0) * 100 > len(content)):
+        raise binary(content[:2], encoding)
+
+
+def binary(beginning: bytes, encoding: str) -> ObjectRejected:
+    """What to tell of an object that isn't text; its first two bytes say what it may be."""
+    is_utf_16 = beginning in (b"\xff\xfe", b"\xfe\xff") or b"\0" in (beginning[:1], beginning[1:2])
+    return ObjectRejected(
         f"is not text in {encoding}: it holds NUL bytes",
         "it looks like UTF-16: declare the encoding" if is_utf_16 else "",
     )

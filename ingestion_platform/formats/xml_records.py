@@ -1,38 +1,44 @@
 """
 XML to records: elements under a path, and what is around them.
 
-DTDs and entities are refused before anything is expanded. Names are compared without their namespace. An element with text alone is that
-text; one with attributes or children, where only its text is asked for, keeps the rest in `_extra`. An element that a field asks for
-and that is there twice leaves the field without one value, so the record is rejected.
+Names are compared without their namespace. An element with text alone is that text; one with attributes or children, where only its text
+is asked for, keeps the rest in `_extra`. An element that a field asks for and that is there twice leaves the field without one value, so
+the record is rejected.
 
 In `_extra`, names are paths from the record (`unit_cost/@currency`); an element with more than text is an object: `@name` its attributes,
 `#text` its text, an array where a name is repeated.
+
+One record's element is held at a time. Where a field asks for elements around the records, the document is gone through twice: they may
+stand at its end. What fields take of each element above records is kept in a temporary file between the two.
 """
 
 import io
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError, tostring
+from typing import Any, TypeAlias
+from xml.etree.ElementTree import Element, tostring
 
-import defusedxml.ElementTree
 import msgspec
-from defusedxml.common import DefusedXmlException
 
 from ingestion_platform.errors import DeclarationError, ObjectRejected
 from ingestion_platform.format import Xml
 from ingestion_platform.formats import tables
-from ingestion_platform.formats.records import Field, Records, RejectedRecord
+from ingestion_platform.formats.content import BLOCK_BYTES, Content, Stream
+from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands
+from ingestion_platform.formats.xml_events import Builder, parse
 
-MAX_DEPTH = 200
-MAX_ATTRIBUTES = 1_000
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
+_MOST_AROUND = 100_000
+"""Elements that fields ask for above one record."""
+_SPOOLED_BYTES = 1024**2
 
 
-def read_xml(format: Xml, content: bytes, fields: Sequence[Field]) -> Records:
+def read_xml(format: Xml, content: Content, fields: Sequence[Field], *, block_bytes: int = BLOCK_BYTES) -> Pieces:
     """
-    Read XML. Holds the whole tree.
+    Read XML.
 
     Raises:
         ObjectRejected: it isn't well-formed, is cut, has a DTD, is nested beyond measure, or its root isn't the declared one.
@@ -40,21 +46,224 @@ def read_xml(format: Xml, content: bytes, fields: Sequence[Field]) -> Records:
     names = format.record.strip("/").split("/")
     if not all(names) or any(name.startswith(("@", ".")) for name in names):
         raise DeclarationError(f"Xml: record {format.record!r} is no path of elements", "as in manifest/lines/line")
-    paths = [_Path.of(wanted.source, len(names)) for wanted in fields]
-    if not content.strip():
-        raise ObjectRejected("is empty: not even a root element", "it is read again when it changes")
-    root = _parse(content)
-    if _local(root.tag) != names[0]:
-        raise ObjectRejected(
-            f"is not the declared XML: its root is <{_local(root.tag)[:80]}>, not <{names[0]}>",
-            "check the record's path",
-        )
+    paths = [_Path.of(wanted.source, names) for wanted in fields]
     reader = _Reader(paths)
-    table = tables.from_rows(fields, reader.rows(root, names))
+    with ExitStack() as stack:
+        around = _Around(names, paths, reader, format.max_record_bytes, stack)
+        if around.is_needed:
+            for _ in parse(content.stream(), around, block_bytes=block_bytes, most_bytes=format.max_record_bytes):
+                pass
+            around.rewind()
+        rows = _rows(format, content.stream(), names, reader, around, block_bytes)
+        yield from tables.in_pieces(fields, rows, reader.rejected, block_bytes)
     missing = dict.fromkeys(
         wanted.source for wanted, path in zip(fields, paths, strict=True) if reader.records and path not in reader.seen
     )
-    return Records(table, tuple(reader.rejected), tuple(reader.unknown), tuple(missing))
+    return Ending(tuple(reader.unknown), tuple(missing))
+
+
+def _rows(
+    format: Xml, stream: Stream, names: list[str], reader: "_Reader", around: "_Around", block_bytes: int
+) -> Iterator[Sequence[str | int | None] | None]:
+    records = _Records(names, around, format.max_record_bytes)
+    for done in parse(stream, records, block_bytes=block_bytes, most_bytes=format.max_record_bytes):
+        for element, above in records.take():
+            yield reader.row(element, above)
+        records.check(done)
+
+
+_Value: TypeAlias = "str | _Repeated | None"
+
+
+class _Around:
+    """
+    What fields ask for above the records.
+
+    As a handler of a document: takes it out of each element above records, in the order in which they begin, and keeps it in a file for
+    each depth. Elements of one depth end in the order in which they begin, so that `next` gives them back in the order of the document.
+
+    Args:
+        names: the path of the records.
+        paths: of the fields.
+        reader: finds values in elements.
+        most_bytes: of what is asked for above one record.
+        stack: closes the files.
+    """
+
+    def __init__(
+        self, names: list[str], paths: "Sequence[_Path]", reader: "_Reader", most_bytes: int, stack: ExitStack
+    ) -> None:
+        self._names = names
+        self._most_bytes = most_bytes
+        self._reader = reader
+        self.of_level: dict[int, list[_Path]] = {}
+        self._wanted = _Wanted()
+        for path in paths:
+            if not path.up:
+                continue
+            level = len(names) - path.up
+            self.of_level.setdefault(level, []).append(path)
+            node = self._wanted
+            for name in names[:level]:
+                node = node.children.setdefault(name, _Wanted())
+            for name in path.names:
+                node = node.children.setdefault(name, _Wanted())
+                node.is_below_another = True
+        for level, of_level in self.of_level.items():
+            self.of_level[level] = list(dict.fromkeys(of_level))
+        self.is_needed = any(path.names for of_level in self.of_level.values() for path in of_level)
+        self._builder = Builder()
+        self._nodes: list[_Wanted | None] = []
+        self._is_on_path: list[bool] = []
+        self._kept = 0
+        self._files: dict[int, tempfile.SpooledTemporaryFile[bytes]] = {}
+        if self.is_needed:
+            for level in self.of_level:
+                self._files[level] = stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES))  # noqa: SIM115
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        name = _local(tag)
+        depth = len(self._nodes) + 1
+        is_on_path = (not self._is_on_path or self._is_on_path[-1]) and self._names[depth - 1 : depth] == [name]
+        parent = self._nodes[-1] if self._nodes else self._wanted
+        node = parent.children.get(name) if parent is not None else None
+        self._nodes.append(node)
+        self._is_on_path.append(is_on_path)
+        if node is not None:
+            self._kept += 1
+            if self._kept > _MOST_AROUND:
+                raise ObjectRejected(f"has more than {_MOST_AROUND:,} elements that fields ask for above its records")
+            self._builder.start(tag, attributes)
+
+    def text(self, text: str) -> None:
+        """Some text."""
+        if self._nodes and self._nodes[-1] is not None:
+            self._builder.text(text)
+            if self._builder.chars > self._most_bytes:
+                raise ObjectRejected(
+                    f"has more than the {self._most_bytes:,} bytes allowed around a record",
+                    "raise max_record_bytes of its format if it may be so much",
+                )
+
+    def end(self) -> None:
+        """An element ends: what fields ask for of it is taken."""
+        depth, node, is_on_path = len(self._nodes), self._nodes.pop(), self._is_on_path.pop()
+        if node is None:
+            self._builder.skip()
+            return
+        element = self._builder.end()
+        if not is_on_path or depth not in self.of_level:
+            return
+        values = [_written(self._reader.find_once(element, path)) for path in self.of_level[depth]]
+        self._files[depth].write(msgspec.json.encode(values) + b"\n")
+        if not node.is_below_another:
+            # Nobody above it asks for what is in it.
+            self._kept -= sum(1 for _ in element.iter())
+            self._builder.drop()
+
+    def rewind(self) -> None:
+        """Begin to give back what was taken."""
+        for file in self._files.values():
+            file.seek(0)
+
+    def next(self, level: int, tag: str, attributes: dict[str, str]) -> "dict[_Path, _Value]":
+        """What fields ask for of the element that begins on this depth of the records' path."""
+        wanted = self.of_level.get(level)
+        if not wanted:
+            return {}
+        if self.is_needed:
+            line = self._files[level].readline()
+            return dict(zip(wanted, map(_read_back, msgspec.json.decode(line)), strict=True))
+        element = Element(tag, attributes)
+        return {path: self._reader.find_once(element, path) for path in wanted}
+
+
+def _written(value: _Value) -> list[str | None]:
+    return [None, str(value)] if isinstance(value, _Repeated) else [value]
+
+
+def _read_back(written: list[str | None]) -> _Value:
+    return written[0] if len(written) == 1 else _Repeated(written[1])
+
+
+class _Records:
+    """
+    As a handler of a document: builds the records' elements, each with what fields ask for above it.
+
+    Args:
+        names: their path.
+        around: what fields ask for above them.
+        most_bytes: of one.
+    """
+
+    def __init__(self, names: list[str], around: _Around, most_bytes: int) -> None:
+        self._names = names
+        self._around = around
+        self._most_bytes = most_bytes
+        self._builder = Builder()
+        self._depth = self._on_path = 0
+        self._above: list[dict[_Path, _Value]] = []
+        self._found: list[tuple[Element, list[dict[_Path, _Value]]]] = []
+        self._count = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        self._depth += 1
+        if self._builder.depth:
+            self._builder.start(tag, attributes)
+            self.check()
+            return
+        if self._on_path != self._depth - 1:
+            return
+        name = _local(tag)
+        if name != self._names[self._depth - 1]:
+            if self._depth == 1:
+                raise ObjectRejected(
+                    f"is not the declared XML: its root is <{name[:80]}>, not <{self._names[0]}>",
+                    "check the record's path",
+                )
+            return
+        if self._depth == len(self._names):
+            self._builder.start(tag, attributes)
+            return
+        self._on_path += 1
+        self._above.append(self._around.next(self._depth, tag, attributes))
+
+    def text(self, text: str) -> None:
+        """Some text."""
+        self._builder.text(text)
+        self.check()
+
+    def end(self) -> None:
+        """An element ends, and perhaps a record with it."""
+        if self._builder.depth:
+            element = self._builder.end()
+            if not self._builder.depth:
+                self._count += 1
+                self._found.append((element, list(self._above)))
+        elif self._on_path == self._depth:
+            self._on_path -= 1
+            self._above.pop()
+        self._depth -= 1
+
+    def check(self, _: int = 0) -> None:
+        """
+        See that the record being built isn't too large.
+
+        Raises:
+            ObjectRejected: it is.
+        """
+        if self._builder.chars > self._most_bytes:
+            raise ObjectRejected(
+                f"has a record of more than the {self._most_bytes:,} bytes allowed: record {self._count + 1:,}",
+                "raise max_record_bytes of its format if it may be so large",
+            )
+
+    def take(self) -> "list[tuple[Element, list[dict[_Path, _Value]]]]":
+        """The records that have ended since this was last asked."""
+        found, self._found = self._found, []
+        return found
 
 
 def elements_instead(format: Xml, content: bytes) -> str:
@@ -84,32 +293,34 @@ def _has(holders: Sequence[Element]) -> str:
     return f" (it has {', '.join(f'<{name}>' for name in names[:8])})" if names else " (it is empty)"
 
 
+class _Tree:
+    """As a handler of a document: builds all of it."""
+
+    def __init__(self) -> None:
+        self._builder = Builder()
+        self.root: Element | None = None
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        self._builder.start(tag, attributes)
+
+    def text(self, text: str) -> None:
+        """Some text."""
+        self._builder.text(text)
+
+    def end(self) -> None:
+        """An element ends."""
+        self.root = self._builder.end()
+
+
 def _parse(content: bytes) -> Element:
-    depth = 0
-    root: Element | None = None
-    try:
-        events = defusedxml.ElementTree.iterparse(
-            io.BytesIO(content), ("start", "end"), forbid_dtd=True, forbid_entities=True, forbid_external=True
-        )
-        for event, element in events:
-            if event == "end":
-                depth -= 1
-                continue
-            root = element if root is None else root
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ObjectRejected(f"is nested deeper than {MAX_DEPTH} elements")
-            if len(element.attrib) > MAX_ATTRIBUTES:
-                raise ObjectRejected(f"has an element with more than {MAX_ATTRIBUTES:,} attributes")
-    except DefusedXmlException as error:
-        raise ObjectRejected(
-            f"has a DTD or entities, which are refused: {type(error).__name__}", "send it without DOCTYPE"
-        ) from error
-    except (ParseError, ValueError, LookupError) as error:
-        raise ObjectRejected(f"is cut, or no well-formed XML: {error}", "it is read again when it changes") from error
-    if root is None:
-        raise ObjectRejected("is empty: not even a root element")
-    return root
+    """A small document, whole."""
+    tree = _Tree()
+    stream = Content(io.BytesIO(content), "", max_bytes=max(len(content), 1)).stream()
+    for _ in parse(stream, tree, block_bytes=BLOCK_BYTES, most_bytes=BLOCK_BYTES):
+        pass
+    assert tree.root is not None, "a document that is well-formed has a root"
+    return tree.root
 
 
 def _local(tag: str) -> str:
@@ -125,7 +336,8 @@ class _Path:
     attribute: str | None
 
     @classmethod
-    def of(cls, source: str, depth: int) -> "_Path":
+    def of(cls, source: str, record: Sequence[str]) -> "_Path":
+        depth = len(record)
         steps = source.split("/")
         up = next((index for index, step in enumerate(steps) if step != ".."), len(steps))
         names, attribute = steps[up:], None
@@ -141,6 +353,12 @@ class _Path:
                 f"Xml: source {source!r} is no path from a record {depth} deep",
                 "as in quantity, @id, price/@currency or ../@number",
             )
+        way = [*record[: depth - up], *names]
+        if up and way[:depth] == list(record):
+            raise DeclarationError(
+                f"Xml: source {source!r} leads into the records themselves: there are many of them",
+                "take what is the record's own without ../",
+            )
         return cls(up, tuple(names), attribute)
 
 
@@ -151,6 +369,8 @@ class _Wanted:
     text: bool = False
     attributes: set[str] = field(default_factory=set)
     children: dict[str, "_Wanted"] = field(default_factory=dict)
+    is_below_another: bool = False
+    """An element further up is asked for it."""
 
 
 class _Repeated(Exception):
@@ -176,36 +396,31 @@ class _Reader:
         self.seen: set[_Path] = set()
         self.records = 0
 
-    def rows(self, root: Element, names: list[str]) -> Iterator[Sequence[str | int | None]]:
-        # What is above a record is the same for its brothers and sisters.
-        above: dict[tuple[int, _Path], str | _Repeated | None] = {}
-        for row, line in enumerate(_records(root, names), 1):
-            self.records += 1
-            values: list[str | int | None] = []
-            try:
-                for path in self.paths:
-                    if not path.up:
-                        values.append(self._find(line[-1], path))
-                        continue
-                    start = line[-1 - path.up]
-                    place = (id(start), path)
-                    if place not in above:
-                        above[place] = self._find_once(start, path)
-                    found = above[place]
-                    if isinstance(found, _Repeated):
-                        raise found
-                    values.append(found)
-            except _Repeated as error:
-                self.rejected.append(
-                    RejectedRecord(row, str(error), as_it_stands(tostring(line[-1], "unicode").strip()))
-                )
-                continue
-            left: dict[str, Any] = {}
-            self._gather(line[-1], self.wanted, "", left)
-            self.unknown.update(dict.fromkeys(left))
-            yield [*values, msgspec.json.encode(left).decode() if left else None, row]
+    def row(self, element: Element, above: "Sequence[dict[_Path, _Value]]") -> Sequence[str | int | None] | None:
+        """A record's row; None when it is rejected."""
+        self.records += 1
+        values: list[str | int | None] = []
+        try:
+            for path in self.paths:
+                if not path.up:
+                    values.append(self._find(element, path))
+                    continue
+                found = above[-path.up][path]
+                if isinstance(found, _Repeated):
+                    raise found
+                values.append(found)
+        except _Repeated as error:
+            self.rejected.append(
+                RejectedRecord(self.records, str(error), as_it_stands(tostring(element, "unicode").strip()))
+            )
+            return None
+        left: dict[str, Any] = {}
+        self._gather(element, self.wanted, "", left)
+        self.unknown.update(dict.fromkeys(left))
+        return [*values, msgspec.json.encode(left).decode() if left else None, self.records]
 
-    def _find_once(self, start: Element, path: _Path) -> str | _Repeated | None:
+    def find_once(self, start: Element, path: _Path) -> "_Value":
+        """What a field asks for, or why it can't be told."""
         try:
             return self._find(start, path)
         except _Repeated as error:
@@ -248,17 +463,6 @@ class _Reader:
         text = "".join(text for text in texts if text and not text.isspace())
         if text:
             _add(left, f"{path}#text", text)
-
-
-def _records(element: Element, names: list[str]) -> Iterator[list[Element]]:
-    """Each record with all elements above it, the root first; in the order of the document."""
-    if len(names) == 1:
-        yield [element]
-        return
-    for child in element:
-        if _local(child.tag) == names[1]:
-            for line in _records(child, names[1:]):
-                yield [element, *line]
 
 
 def _plain(element: Element) -> Any:

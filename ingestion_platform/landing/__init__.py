@@ -5,6 +5,6 @@ Belongs here: moving bytes. Doesn't: what they mean. Landed objects are never ch
 """
 
 from ingestion_platform.landing.opening import open_landing
-from ingestion_platform.landing.zone import LandedObject, LandingZone
+from ingestion_platform.landing.zone import LandedObject, LandingZone, ObjectFile
 
-__all__ = ["LandedObject", "LandingZone", "open_landing"]
+__all__ = ["LandedObject", "LandingZone", "ObjectFile", "open_landing"]

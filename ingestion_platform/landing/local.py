@@ -9,18 +9,20 @@ that the file can be listed, read, rejected and told of like any other.
 """
 
 import errno
+import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from ingestion_platform.errors import IngestionError, LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
 from ingestion_platform.landing.keys import MAX_KEY_BYTES, check_key, is_temporary, temporary_name
-from ingestion_platform.landing.zone import LandedObject
+from ingestion_platform.landing.zone import LandedObject, ObjectFile
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_UTF8 = re.compile("[\udc80-\udcff\ufffd]+")
@@ -82,6 +84,15 @@ class LocalLanding:
 
     def read(self, object_: LandedObject) -> bytes:
         """Read an object whole; see `LandingZone.read`."""
+        with self.open(object_) as opened:
+            content = opened.file.read()
+            opened.check()
+        if len(content) != object_.size_bytes:
+            raise _changed(f"object {object_.key!r}")
+        return content
+
+    def open(self, object_: LandedObject) -> ObjectFile:
+        """Open an object: the file itself; see `LandingZone.open`."""
         what = f"object {object_.key!r}"
         names = self._names(object_.key)
         if names is None:
@@ -96,17 +107,20 @@ class LocalLanding:
                 if error.errno in (errno.ELOOP, errno.ENXIO):  # now a symbolic link, now a socket
                     raise _changed(what) from error
                 raise
-            try:
-                # A folder or a pipe in the file's place ends here too: its inode differs.
+
+        def check() -> None:
+            with self._told(what):
                 if _token(os.fstat(descriptor)) != object_.token:
                     raise _changed(what)
-                with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                    content = file.readall()
-                if _token(os.fstat(descriptor)) != object_.token or len(content) != object_.size_bytes:
-                    raise _changed(what)
-            finally:
-                os.close(descriptor)
-        return content
+
+        try:
+            # A folder or a pipe in the file's place ends here: its inode differs.
+            check()
+            file = _ToldFile(descriptor, lambda: self._told(what))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return ObjectFile(file, check)
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """
@@ -250,6 +264,29 @@ class LocalLanding:
             raise LandingUnavailable(
                 where, "see whether the disk or the network share is there, then try again"
             ) from error
+
+
+class _ToldFile(io.FileIO):
+    """A file whose reading fails in the platform's words."""
+
+    def __init__(self, descriptor: int, told: Callable[[], AbstractContextManager[None]]) -> None:
+        super().__init__(descriptor, "rb")
+        self._told = told
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file."""
+        with self._told():
+            return super().read(size) or b""
+
+    def readall(self) -> bytes:
+        """As any file."""
+        with self._told():
+            return super().readall() or b""
+
+    def readinto(self, buffer: Any, /) -> int:
+        """As any file."""
+        with self._told():
+            return super().readinto(buffer) or 0
 
 
 def _shown(name: bytes) -> str:

@@ -4,10 +4,12 @@ A bucket, or a prefix in one, as landing zone: S3 and whatever speaks like it.
 Belongs here: S3's requests, and what it refuses. Doesn't: making clients, and what is the same for every service of AWS (`aws.py`).
 """
 
+import io
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -18,13 +20,15 @@ from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumErro
 from ingestion_platform import aws
 from ingestion_platform.errors import LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
 from ingestion_platform.landing.keys import can_begin_a_key, check_key, longest_sendable
-from ingestion_platform.landing.zone import LandedObject
+from ingestion_platform.landing.zone import LandedObject, ObjectFile
 
 if TYPE_CHECKING:
-    from types_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
+    from types_boto3_s3.type_defs import GetObjectRequestTypeDef, ListObjectsV2RequestTypeDef
 
 T = TypeVar("T")
 
+SPOOL_BYTES = 16 * 1024**2
+"""Objects up to this size are held in memory while they are read; larger ones go to disk, in ranges of this size."""
 _THREADS = 32
 _PUT_ID = "landing-put-id"
 
@@ -124,14 +128,49 @@ class S3Landing:
 
     def read(self, object_: LandedObject) -> bytes:
         """Read an object whole; see `LandingZone.read`."""
+        return self._get(object_, 0, object_.size_bytes)
+
+    def open(self, object_: LandedObject) -> ObjectFile:
+        """
+        Open an object; see `LandingZone.open`.
+
+        Beyond `SPOOL_BYTES` it is fetched in ranges, each with attempts of its own, into a temporary file that has no name any more: it is
+        gone with the process. All ranges are of the version that was listed: the ETag is held.
+        """
+        if object_.size_bytes <= SPOOL_BYTES:
+            return ObjectFile(io.BytesIO(self.read(object_)), _is_unchanged)
+        try:
+            with ExitStack() as stack:
+                file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+                for begin in range(0, object_.size_bytes, SPOOL_BYTES):
+                    file.write(self._get(object_, begin, min(begin + SPOOL_BYTES, object_.size_bytes)))
+                file.seek(0)
+                stack.pop_all()
+        except OSError as error:
+            raise LandingError(
+                f"object {object_.key!r} of {object_.size_bytes:,} bytes: no temporary file can hold it: {error.strerror or error}",
+                f"make room in {tempfile.gettempdir()}, or set TMPDIR to a folder on a larger disk",
+            ) from error
+        return ObjectFile(file, _is_unchanged)
+
+    def _get(self, object_: LandedObject, begin: int, end: int) -> bytes:
+        """The bytes from *begin* to *end* of an object, as it was listed."""
         what = f"object {object_.key!r}"
         etag = object_.token.rpartition("-")[0]
         changed = ObjectChanged(f"{self._url}: {what} isn't the one that was listed any more", "list it again")
         if not etag:
             raise changed
+        is_whole = (begin, end) == (0, object_.size_bytes)
+        request: GetObjectRequestTypeDef = {
+            "Bucket": self._bucket,
+            "Key": self._prefix + object_.key,
+            "IfMatch": f'"{etag}"',
+        }
+        if not is_whole:
+            request["Range"] = f"bytes={begin}-{end - 1}"
 
         def get() -> bytes:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + object_.key, IfMatch=f'"{etag}"')
+            answer = self._client.get_object(**request)
             with closing(answer["Body"]) as body:
                 content = body.read()
             if len(content) != answer["ContentLength"]:
@@ -141,12 +180,12 @@ class S3Landing:
         try:
             content = self._ask(what, get)
         except ClientError as error:
-            if aws.code_of(error) in ("PreconditionFailed", "412"):
+            if aws.code_of(error) in ("PreconditionFailed", "412", "InvalidRange", "416"):
                 raise changed from error
             if aws.code_of(error) in ("NoSuchKey", "404"):
                 raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
             raise self._refusal(what, error) from error
-        if len(content) != object_.size_bytes:
+        if len(content) != end - begin:
             raise changed
         return content
 
@@ -203,7 +242,7 @@ class S3Landing:
                 return call()
             except ClientError as error:
                 if not aws.is_busy(error, _BUSY_CODES):
-                    if aws.code_of(error) in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+                    if aws.code_of(error) in ("PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange", "416"):
                         raise
                     raise self._refusal(what, error) from error
                 last, hint = error, "the store is busy: try again later, or with fewer threads"
@@ -244,6 +283,10 @@ class S3Landing:
         if code == "InvalidObjectState":
             return LandingError(where, "it was moved to an archive: restore it first")
         return LandingError(f"{where}: {aws.message_of(error)}", "see whether this store knows the request")
+
+
+def _is_unchanged() -> None:
+    """What was fetched under its ETag is the object that was listed."""
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -1,13 +1,13 @@
 """
-What a landing zone is: the object as listed, and the three calls that every landing zone answers alike.
+What a landing zone is: the object as listed, and the calls that every landing zone answers alike.
 
 Belongs here: the contract. Doesn't: a place that keeps it (`local.py`, `s3.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,35 @@ class LandedObject:
     size_bytes: int
     token: str
     landed_at: datetime
+
+
+class ObjectFile:
+    """
+    An object open for reading; a context that closes it.
+
+    Args:
+        file: seekable, binary, at its beginning. Reading it raises `LandingError`s, no `OSError`.
+        check: raises `ObjectChanged` when the file isn't the object that was listed (any more).
+    """
+
+    def __init__(self, file: BinaryIO, check: Callable[[], None]) -> None:
+        self.file = file
+        self._check = check
+
+    def check(self) -> None:
+        """
+        See that all that was read until now was the object as it was listed. What was read counts only after this.
+
+        Raises:
+            ObjectChanged: it was not.
+        """
+        self._check()
+
+    def __enter__(self) -> "ObjectFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
 
 
 class LandingZone(Protocol):
@@ -55,6 +84,17 @@ class LandingZone(Protocol):
         Raises:
             ObjectMissing: it is gone.
             ObjectChanged: it isn't the one that was listed (any more), or it changed while being read.
+            LandingUnavailable: no answer after every attempt.
+        """
+        ...
+
+    def open(self, object_: LandedObject) -> ObjectFile:
+        """
+        Open an object of any size, without holding it in memory.
+
+        Raises:
+            ObjectMissing: it is gone.
+            ObjectChanged: it isn't the one that was listed (any more).
             LandingUnavailable: no answer after every attempt.
         """
         ...

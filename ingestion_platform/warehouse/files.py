@@ -12,6 +12,7 @@ whose lock is free is dead; what its journal names and the ledger doesn't know i
 import fcntl
 import hashlib
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class FileStore:
         self._journal: IO[bytes] | None = None
         self._writer = ""
         self._count = 0
+        self._lock = threading.Lock()
         self._verified: set[tuple[str, int, int]] = set()
 
     def absolute(self, path: str) -> Path:
@@ -62,13 +64,14 @@ class FileStore:
         return self.root / path
 
     def new_path(self, table: str, part: str) -> str:
-        """A path that no file has, noted in this process's journal; its folder exists."""
-        journal = self._open_journal()
-        self._count += 1
-        layer, name = table.split(".", 1)
-        path = f"tables/{layer}/{name}/{part}/{self._writer}-{self._count}.parquet"
-        journal.write(path.encode() + b"\n")
-        journal.flush()
+        """A path that no file has, noted in this process's journal; its folder exists. May be called from several threads at once."""
+        with self._lock:
+            journal = self._open_journal()
+            self._count += 1
+            layer, name = table.split(".", 1)
+            path = f"tables/{layer}/{name}/{part}/{self._writer}-{self._count}.parquet"
+            journal.write(path.encode() + b"\n")
+            journal.flush()
         self.absolute(path).parent.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -451,6 +451,22 @@ class Ledger:
         )
         return file_id
 
+    def _put_files(
+        self,
+        connection: sqlite3.Connection,
+        dataset: str,
+        day: str,
+        files: tuple[StoredFile | None, StoredFile | None],
+        run_id: str,
+    ) -> tuple[int | None, int | None]:
+        """Note a file of rows and one of records that couldn't be read, as far as there are any."""
+        rows, quarantine = files
+        table = f"raw.{dataset}"
+        return (
+            self._put_file(connection, table, day, "rows", rows, run_id) if rows else None,
+            self._put_file(connection, table, day, "quarantine", quarantine, run_id) if quarantine else None,
+        )
+
     def _files(self, connection: sqlite3.Connection, where: str, *values: object) -> list[FileRow]:
         found = []
         for row in connection.execute(f"select * from files where {where} order by day, file_id", values):
@@ -534,6 +550,7 @@ class Ledger:
         demoted: Mapping[str, str],
         rows_file: StoredFile | None,
         quarantine_file: StoredFile | None,
+        own_files: Mapping[str, tuple[StoredFile | None, StoredFile | None]],
         run_id: str,
     ) -> tuple[set[str], set[str]]:
         """
@@ -549,6 +566,7 @@ class Ledger:
             demoted: key of an object that was loaded → key of the one that is loaded in its place.
             rows_file: their rows; None when there are none.
             quarantine_file: their records that couldn't be read.
+            own_files: key of a large object → the same two of it alone.
             run_id: whose run this is.
 
         Returns:
@@ -575,14 +593,9 @@ class Ledger:
                         if other.key not in found:
                             raise Conflict(other.key)
             iso = day.isoformat()
-            file_id = (
-                self._put_file(connection, f"raw.{dataset}", iso, "rows", rows_file, run_id) if rows_file else None
-            )
-            quarantine_id = (
-                self._put_file(connection, f"raw.{dataset}", iso, "quarantine", quarantine_file, run_id)
-                if quarantine_file
-                else None
-            )
+            shared = self._put_files(connection, dataset, iso, (rows_file, quarantine_file), run_id)
+            own = {key: self._put_files(connection, dataset, iso, files, run_id) for key, files in own_files.items()}
+            homes: set[tuple[int, str]] = set()
             withdrawn: list[ObjectRow] = []
             for row in decided:
                 before = found[row.key]
@@ -592,6 +605,9 @@ class Ledger:
                         self._put_object(connection, replace(before, state="replaced", is_current=0, decided_at=now()))
                     touched |= self._withdraw(connection, before)
                 stands = row.state == "loaded"
+                file_id, quarantine_id = own.get(row.key, shared)
+                if stands and file_id is not None:
+                    homes |= {(file_id, home) for home in row.days}
                 row = replace(
                     row,
                     file_id=file_id if stands and row.rows_loaded else None,
@@ -621,9 +637,7 @@ class Ledger:
                 settled, waiting = self._settle(connection, dataset, changed, {row.key for row in decided}, run_id)
                 touched |= settled
                 pending |= waiting
-            if file_id is not None:
-                for home in {home for row in decided if row.state == "loaded" for home in row.days}:
-                    connection.execute("insert or ignore into file_days values (?, ?)", (file_id, home))
+            connection.executemany("insert or ignore into file_days values (?, ?)", sorted(homes))
             self._drop_files_without_rows(connection, dataset)
         return touched, pending
 

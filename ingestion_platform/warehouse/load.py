@@ -5,47 +5,55 @@ Belongs here: finding what is new, reading it, deciding what each object is, and
 Doesn't: reading bytes as rows
 (`formats/`), the transaction (`ledger.py`).
 
-Objects are fetched, hashed and parsed by threads outside any transaction, and written to one Parquet file a load. The work is
-planned on what the
-ledger says; when somebody else has changed that meanwhile, the commit is refused and the load looks again.
+Objects are fetched, hashed and parsed by threads outside any transaction. Small ones are held in memory and written to one Parquet file
+a load; a large one is written to a file of its own as it is read, which is thrown away when its end shows that it is none. The work is
+planned on what the ledger says; when somebody else has changed that meanwhile, the commit is refused and the load looks again.
 """
 
-import contextlib
 import hashlib
+import io
 import json
 import logging
+import math
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date
 from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
-from ingestion_platform.formats import Field, Records, read_records
-from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.formats import Field, RecordReader, Records, open_records
+from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
 from ingestion_platform.stream import Span, StreamSegments
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import parquet, text
-from ingestion_platform.warehouse.files import FileStore, StoredFile
+from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now, position_text
+from ingestion_platform.warehouse.raw_files import (
+    IN_MEMORY_BYTES,
+    QUARANTINE_SCHEMA,
+    OwnFiles,
+    RowsFile,
+    gather,
+    rejected_table,
+)
 from ingestion_platform.warehouse.results import RawDay
 from ingestion_platform.warehouse.standing import Overlaps, order, stand
 
 log = logging.getLogger(__name__)
 
-ROW_GROUP_ROWS = 122_880
-"""DuckDB's own size of a row group: it reads one in one thread."""
-
+WHOLE_BYTES = 16 * 1024**2
+"""Objects up to this size are fetched whole, as they are; larger ones are opened."""
 IN_FLIGHT_BYTES = 256 * 1024**2
 """How many bytes of objects are fetched ahead of the one being written, unpacked as far as can be guessed."""
 ALL_AT_ONCE = 8
@@ -53,21 +61,8 @@ ALL_AT_ONCE = 8
 PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
-_QUARANTINE_FIELDS: "list[pa.Field[Any]]" = [
-    pa.field("dataset", pa.string()),
-    pa.field("_day", pa.date32()),
-    pa.field("_landed_on", pa.date32()),
-    pa.field("_object", pa.string()),
-    pa.field("_row", pa.int64()),
-    pa.field("rules", pa.list_(pa.string())),
-    pa.field("reasons", pa.list_(pa.string())),
-    pa.field("record", pa.string()),
-]
-QUARANTINE_SCHEMA = pa.schema(_QUARANTINE_FIELDS)
-
-UNREADABLE = "record: can't be read"
-"""The rule that a record breaks which didn't even become a row."""
-
+_HASHED_BYTES = 1024**2
+_PACKED_ENDINGS = (".parquet", ".gz", ".zst", ".bz2", ".zip")
 
 Progress: TypeAlias = Callable[[int, int, int], None]
 """Told of each object: its number, how many there are, and its rows."""
@@ -75,14 +70,24 @@ Progress: TypeAlias = Callable[[int, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What came of fetching and parsing one object: records, or the reason why not."""
+    """
+    What came of fetching and parsing one object: records, or the reason why not.
+
+    Args:
+        is_double: the ledger had its content loaded from another object, so it wasn't parsed.
+    """
 
     landed: LandedObject
     sha256: str
     size_bytes: int
-    records: Records | None
+    records: Records | OwnFiles | None
     reason: str = ""
     is_final: bool = True
+    is_double: bool = False
+
+
+class _GivenUp(Exception):
+    """The load doesn't come about; a thread that still reads may stop."""
 
 
 class Loader:
@@ -248,10 +253,11 @@ class Loader:
                 batch.miss(row)
             for landed, by in retired:
                 batch.retire(landed, by)
-            for number, reading in enumerate(self._readings(todo, known, reload), start=1):
-                batch.add(reading)
-                if self._progress is not None:
-                    self._progress(number, len(todo), reading.records.rows_read if reading.records else 0)
+            with closing(self._readings(todo, known, reload, batch)) as readings:
+                for number, reading in enumerate(readings, start=1):
+                    batch.add(reading)
+                    if self._progress is not None:
+                        self._progress(number, len(todo), reading.records.rows_read if reading.records else 0)
             touched = batch.commit()
         except BaseException:
             batch.discard()
@@ -270,7 +276,9 @@ class Loader:
             or row.state in ("pending", "replaced")
         )
 
-    def _readings(self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool) -> Iterator[_Reading]:
+    def _readings(
+        self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool, batch: "_Batch"
+    ) -> Generator[_Reading, None, None]:
         """Fetch and parse by threads, in order, no more than `IN_FLIGHT_BYTES` ahead."""
         is_far = "://" in self._landing.url
         with ThreadPoolExecutor(self._threads * (8 if is_far else 1), thread_name_prefix="read") as pool:
@@ -281,39 +289,65 @@ class Loader:
                 while position < len(todo) or waiting:
                     while position < len(todo):
                         landed = todo[position]
-                        size = landed.size_bytes * (PACKED if landed.key.endswith((".parquet", ".gz")) else 1)
+                        size = landed.size_bytes * (PACKED if landed.key.endswith(_PACKED_ENDINGS) else 1)
+                        # What is larger doesn't stay in memory.
+                        size = min(size, 2 * IN_MEMORY_BYTES)
                         if waiting and in_flight + size > IN_FLIGHT_BYTES:
                             break
                         row = None if reload else known.get(landed.key)
-                        waiting.append((pool.submit(self._read, landed, row), size))
+                        waiting.append((pool.submit(self._read, landed, row, batch), size))
                         in_flight += size
                         position += 1
                     future, size = waiting.pop(0)
                     in_flight -= size
                     yield future.result()
             finally:
+                batch.is_given_up = bool(waiting) or position < len(todo)
                 for future, _ in waiting:
                     future.cancel()
 
-    def _read(self, landed: LandedObject, row: ObjectRow | None) -> _Reading:
+    def _read(self, landed: LandedObject, row: ObjectRow | None, batch: "_Batch") -> _Reading:
         try:
-            content = self._landing.read(landed)
+            with self._open(landed) as opened:
+                return self._read_opened(landed, opened, row, batch)
         except ObjectChanged as error:
             return _Reading(
                 landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False
             )
         except ObjectMissing:
             return _Reading(landed, "", landed.size_bytes, None, "it was gone when it was to be read", is_final=False)
-        sha256 = hashlib.sha256(content).hexdigest()
+
+    def _open(self, landed: LandedObject) -> ObjectFile:
+        if landed.size_bytes > WHOLE_BYTES:
+            return self._landing.open(landed)
+        return ObjectFile(io.BytesIO(self._landing.read(landed)), lambda: None)
+
+    def _read_opened(
+        self, landed: LandedObject, opened: ObjectFile, row: ObjectRow | None, batch: "_Batch"
+    ) -> _Reading:
+        digest = hashlib.sha256()
+        while piece := opened.file.read(_HASHED_BYTES):
+            batch.go_on()
+            digest.update(piece)
+        sha256, size_bytes = digest.hexdigest(), opened.file.tell()
         if row is not None and row.version == sha256 and row.reader == self._reader and row.state != "pending":
-            return _Reading(landed, sha256, len(content), None)
+            opened.check()
+            return _Reading(landed, sha256, size_bytes, None)
+        if landed.size_bytes > WHOLE_BYTES and batch.has_double(landed.key, sha256):
+            opened.check()
+            return _Reading(landed, sha256, size_bytes, None, is_double=True)
         try:
-            records = read_records(self._dataset.source.format, content, self._fields, key=landed.key)
+            reader = open_records(self._dataset.source.format, opened.file, self._fields, key=landed.key)
+            records = batch.gather(landed.key, reader)
+            opened.check()
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
+                batch.throw_away(records)
                 raise ObjectRejected(f"it has columns that aren't declared: {', '.join(records.unknown_columns)}")
         except ObjectRejected as error:
-            return _Reading(landed, sha256, len(content), None, self._without_excerpts(str(error)))
-        return _Reading(landed, sha256, len(content), records)
+            # What changed while it was read may look broken.
+            opened.check()
+            return _Reading(landed, sha256, size_bytes, None, self._without_excerpts(str(error)))
+        return _Reading(landed, sha256, size_bytes, records)
 
     def _without_excerpts(self, reason: str) -> str:
         """A reason is shown where masked tables are: what it quotes of a file with personal columns stays out."""
@@ -328,21 +362,21 @@ class Loader:
         source = self._dataset.source
         return source.span(key) if isinstance(source, StreamSegments) else None
 
-    def content_of(self, reading: _Reading, day: date) -> str | None:
-        """What makes two objects the same: bytes, and whatever of the key goes into the rows. None: nothing can be doubled."""
-        if reading.records is None or reading.records.rows_read == 0 or self.span_of(reading.landed.key) is not None:
+    def content_of(self, key: str, sha256: str, day: date) -> str | None:
+        """What makes two objects with records the same: bytes, and whatever of the key goes into the rows. None: nothing can be doubled."""
+        if self.span_of(key) is not None:
             # What two segments have in common is told by their positions.
             return None
         if isinstance(self._dataset.source, ApiPages):
             # Two fetches may well have been told the same.
             return None
-        found = self._dataset.source.match(reading.landed.key)
+        found = self._dataset.source.match(key)
         captures = found[1] if found else {}
         of_the_key = [captures[column.capture] for column in self._dataset.columns if column.capture is not None]
         if self._dataset.kind == "snapshots":
             # A sender's later snapshot replaces the former even when it says what an earlier one had said.
-            of_the_key += [day.isoformat(), reading.landed.key if self._dataset.senders is not None else ""]
-        return hashlib.sha256(json.dumps([reading.sha256, of_the_key]).encode()).hexdigest()
+            of_the_key += [day.isoformat(), key if self._dataset.senders is not None else ""]
+        return hashlib.sha256(json.dumps([sha256, of_the_key]).encode()).hexdigest()
 
     def _sender(self, captures: dict[str, str]) -> str | None:
         return captures.get(self._dataset.senders.key_capture) if self._dataset.senders is not None else None
@@ -350,6 +384,7 @@ class Loader:
     def row_of(self, reading: _Reading, day: date, state: str, run_id: str) -> ObjectRow:
         """The ledger's row of an object that was read."""
         records = reading.records if state == "loaded" else None
+        has_records = reading.is_double or (reading.records is not None and reading.records.rows_read > 0)
         found = self._dataset.source.match(reading.landed.key)
         span = self.span_of(reading.landed.key)
         moment = now()
@@ -361,7 +396,7 @@ class Loader:
             state=state,
             is_current=1,
             sha256=reading.sha256,
-            content=self.content_of(reading, day),
+            content=self.content_of(reading.landed.key, reading.sha256, day) if has_records else None,
             size_bytes=reading.size_bytes,
             landed_at=_utc(reading.landed),
             # An object that moved under us is looked at again, whatever its token says then.
@@ -371,8 +406,8 @@ class Loader:
             reason=reading.reason,
             duplicate_of=None,
             rows_read=records.rows_read if records else 0,
-            rows_loaded=records.table.num_rows if records else 0,
-            rows_quarantined=len(records.rejected) if records else 0,
+            rows_loaded=records.rows_loaded if records else 0,
+            rows_quarantined=records.rows_quarantined if records else 0,
             unknown_columns=json.dumps(reading.records.unknown_columns if reading.records else ()),
             missing_columns=json.dumps(reading.records.missing_columns if reading.records else ()),
             file_id=None,
@@ -387,9 +422,9 @@ class Loader:
             run_id=run_id,
         )
 
-    def table_of(self, records: Records, key: str, day: date) -> pa.Table:
+    def table_of(self, table: pa.Table, key: str, day: date) -> pa.Table:
         """An object's rows as raw has them."""
-        rows = records.table.num_rows
+        rows = table.num_rows
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
         arrays: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
@@ -397,15 +432,13 @@ class Loader:
             if column.capture is not None:
                 arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))
             else:
-                arrays.append(records.table.column(column.name))
-        arrays += [records.table.column(name) for name, _ in self._contract.envelope]
-        extra = (
-            records.table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
-        )
+                arrays.append(table.column(column.name))
+        arrays += [table.column(name) for name, _ in self._contract.envelope]
+        extra = table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
         arrays += [
             extra,
             pa.repeat(pa.scalar(key, pa.string()), rows),
-            records.table.column("_row"),
+            table.column("_row"),
             pa.repeat(pa.scalar(day, pa.date32()), rows),
         ]
         return pa.Table.from_arrays(arrays, schema=self._schema)
@@ -447,20 +480,63 @@ class _Batch:
         self._furthest: dict[str, tuple[str, Span]] = {}
         self._shards: Counter[str] | None = None
         self._segments: dict[str, Overlaps] = {}
-        self._gathered: list[pa.Table] = []
-        self._gathered_rows = 0
-        self._path: str | None = None
-        self._writer: pq.ParquetWriter | None = None
-        self._rows = 0
-        self._rejected: list[dict[str, object]] = []
-        self._quarantine_path: str | None = None
+        self.is_given_up = False
+        self._files: list[RowsFile] = []
+        self._shared = self._new_files()
+        self._own: dict[str, OwnFiles] = {}
+
+    # --- for the threads that read
+
+    def _new_files(self) -> tuple[RowsFile, RowsFile]:
+        store, name = self._loader._store, self._dataset.name
+        files = (
+            RowsFile(store, self._dataset.raw, self._day, self._loader._schema),
+            RowsFile(store, f"quarantine.{name}", self._day, QUARANTINE_SCHEMA),
+        )
+        self._files += files
+        return files
+
+    def go_on(self) -> None:
+        """Stop a thread whose work isn't wanted any more."""
+        if self.is_given_up:
+            raise _GivenUp
+
+    def gather(self, key: str, reader: RecordReader) -> Records | OwnFiles:
+        """Read an object to its end; see `raw_files.gather`."""
+        if self._loader.span_of(key) is not None:
+            # A segment is closed before it is large, and what counts of it is decided by its positions.
+            return gather(reader, self._new_files, lambda table: table, lambda _: pa.table({}), self.go_on, math.inf)
+        return gather(
+            reader,
+            self._new_files,
+            lambda table: self._loader.table_of(table, key, self._day),
+            lambda rejected: rejected_table(self._dataset.name, self._day, key, rejected),
+            self.go_on,
+            IN_MEMORY_BYTES,
+        )
+
+    def has_double(self, key: str, sha256: str) -> bool:
+        """Whether the ledger has this content loaded, from an object that stands for it whatever this load finds."""
+        content = self._loader.content_of(key, sha256, self._day)
+        other = self._loader._ledger.loaded_with_content(self._dataset.name, content) if content is not None else None
+        if other is None or other.key == key or other.key in self._todo:
+            return False
+        return other.order < (self._day.isoformat(), len(key), key)
+
+    def throw_away(self, records: Records | OwnFiles) -> None:
+        """Delete the files of an object that doesn't count."""
+        if isinstance(records, OwnFiles):
+            for path in records.paths:
+                self._loader._store.discard(path)
+
+    # --- in order
 
     def add(self, reading: _Reading) -> None:
         """Decide what an object is."""
         key = reading.landed.key
         before = self._known.get(key)
         self.bytes_read += reading.size_bytes
-        if reading.records is None and not reading.reason:
+        if reading.records is None and not reading.reason and not reading.is_double:
             assert before is not None, "only a known object can be merely touched"
             self._touched.append((before, reading.landed.token, _utc(reading.landed)))
             self._claim_positions(key)
@@ -472,12 +548,12 @@ class _Batch:
             return
         self.keys.append(key)
         self._found[key] = before
-        if reading.records is None:
+        if reading.reason:
             self._decided.append(self._loader.row_of(reading, self._day, "rejected", self._run_id))
             return
         row = self._loader.row_of(reading, self._day, "loaded", self._run_id)
         records = reading.records
-        if row.span is not None and row.shard is not None:
+        if row.span is not None and row.shard is not None and isinstance(records, Records):
             row, records = self._stand(row, row.shard, row.span, records)
             if row.state == "duplicate":
                 self._decided.append(row)
@@ -485,19 +561,22 @@ class _Batch:
         if row.content is not None:
             original = self._original(row)
             if original is not None:
+                if records is not None:
+                    self.throw_away(records)
                 duplicate = self._loader.row_of(reading, self._day, "duplicate", self._run_id)
                 self._decided.append(replace(duplicate, duplicate_of=original, reason=f"same content as {original}"))
                 return
+            if records is None:
+                # The object that it was a double of has gone meanwhile.
+                raise Conflict(key)
             self._claims[row.content] = key
         self._decided.append(row)
-        self._gather(self._loader.table_of(records, key, self._day))
-        for record in records.rejected:
-            self._rejected.append(
-                {
-                    "dataset": self._dataset.name, "_day": self._day, "_landed_on": self._day, "_object": key, "_row": record.row,
-                    "rules": [UNREADABLE], "reasons": [f"record: {record.reason}"], "record": record.record,
-                }
-            )  # fmt: skip
+        if isinstance(records, OwnFiles):
+            self._own[key] = records
+        elif records is not None:
+            self._shared[0].add(self._loader.table_of(records.table, key, self._day))
+            if records.rejected:
+                self._shared[1].add(rejected_table(self._dataset.name, self._day, key, records.rejected))
 
     def _stand(self, row: ObjectRow, shard: str, span: Span, records: Records) -> tuple[ObjectRow, Records]:
         """A segment with what of it counts: positions that another segment stands for are left out."""
@@ -515,7 +594,7 @@ class _Batch:
             )  # fmt: skip
         else:
             row = replace(
-                row, rows_read=left.rows_read, rows_loaded=left.table.num_rows, rows_quarantined=len(left.rejected),
+                row, rows_read=left.rows_read, rows_loaded=left.rows_loaded, rows_quarantined=left.rows_quarantined,
                 reason=standing.reason(span),
             )  # fmt: skip
         return row, left
@@ -575,31 +654,6 @@ class _Batch:
         self._demoted[other.key] = row.key
         return None
 
-    def _gather(self, table: pa.Table) -> None:
-        if table.num_rows == 0:
-            return
-        self._gathered.append(table)
-        self._gathered_rows += table.num_rows
-        if self._gathered_rows >= ROW_GROUP_ROWS:
-            self._write()
-
-    def _write(self) -> None:
-        if not self._gathered:
-            return
-        if self._writer is None:
-            self._path = self._loader._store.new_path(self._dataset.raw, self._day.isoformat())
-            self._writer = pq.ParquetWriter(
-                self._loader._store.absolute(self._path),
-                self._loader._schema,
-                compression="zstd",
-                compression_level=1,
-                # Text of tills hardly repeats within a row group: dictionaries took a third more time and a tenth more room.
-                use_dictionary=["_object"],  # type: ignore[arg-type]  # the stubs know of bool only
-            )
-        self._writer.write_table(pa.concat_tables(self._gathered), row_group_size=ROW_GROUP_ROWS)
-        self._rows += self._gathered_rows
-        self._gathered, self._gathered_rows = [], 0
-
     def commit(self) -> set[str]:
         """
         Make everything visible.
@@ -612,47 +666,37 @@ class _Batch:
             loader._ledger.touch(self._touched)
         if not self._decided:
             return set()
-        self._write()
-        rows_file = quarantine_file = None
-        if self._writer is not None and self._path is not None:
-            self._writer.close()
-            self._writer = None
-            rows_file = loader._store.describe(self._path, self._rows)
-            counts = loader.count_home_days(self._path, self._day)
-            self._decided = [
-                replace(row, home_days=json.dumps(counts.get(row.key, {}), sort_keys=True)) for row in self._decided
-            ]
-        if self._rejected:
-            quarantine_file = self._write_rejected()
+        rows_file, quarantine_file = (file.finish() for file in self._shared)
+        counts: dict[str, dict[str, int]] = {}
+        for file in (rows_file, *(own.rows_file for own in self._own.values())):
+            if file is not None:
+                counts |= loader.count_home_days(file.path, self._day)
         touched, _ = loader._ledger.commit_load(
             self._dataset.name,
             self._day,
             found=self._found,
-            decided=self._decided,
+            decided=[
+                replace(row, home_days=json.dumps(counts[row.key], sort_keys=True)) if row.key in counts else row
+                for row in self._decided
+            ],
             demoted=self._demoted,
             rows_file=rows_file,
             quarantine_file=quarantine_file,
+            own_files={key: (own.rows_file, own.quarantine_file) for key, own in self._own.items()},
             run_id=self._run_id,
         )
+        self._throw_away_others()
         return touched
-
-    def _write_rejected(self) -> StoredFile:
-        path = self._loader._store.new_path(f"quarantine.{self._dataset.name}", self._day.isoformat())
-        self._quarantine_path = path
-        pq.write_table(
-            pa.Table.from_pylist(self._rejected, QUARANTINE_SCHEMA),
-            self._loader._store.absolute(path),
-            compression="zstd",
-        )
-        return self._loader._store.describe(path, len(self._rejected))
 
     def discard(self) -> None:
         """Delete what was written for a commit that didn't come about."""
-        if self._writer is not None:
-            # It writes a footer, which a full disk doesn't take either.
-            with contextlib.suppress(OSError):
-                self._writer.close()
-        paths = [path for path in (self._path, self._quarantine_path) if path is not None]
+        self._throw_away_others()
+
+    def _throw_away_others(self) -> None:
+        """Delete the files that no commit has made part of a table: of objects that were rejected, or of all."""
+        for file in self._files:
+            file.close()
+        paths = {file.path for file in self._files if file.path is not None}
         # An interrupt may come just after the commit.
-        for path in set(paths) - self._loader._ledger.known_paths(paths):
+        for path in paths - self._loader._ledger.known_paths(list(paths)):
             self._loader._store.discard(path)

@@ -8,10 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Format
 from ingestion_platform.formats import Field, Records, read_records
 
+SMALL_BLOCK_BYTES = 16
+MOST_BLOCKS = 50
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 
 
@@ -21,8 +25,23 @@ def fields(*sources: str) -> list[Field]:
 
 
 def read(format: Format, content: bytes, *sources: str, key: str = "") -> Records:
-    """Read *content*, and hold the result to what every `Records` promises."""
-    records = read_records(format, content, fields(*sources), key=key)
+    """
+    Read *content*, and hold the result to what every `Records` promises.
+
+    It is read twice, whole and in small blocks: both must give the same, or refuse it.
+    """
+    block_bytes = max(SMALL_BLOCK_BYTES, len(content) // MOST_BLOCKS)
+    try:
+        records = read_records(format, content, fields(*sources), key=key)
+    except ObjectRejected:
+        with pytest.raises(ObjectRejected):
+            read_records(format, content, fields(*sources), key=key, block_bytes=block_bytes)
+        raise
+    in_blocks = read_records(format, content, fields(*sources), key=key, block_bytes=block_bytes)
+    assert in_blocks.table.equals(records.table)
+    assert in_blocks.rejected == records.rejected
+    assert in_blocks.unknown_columns == records.unknown_columns
+    assert in_blocks.missing_columns == records.missing_columns
     table = records.table
     assert table.column_names == [*sources, "_extra", "_row"]
     assert [str(type_) for type_ in table.schema.types] == ["string"] * (len(sources) + 1) + ["int64"]

@@ -5,8 +5,10 @@ import zlib
 
 import pytest
 
+from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Csv, Format, JsonLines, Parquet, Xml
-from ingestion_platform_tests.formats.reading import read, refusal, rows
+from ingestion_platform.formats import read_records
+from ingestion_platform_tests.formats.reading import fields, read, refusal, rows
 
 PLAIN = b"a,b\n1,2\n3,4\n"
 
@@ -63,7 +65,8 @@ def test_no_more_is_inflated_than_allowed(monkeypatch: pytest.MonkeyPatch) -> No
             return getattr(self.real, name)
 
     monkeypatch.setattr(zlib, "decompressobj", Counting)
-    assert "more than the 1,000,000 bytes allowed" in refusal(Csv(max_bytes=1_000_000), bomb, "a", key="x.csv.gz")
+    with pytest.raises(ObjectRejected, match="more than the 1,000,000 bytes allowed"):
+        read_records(Csv(max_bytes=1_000_000), bomb, fields("a"), key="x.csv.gz")
     assert 1_000_000 < inflated < 1_300_000
 
 

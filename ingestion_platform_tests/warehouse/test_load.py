@@ -12,7 +12,7 @@ import pytest
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
 from ingestion_platform.errors import DeclarationError, LandingUnavailable, ObjectChanged, WarehouseError
 from ingestion_platform.format import Csv
-from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, Mask
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform.warehouse import warehouse as warehouse_module
@@ -582,6 +582,10 @@ class Flaky:
         if self._errors and object_.key.endswith(self._key):
             raise self._errors.pop()
         return self._zone.read(object_)
+
+    def open(self, object_: LandedObject) -> ObjectFile:
+        """As the zone does."""
+        return self._zone.open(object_)
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """As the zone does."""
