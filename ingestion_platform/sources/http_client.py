@@ -170,6 +170,8 @@ class ApiClient:
         resolve: Resolve = resolve,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # Retries are counted, and told by whoever asks; stamina would write each of them to the program's output, too.
+        stamina.instrumentation.set_on_retry_hooks(())
         self.asked = Asked()
         self._api = api
         self._secrets = needed(api, access.secrets)
