@@ -463,8 +463,8 @@ def _tell_apis(
         ),
         (
             changed == should_change,
-            f"{len(asked_again)} days were asked for again afterwards → landed again: {', '.join(sorted({name for name, _ in changed})) or 'nothing'}"
-            f" of {new.listed_on}, which had changed; nothing else",
+            f"{len(asked_again)} days were asked for again afterwards → landed again:"
+            f" {', '.join(sorted({name for name, _ in changed})) or 'nothing'} of {new.listed_on}, which had changed; nothing else",
         ),
         (
             [row["_day"] for row in stale] == ([down] if down else [])
