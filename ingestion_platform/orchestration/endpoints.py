@@ -23,7 +23,7 @@ from ingestion_platform.orchestration.metadata import Metadata
 from ingestion_platform.orchestration.partitions import daily, reading_days
 from ingestion_platform.orchestration.progress import FetchProgress
 from ingestion_platform.orchestration.resource import ApisResource
-from ingestion_platform.orchestration.runs import CAUSE, RANGE_END, RANGE_START
+from ingestion_platform.orchestration.runs import CAUSE, RANGE_END, RANGE_START, under_way
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
 from ingestion_platform.sources.fetch import Fetch, Fetched
 from ingestion_platform.sources.fetched import LandedEndpoint
@@ -305,15 +305,9 @@ def fetch_schedule(
         today = context.scheduled_execution_time.astimezone(zone).date()
         if today < endpoint.first_day:
             return dg.SkipReason(f"{endpoint.name} begins on {endpoint.first_day}")
-        unfinished = context.instance.get_runs(
-            dg.RunsFilter(
-                statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
-                tags={"ingestion/endpoint": endpoint.name},
-            ),
-            limit=1,
-        )
-        if unfinished:
-            return dg.SkipReason(f"a fetch of {endpoint.name} is under way: {unfinished[0].run_id}")
+        run_id = under_way(context.instance, "ingestion/endpoint", endpoint.name)
+        if run_id is not None:
+            return dg.SkipReason(f"a fetch of {endpoint.name} is under way: {run_id}")
         first = max(today - timedelta(days=back), endpoint.first_day)
         return dg.RunRequest(
             run_key=f"{endpoint.name}|{context.scheduled_execution_time.isoformat()}",
