@@ -357,7 +357,10 @@ def test_many_requests_at_once_keep_the_rate(server: ApiServer, tmp_path: Path) 
     assert (fetched.records, fetched.requests, fetched.pages) == (160, 40, 80)
     assert fetched.asked["requests"] == len(server.requests) == 80 + fetched.asked["retries"]
     assert fetched.asked["retries"] >= 16
-    assert server.most_within(0.25) <= 25
+    # A request may take its time on its way, and those after it none: half the time is sure.
+    assert server.most_within(0.125) <= 25
+    moments = [seen.at for seen in server.requests]
+    assert max(moments) - min(moments) > 0.25 * (len(moments) / 25 - 1) * 0.9
 
 
 def test_what_each_record_has_inside_is_asked_for(server: ApiServer, make: Make) -> None:
