@@ -8,6 +8,7 @@ It stands on httpcore alone, without httpx above it: httpx would log each URL wi
 and read URLs in its own way after we have checked them in ours.
 """
 
+import logging
 import random
 import ssl
 import threading
@@ -44,6 +45,8 @@ from ingestion_platform.sources.http_messages import (
     words_of,
 )
 from ingestion_platform.sources.pace import HeldBack, Pace
+
+log = logging.getLogger(__name__)
 
 Json = Any
 
@@ -167,6 +170,8 @@ class ApiClient:
         resolve: Resolve = resolve,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # Retries are counted, and told by whoever asks; stamina would write each of them to the program's output, too.
+        stamina.instrumentation.set_on_retry_hooks(())
         self.asked = Asked()
         self._api = api
         self._secrets = needed(api, access.secrets)
@@ -230,7 +235,7 @@ class ApiClient:
             for name, value in (("if-none-match", etag), ("if-modified-since", last_modified))
             if value and value.isascii() and value.isprintable()
         }
-        trial = _Trial(self._api.patience_seconds, self._clock)
+        trial = _Trial(self._api.patience_seconds, self._clock, f"API {self._api.name!r}: GET {self._told(place)}")
         try:
             # The hook alone says when it is over: patience begins with the first request, not while one waits for one's turn.
             for attempt in stamina.retry_context(on=trial.wait_after, attempts=None, timeout=None):
@@ -239,8 +244,8 @@ class ApiClient:
         except _Passing as error:
             raise self._unavailable(place, str(error), trial) from error
         except HeldBack as error:
-            told = f"it is to be left alone for {error.seconds:.0f} seconds yet"
-            raise self._unavailable(place, f"{trial.last}, and {told}" if trial.last else told, trial) from error
+            told = f"it is to be left alone for {error.seconds:.0f} seconds yet" if error.seconds >= 1 else ""
+            raise self._unavailable(place, ", and ".join(filter(None, (trial.last, told))), trial) from error
         raise AssertionError("an attempt returns or raises")
 
     def counts(self) -> Mapping[str, float]:
@@ -575,9 +580,10 @@ class _Passing(Exception):
 
 
 class _Trial:
-    """The attempts at one thing, and the patience that is left."""
+    """The attempts at *what*, and the patience that is left."""
 
-    def __init__(self, patience: float, clock: Callable[[], float]) -> None:
+    def __init__(self, patience: float, clock: Callable[[], float], what: str) -> None:
+        self._what = what
         self.attempts = 0
         self.last = ""
         self.failed_at: float | None = None
@@ -608,9 +614,11 @@ class _Trial:
             return False
         self.last, self.failed_at = str(error), self._clock()
         longest = min(FIRST_WAIT_SECONDS * 2.0 ** min(self.attempts - 1, 20), LONGEST_WAIT_SECONDS)
-        if error.again is not None and error.again >= 1:
-            return 0.0  # the pace holds everybody back for as long as the server says
-        return min(longest * random.uniform(0.5, 1.0), self.left)
+        is_told = error.again is not None and error.again >= 1
+        # As long as the server says, the pace holds everybody back.
+        wait = 0.0 if is_told else min(longest * random.uniform(0.5, 1.0), self.left)
+        log.info("%s: %s; trying again in %.1f s", self._what, error, error.again if is_told else wait)
+        return wait
 
 
 class _Network(httpcore.NetworkBackend):
