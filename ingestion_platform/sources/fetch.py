@@ -82,6 +82,10 @@ class Client(Protocol):
         """The URL of a path below the base URL."""
         ...
 
+    def clean(self, url: str) -> str:
+        """A URL as it may be kept and asked for again: absolute, without secrets."""
+        ...
+
     def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
         """Ask, patiently."""
         ...
@@ -287,7 +291,7 @@ class Fetch:
         return f"{moment:%Y%m%dT%H%M%S%fZ}-{uuid4().hex[:6]}"
 
     def _row(self, one: Ask) -> _Row:
-        url = self._client.url(one.path, {**one.query, **first_params(self._endpoint.paging)})
+        url = self._client.clean(self._client.url(one.path, {**one.query, **first_params(self._endpoint.paging)}))
         return _Row(one, url, url)
 
     def _plan(self) -> str:
@@ -374,6 +378,9 @@ class Fetch:
         new = inspected.rows - skip
         seen = Seen(row.url, headers, body, row.page + 1, new, row.records + new)
         following = next_url(self._endpoint.paging, seen, overlaps=self._endpoint.overlaps and row.records + new > 0)
+        if following is not None:
+            # Servers repeat what they were asked with in their links, a key as well.
+            following = self._client.clean(following)
         same = _digest(body) if self._endpoint.same_when == "body" else inspected.digest
         page = Page(
             request=row.first, params=row.ask.params, page=row.page + 1, url=row.url, fetched_at=reply.asked_at, headers=headers,

@@ -215,6 +215,15 @@ class ApiClient:
         query = urlencode(params, quote_via=quote)
         return self._base_text + quote(path, safe=URL_SAFE.replace("?", "")) + (f"?{query}" if query else "")
 
+    def clean(self, url: str) -> str:
+        """
+        A URL as it may be kept and asked for again: absolute, without secrets.
+
+        Raises:
+            SourceError: it leads where the API isn't declared to be.
+        """
+        return self._told(self._place(url, None))
+
     def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
         """
         Ask for a URL, until there is a reply, it is refused, or patience is over.
