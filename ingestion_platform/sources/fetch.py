@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
+from urllib.parse import urlencode
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -292,7 +293,8 @@ class Fetch:
 
     def _row(self, one: Ask) -> _Row:
         url = self._client.clean(self._client.url(one.path, {**one.query, **first_params(self._endpoint.paging)}))
-        return _Row(one, url, url)
+        # Two stores at one place are asked about by the same URL, and are two requests: a fragment, which isn't sent, tells them apart.
+        return _Row(one, f"{url}#{urlencode(one.params)}" if one.params else url, url)
 
     def _plan(self) -> str:
         """Changes whenever the same pages would be asked for, or told apart, otherwise."""

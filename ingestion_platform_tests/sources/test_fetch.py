@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ingestion_platform.api import Cursor, Endpoint, Offset, PageNumber, PageToken, Paging
+from ingestion_platform.api import Cursor, EachRow, Endpoint, Offset, PageNumber, PageToken, Paging
 from ingestion_platform.errors import LandingError, SourceChanged, SourceError, SourceUnavailable
 from ingestion_platform.format import Json
 from ingestion_platform.sources.fetch import Fetched
@@ -492,6 +492,16 @@ def test_what_was_asked_with_is_beside_every_record(world: Callable[..., World])
     )
     positions = [one for (one,) in here.rows(DAY, "@position")]
     assert len(set(positions)) == 8
+
+
+def test_two_that_are_asked_about_by_one_url_are_two_requests(world: Callable[..., World]) -> None:
+    """Two stores at the same coordinates: each has its row; and nothing new lands when nothing has changed."""
+    each = [{"store": "a", "lat": "1.5"}, {"store": "b", "lat": "1.5"}]
+    declared = endpoint(params={"lat": "{lat}"}, each=EachRow("stores", {"store": "store", "lat": "lat"}))
+    here = world(declared, MemoryApi(records(1)))
+    assert here.fetch(each=each).requests == 2
+    assert sorted(here.rows(DAY, "@param.store", "id")) == [("a", "1"), ("b", "1")]
+    assert not here.fetch(each=each).has_landed
 
 
 def test_a_fetch_without_requests_is_whole_and_replaces_what_was(world: Callable[..., World]) -> None:
