@@ -65,7 +65,10 @@ def test_the_api_of_the_readme_works(tmp_path: Path) -> None:
         _block("python", "product_reviews = Dataset("), encoding="utf-8"
     )
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    # What `make dev` makes.
     (tmp_path / "data" / "landing").mkdir(parents=True)
+    (tmp_path / "data" / "dagster_home").mkdir()
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", tmp_path / "data" / "dagster_home")
     shutil.copy(ROOT / "demo.env", tmp_path / "ingestion.env")
     environment = {
         "PATH": os.environ["PATH"],
