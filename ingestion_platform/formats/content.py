@@ -194,16 +194,30 @@ class Content:
             self._unpacked = None
 
 
-def _zstd(file: Any) -> _Readable:
-    source: Any = pa.PythonFile(file, "r")
-    # Closing the stream would close the object's file.
-    return _Unclosed(pa.CompressedInputStream(source, "zstd"), source)
+def _zstd(file: BinaryIO) -> _Readable:
+    borrowed: Any = _Borrowed(file)
+    return _Bytes(pa.CompressedInputStream(pa.PythonFile(borrowed, "r"), "zstd"))
 
 
-class _Unclosed:
-    def __init__(self, stream: Any, source: Any) -> None:
+class _Borrowed:
+    """A file that Arrow may read, and close when it likes: the file itself stays open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Bytes:
+    """An Arrow stream whose reader gets bytes."""
+
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._source = source
 
     def read(self, size: int, /) -> bytes:
         return bytes(self._stream.read(size))
