@@ -46,6 +46,11 @@ DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplement
 """What reading packed bytes raises when they aren't what they should be."""
 
 
+def packing_of(key: str) -> str:
+    """How an object is packed, as its key says; empty when it isn't."""
+    return next((kind for kind, (ending, _) in _MAGIC.items() if key.endswith(ending)), "")
+
+
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
@@ -138,7 +143,7 @@ class Content:
         self.packed_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
         beginning = file.read(16)
-        self.kind = next((kind for kind, (ending, _) in _MAGIC.items() if key.endswith(ending)), "")
+        self.kind = packing_of(key)
         if self.kind:
             ending, magic = _MAGIC[self.kind]
             if not beginning.startswith(magic) and not (self.kind == "zip" and beginning.startswith(b"PK\x05\x06")):
