@@ -110,8 +110,8 @@ class Json(Bounded):
         """The path taken apart: names of members, and `[*]` for the elements of a list."""
         if not self.records:
             return ()
-        spread = self.records.replace("[*]", ".[*]").removeprefix(".")
-        return tuple(spread.split("."))
+        path = self.records.replace("[*]", ".[*]")
+        return tuple((path[1:] if self.records.startswith("[*]") else path).split("."))
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -18,7 +18,8 @@ def land_example(root: Path) -> None:
     put(
         root,
         "reference/stores/2024/10/01/stores.csv",
-        b"store_id,store_name,region,country,opened_on\nS0001,Sandton,Gauteng,ZA,2020-01-01\n",
+        b"store_id,store_name,region,country,latitude,longitude,opened_on\n"
+        b"S0001,Sandton,Gauteng,ZA,-26.1076,28.0567,2020-01-01\n",
     )
     products = "product_id;product_name;category;list_price_zar\nP00001;Rooibos;Tea;12.50\n"
     put(root, "reference/products/year=2024/month=10/day=01/products.csv.gz", gzip.compress(products.encode()))

@@ -27,8 +27,9 @@ from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
 
+from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.format import Csv, JsonLines, Parquet, Xml
+from ingestion_platform.format import Csv, Json, JsonLines, Parquet, Xml
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column
 
@@ -158,8 +159,24 @@ class _Landed:
                 if fit is not None:
                     # Only datasets of one stream share objects.
                     self.by_dataset[name].append(_Object(key, fit[0], fit[1], path.read_bytes()))
+        there = {path.relative_to(root).as_posix() for path in paths}
+        for name, dataset in datasets.items():
+            if isinstance(dataset.source, ApiPages):
+                self.by_dataset[name] = _last_fetches(self.by_dataset[name], there)
         for found in self.by_dataset.values():
             found.sort(key=lambda one: (one.day, len(one.key), one.key))
+
+
+def _last_fetches(objects: Iterable[_Object], keys: set[str]) -> list[_Object]:
+    """Of each day the groups of the last fetch that is whole: as many as its note says are there."""
+    by_fetch: dict[tuple[date, str], list[_Object]] = defaultdict(list)
+    for one in objects:
+        by_fetch[one.day, one.captures["fetch"]].append(one)
+    last: dict[date, list[_Object]] = {}
+    for (day, _), groups in sorted(by_fetch.items()):
+        if f"{groups[0].key.rpartition('/')[0]}/done-{len(groups)}.json" in keys:
+            last[day] = groups
+    return [one for groups in last.values() for one in groups]
 
 
 def _fit(templates: str | tuple[str, ...], key: str) -> tuple[date, dict[str, str]] | None:
@@ -183,6 +200,8 @@ def _fit(templates: str | tuple[str, ...], key: str) -> tuple[date, dict[str, st
 def _read(dataset: Dataset, one: _Object) -> tuple[list[_Record], tuple[str, ...]]:
     """The records of an object, and names that the declaration doesn't know."""
     content = one.content
+    if isinstance(dataset.source, ApiPages):
+        return _read_pages(dataset, dataset.source, content)
     if one.key.endswith(".gz"):
         try:
             content = gzip.decompress(content)
@@ -305,6 +324,48 @@ def _read_xml(dataset: Dataset, kind: Xml, content: bytes) -> tuple[list[_Record
         for row, trail in enumerate(trails, 1)
     ]
     return records, ()
+
+
+def _read_pages(dataset: Dataset, source: ApiPages, content: bytes) -> tuple[list[_Record], tuple[str, ...]]:
+    """The records of a group of pages, numbered on; what is around them is the page's. And names that the declaration doesn't know."""
+    kind = source.other_format or source.endpoint.format
+    found: list[_Record] = []
+    unknown: set[str] = set()
+    for page in pq.read_table(io.BytesIO(content)).to_pylist():
+        around: dict[str, str] = {f"@param.{name}": text for name, text in json.loads(page["params"]).items()}
+        around["@is_stale"] = "true" if page["is_stale"] else "false"
+        records: list[_Record] = []
+        if page["body"] and isinstance(kind, Xml):
+            records = _read_xml(dataset, kind, page["body"])[0]
+        elif page["body"]:
+            assert isinstance(kind, Json)
+            document = json.loads(page["body"], parse_float=_Literal, parse_int=_Literal)
+            for trail in _trails([document], kind.records.replace("[*]", ".[*]").strip(".").split(".")):
+                records.append(_Record(0, {name: _json_text(_climb(trail, path)) for name, path in _wanted(dataset)}))
+                unknown.update(_beyond(trail[-1], [path for _, path in _wanted(dataset)]))
+        for record in records[page["skip"] :]:
+            assert record.values is not None
+            record.row = len(found) + 1
+            record.values |= {name: around[path] for name, path in _wanted(dataset) if path in around}
+            found.append(record)
+    return found, tuple(sorted(unknown))
+
+
+def _trails(trail: list[Any], steps: Sequence[str]) -> Iterator[list[Any]]:
+    """Each record, after the objects that hold the lists it is in."""
+    at = trail[-1]
+    for place, step in enumerate(steps):
+        if step == "[*]":
+            for element in at:
+                yield from _trails([*trail, element], steps[place + 1 :])
+            return
+        at = at[step]
+    yield trail
+
+
+def _climb(trail: Sequence[Any], path: str) -> Any:
+    up = path.count("../")
+    return _dig(trail[-1 - up], path[3 * up :])
 
 
 def _local(tag: str) -> str:
@@ -542,7 +603,8 @@ def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInf
             rejected.append(one.key)
             continue
         content = (hashlib.sha256(one.content).hexdigest(), _of_the_key(dataset, one))
-        if records and first_with.setdefault(content, one.key) != one.key:
+        # Two fetches may well have been told the same.
+        if not isinstance(dataset.source, ApiPages) and records and first_with.setdefault(content, one.key) != one.key:
             answer.duplicates[name][one.key] = first_with[content]
             continue
         loaded.append(one.key)
@@ -591,7 +653,7 @@ def _of_the_key(dataset: Dataset, one: _Object) -> tuple[str, ...]:
 
 def _replaced_by_later_ones(dataset: Dataset, loaded: Sequence[_Object]) -> set[str]:
     """Of snapshots: objects of a day after which another of the same sender comes."""
-    if dataset.kind != "snapshots":
+    if dataset.kind != "snapshots" or isinstance(dataset.source, ApiPages):
         return set()
     last: dict[tuple[date, str], str] = {}
     for one in loaded:
@@ -915,6 +977,61 @@ def _reconciliation(tables: _Tables) -> list[Row]:
     return found
 
 
+def _sales_in_euro(tables: _Tables) -> list[Row]:
+    regions, rand = tables.regions(), tables.newest("exchange_rates", "currency").get("ZAR")
+    return [
+        {
+            "sold_on": tables.day,
+            "region": region,
+            "net_zar": _net(rows),
+            "zar_per_eur": rand["units_per_eur"] if rand else None,
+            "rated_on": rand["rated_on"] if rand else None,
+            "is_carried_forward": rand["rated_on"] < tables.day if rand else None,
+            "is_stale": rand["is_stale"] if rand else None,
+            "net_eur": _round(_net(rows) / rand["units_per_eur"]) if rand else None,
+        }
+        for region, rows in _grouped(tables.of("sales"), lambda row: regions[row["store_id"]])
+    ]
+
+
+def _marketing_moments(tables: _Tables) -> list[Row]:
+    regions, yesterday = tables.regions(), tables.day - timedelta(days=1)
+    today = dict(_grouped(tables.of("sales"), lambda row: regions[row["store_id"]]))
+    earlier = dict(
+        _grouped(tables.of("sales", tables.day - timedelta(days=7), yesterday), lambda row: regions[row["store_id"]])
+    )
+    before = {
+        (row["region"], row["track_id"]): row["chart_position"]
+        for row in tables.of("trending_music", yesterday, yesterday)
+    }
+    found = []
+    for row in tables.of("trending_music"):
+        if row["chart_position"] > 10:
+            continue
+        net, days = _net(today.get(row["region"], ())), earlier.get(row["region"], [])
+        average = _round(_net(days) / len({one["_day"] for one in days})) if days else None
+        former = before.get((row["region"], row["track_id"]))
+        had_a_chart = any(region == row["region"] for region, _ in before)
+        is_rising = had_a_chart and (former is None or former > row["chart_position"])
+        found.append(
+            {
+                "charted_on": tables.day,
+                "region": row["region"],
+                "track_id": row["track_id"],
+                "title": row["title"],
+                "artist": row["artist"],
+                "chart_position": row["chart_position"],
+                "positions_climbed": former - row["chart_position"] if former is not None else None,
+                "streams": row["streams"],
+                "net_zar": net,
+                "trailing_average_zar": average,
+                "against_trailing_pct": _pct(net - average, average) if average is not None else None,
+                "is_moment": is_rising and average is not None and net > average,
+            }
+        )
+    return found
+
+
 REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "daily_sales": _daily_sales,
     "best_sellers": _best_sellers,
@@ -925,5 +1042,7 @@ REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "reconciliation": _reconciliation,
     "till_lines": _till_lines,
     "stream_reconciliation": _stream_reconciliation,
+    "sales_in_euro": _sales_in_euro,
+    "marketing_moments": _marketing_moments,
 }
 """Each report as a function of the processed tables; rows come by primary key."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ingestion_platform.datasets
+from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, find_datasets, senders_from
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, JsonLines, Parquet, Xml
@@ -131,11 +132,17 @@ def test_references_fit(dataset: Dataset) -> None:
 
 @each_dataset
 def test_landing_prefixes_are_its_own(dataset: Dataset) -> None:
-    """A key that one dataset's template gives is matched by no other dataset, but those of the same stream."""
+    """A key that one dataset's template gives is matched by no other dataset, but those of the same stream or endpoint."""
     source = dataset.source
-    sharing = DATASETS.of_stream(source.stream) if isinstance(source, StreamSegments) else (dataset,)
+    sharing: tuple[Dataset, ...] = (dataset,)
+    given: dict[str, str] = {}
+    if isinstance(source, StreamSegments):
+        sharing = DATASETS.of_stream(source.stream)
+    elif isinstance(source, ApiPages):
+        sharing = DATASETS.of_endpoint(source.endpoint)
+        given = {"fetch": "20241005T090000000000Z-0a1b2c", "group": "00001"}
     for template in source.keys:
-        key = template.key(date(2024, 10, 5), **dict.fromkeys(template.captures, "1"))
+        key = template.key(date(2024, 10, 5), **(dict.fromkeys(template.captures, "1") | given))
         assert [other.name for other in DATASETS.values() if other.source.match(key)] == [one.name for one in sharing]
 
 

@@ -1,6 +1,11 @@
-"""The README is held to: its settings are the settings, its dataset and its report work to the letter."""
+"""The README is held to: its settings are the settings; its dataset, its API and its report work to the letter."""
 
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -8,7 +13,8 @@ from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.settings import Settings
 from ingestion_platform_tests.warehouse.building import Bench
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DAY = date(2024, 10, 1)
 
 
@@ -50,3 +56,49 @@ def test_the_dataset_and_the_report_of_the_readme_work(tmp_path: Path) -> None:
     bench.warehouse.derive(bench.sql_tables["reports.points_by_day"], DAY)
     published = (tmp_path / "published" / "points_by_day" / "2024-10-01.csv").read_text(encoding="utf-8")
     assert published == "booked_on,points_earned,points_spent\n2024-10-01,120,0\n"
+
+
+def test_the_api_of_the_readme_works(tmp_path: Path) -> None:
+    """What a newcomer pastes and types, in two shells in a checkout, fetches a day, loads 24 rows, and quarantines the other one."""
+    shutil.copytree(ROOT / "ingestion_platform", tmp_path / "ingestion_platform")
+    (tmp_path / "ingestion_platform" / "datasets" / "reviews.py").write_text(
+        _block("python", "product_reviews = Dataset("), encoding="utf-8"
+    )
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    (tmp_path / "data" / "landing").mkdir(parents=True)
+    shutil.copy(ROOT / "demo.env", tmp_path / "ingestion.env")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(tmp_path),
+    }
+    second = subprocess.Popen(
+        ["bash", "-euc", f"exec {_block('sh', 'ingestion_platform.demo apis')}"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert second.stdout is not None
+        said = [second.stdout.readline(), second.stdout.readline()]
+        typed = _block("sh", "--select landing/reviews")
+        assert said[1].strip() in typed
+        done = subprocess.run(
+            ["bash", "-euc", typed],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+    finally:
+        second.send_signal(signal.SIGINT)
+        ended = second.wait(timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert ended == 0
+    assert "landing.reviews 2024-10-01: 25 records on 3 pages, landed" in done.stdout
+    assert "25 read = 24 processed + 0 duplicates + 1 quarantined" in done.stdout
+    assert "stars: above maximum" in done.stdout
+    assert list((tmp_path / "data/landing/apis/reviews/2024/10/01").glob("*/00001.parquet"))

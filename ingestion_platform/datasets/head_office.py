@@ -17,6 +17,8 @@ stores = Dataset(
         Column("store_name", VARCHAR, "As it stands over the door.", required=True),
         Column("region", VARCHAR, "Sales region.", required=True),
         Column("country", VARCHAR, "ISO 3166 alpha-2.", required=True, pattern=r"[A-Z]{2}"),
+        Column("latitude", decimal(8, 5), "Degrees north, WGS 84.", minimum=-90, maximum=90),
+        Column("longitude", decimal(8, 5), "Degrees east, WGS 84.", minimum=-180, maximum=180),
         Column("opened_on", DATE, "First trading day.", required=True),
     ),
     primary_key=("store_id",),

@@ -9,6 +9,10 @@ Belongs here: inventing what senders send, and writing it as they would. Doesn't
     retailer.py   what lands and when, troubles included: the story
     events.py     what the tills tell as it happens, and what goes wrong with it
     broker.py     a Kafka broker for them, in this process
+    outside.py    what others know: rates of exchange, weather, a catalogue, charts
+    replies.py    how APIs answer with it
+    pages.py      what fetches of those land, for examples without a server
+    apis.py       a server of those APIs, in this process
     clicks.py     a topic of web clicks of now, to try a stream with
     producer.py   where senders put their files
     driver.py     the demo: land, run, land, run, tell

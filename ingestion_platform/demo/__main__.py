@@ -1,6 +1,6 @@
 """
 The example as commands: `python -m ingestion_platform.demo run`, and `… generate --landing DIR` for what lands alone,
-`… clicks` for a stream to try.
+`… clicks` for a stream to try, `… apis` for APIs to try.
 
 Belongs here: reading the command line, and telling what landed. Doesn't: running the platform (`driver.py`).
 """
@@ -53,7 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     served = commands.add_parser("clicks", help="serve a Kafka topic of web clicks on loopback, to try a stream with")
     served.add_argument("--rate", type=int, default=20, help="clicks a second; default: %(default)s")
+    serving = commands.add_parser("apis", help="serve the example's APIs on loopback, and some to try one with")
+    serving.add_argument(
+        "--settings",
+        type=Path,
+        default=Path("data/apis.toml"),
+        help="what INGESTION_APIS then names; default: %(default)s",
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.command == "apis":
+        return _serve_apis(chosen.settings)
     if chosen.command == "clicks":
         return _serve_clicks(chosen.rate)
     if chosen.command == "run":
@@ -78,6 +87,19 @@ def _serve_clicks(rate: int) -> int:
 
     try:
         run(rate, tell=lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        return 0
+    except IngestionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve_apis(settings_file: Path) -> int:
+    from ingestion_platform.demo.apis import run
+
+    try:
+        run(settings_file, tell=lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         return 0
     except IngestionError as error:

@@ -10,18 +10,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import accumulate
 from random import Random
 
 from ingestion_platform.demo.plan import Plan
 
 _PLACES = (
-    ("Gauteng", "ZA", ("Sandton", "Soweto, Maponya", "Midrand", "Benoni", "Centurion", "Hatfield", "Roodepoort", "Alberton")),
-    ("Western Cape", "ZA", ("Claremont", "Kloof \"Corner\" Street", "Paarl", "Stellenbosch", "George", "Bellville")),
-    ("KwaZulu-Natal", "ZA", ("Umhlanga, Gateway", "Pietermaritzburg", "Ballito", "Richards Bay", "Pinetown")),
-    ("Eastern Cape", "ZA", ("Gqeberha", "East London", "Mthatha", "Jeffrey's Bay")),
-    ("Limpopo", "ZA", ("Polokwane", "Thohoyandou", "Bela-Bela")),
-    ("Namibia", "NA", ("Windhoek", "Lüderitz", "Oshakati")),
+    ("Gauteng", "ZA", (("Sandton", "-26.1076", "28.0567"), ("Soweto, Maponya", "-26.2606", "27.9021"), ("Midrand", "-25.9992", "28.1263"),
+                       ("Benoni", "-26.1885", "28.3208"), ("Centurion", "-25.8603", "28.1894"), ("Hatfield", "-25.7487", "28.2380"),
+                       ("Roodepoort", "-26.1625", "27.8725"), ("Alberton", "-26.2672", "28.1219"))),
+    ("Western Cape", "ZA", (("Claremont", "-33.9806", "18.4653"), ("Kloof \"Corner\" Street", "-33.9306", "18.4102"),
+                            ("Paarl", "-33.7342", "18.9621"), ("Stellenbosch", "-33.9321", "18.8602"),
+                            ("George", "-33.9881", "22.4529"), ("Bellville", "-33.9022", "18.6290"))),
+    ("KwaZulu-Natal", "ZA", (("Umhlanga, Gateway", "-29.7261", "31.0675"), ("Pietermaritzburg", "-29.6006", "30.3794"),
+                             ("Ballito", "-29.5389", "31.2144"), ("Richards Bay", "-28.7807", "32.0383"),
+                             ("Pinetown", "-29.8149", "30.8717"))),
+    ("Eastern Cape", "ZA", (("Gqeberha", "-33.9608", "25.6022"), ("East London", "-33.0153", "27.9116"),
+                            ("Mthatha", "-31.5889", "28.7844"), ("Jeffrey's Bay", "-34.0507", "24.9102"))),
+    ("Limpopo", "ZA", (("Polokwane", "-23.9045", "29.4689"), ("Thohoyandou", "-22.9456", "30.4850"),
+                       ("Bela-Bela", "-24.8843", "28.2879"))),
+    ("Namibia", "NA", (("Windhoek", "-22.5609", "17.0658"), ("Lüderitz", "-26.6481", "15.1538"), ("Oshakati", "-17.7883", "15.7044"))),
 )  # fmt: skip
 
 _SHELVES = (
@@ -50,13 +59,15 @@ _DAYS_BETWEEN_DELIVERIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store; *number* counts from 1."""
+    """A store; *number* counts from 1, *latitude* and *longitude* are WGS 84."""
 
     number: int
     store_id: str
     name: str
     region: str
     country: str
+    latitude: Decimal
+    longitude: Decimal
     opened_on: date
 
 
@@ -141,11 +152,15 @@ class Business:
         random = self._random("store", number)
         region, country, places = _PLACES[(number - 1) % len(_PLACES)]
         turn = (number - 1) // len(_PLACES)
-        name = places[turn % len(places)] + (f" {turn // len(places) + 1}" if turn >= len(places) else "")
+        place, latitude, longitude = places[turn % len(places)]
+        # A place's second store is some hundred metres to the north of its first.
+        before = turn // len(places)
+        name = place + (f" {before + 1}" if before else "")
+        north = Decimal(latitude) + before * Decimal("0.0060")
         opened_on = date(1998, 1, 1) + timedelta(days=random.randrange(365 * 25))
         if number == self.plan.stores >= 10 and self.plan.days > 3:
             opened_on = self.plan.dates[3]
-        return Store(number, f"S{number:04d}", name, region, country, opened_on)
+        return Store(number, f"S{number:04d}", name, region, country, north, Decimal(longitude), opened_on)
 
     def _products(self) -> Iterator[Product]:
         number = 0

@@ -11,26 +11,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 
 from tqdm import tqdm
 
+from ingestion_platform.api import Endpoint
 from ingestion_platform.assembly import open_warehouse
-from ingestion_platform.demo.broker import serve
+from ingestion_platform.datasets.exchange_rates import daily_rates
+from ingestion_platform.datasets.supplier_catalogue import prices, products
+from ingestion_platform.demo import apis, broker
 from ingestion_platform.demo.business import Business
 from ingestion_platform.demo.events import LATE_DAYS, TOPIC, Told, tell_events
-from ingestion_platform.demo.plan import ALL_TROUBLES, Plan
+from ingestion_platform.demo.outside import CHART_LENGTH, NEW_FAMILY, REGIONS
+from ingestion_platform.demo.pages import ENDPOINTS, EVENING, down_on
+from ingestion_platform.demo.plan import ALL_TROUBLES, ZONE, Plan
 from ingestion_platform.demo.producer import FolderProducer
 from ingestion_platform.demo.retailer import Incident, Outcome, Step, Story, tell
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import LandingZone, open_landing
 from ingestion_platform.settings import Settings, inherited
+from ingestion_platform.sources.fetch import Fetch
+from ingestion_platform.sources.fetched import LandedEndpoint
+from ingestion_platform.sources.opening import open_client
 from ingestion_platform.warehouse import LedgerEntry, Warehouse
 
 _DONE = re.compile(r" - ((?:raw|processed|reports)\.\w+) (\d{4}-\d{2}-\d{2}): (?!check )")
 """A line of Dagster's log that says that a day of a table is done."""
+
+
+PATIENCE_SECONDS = 2.0
+"""The demo has no five minutes to wait for rates that it has switched off itself."""
 
 
 class DemoFailed(IngestionError):
@@ -56,7 +70,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         raise SettingsError(
             f"the demo lands files in a folder, and INGESTION_LANDING is {settings.landing}", "unset it for the demo"
         )
-    story = tell(plan, has_segments=False)
+    story = tell(plan, has_sources=False)
     Path(settings.landing).mkdir(parents=True, exist_ok=True)
     _refuse_foreign(open_landing(settings.landing), story)
     producer = FolderProducer(Path(settings.landing))
@@ -67,30 +81,50 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     log = settings.warehouse.parent / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    told = tell_events(Business(plan))
+    business = Business(plan)
+    told = tell_events(business)
     parts = (told.during, told.afterwards)
-    if next(iter(open_landing(settings.landing).list("streams/")), None) is not None:
+    zone = open_landing(settings.landing)
+    if next(iter(zone.list("streams/")), None) is not None:
         # The broker of an earlier run is gone. This one has the same records at the same offsets, and never fewer than have landed.
         parts = (told.during + told.afterwards, ())
-    with serve() as broker:
+    apis_file = settings.warehouse.parent / "apis.toml"
+    settings = settings.model_copy(update={"apis": apis_file})
+    with broker.serve() as kafka, apis.serve(plan, settings_file=apis_file) as server:
+        # The server of an earlier run is gone, too: what had appeared in the catalogue then is still there.
+        server.replies.has_appeared = next(iter(zone.list(products.root)), None) is not None
+        asked_again: set[date] = set()
         for number, step in enumerate(story.steps, 1):
             moment = time.monotonic()
             landed = step.land(producer)
-            sent = broker.send(TOPIC, parts[number - 1])
+            sent = kafka.send(TOPIC, parts[number - 1])
             say(
                 f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing}, and the tills sent {sent:,} events to a"
-                f" Kafka broker on {broker.servers} ({time.monotonic() - moment:.1f} s)"
+                f" Kafka broker on {kafka.servers} ({time.monotonic() - moment:.1f} s)"
             )
+            if number == 1:
+                moment = time.monotonic()
+                _fetch_rates(server, settings, plan)
+                say(
+                    f"   the rates of exchange of {plan.dates[0]} to {last} were asked for with each day's own clock, since the bank tells"
+                    f" the present only ({time.monotonic() - moment:.1f} s)"
+                )
             moment = time.monotonic()
+            before = server.total()
             days = sorted(_days_of(step, settings))
-            done = _materialize(days[0], days[-1], log, broker.servers)
+            if number > 1:
+                asked_again = {day for day in plan.dates if days[0] <= day <= days[-1]}
+            done = _materialize(days[0], days[-1], log, kafka.servers, apis_file)
+            asked = server.total()
             say(
-                f"   landing → raw → processed → reports, {days[0]} to {days[-1]}:"
-                f" {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
+                f"   landing → raw → processed → reports, {days[0]} to {days[-1]}: {done:,} table days by Dagster, which asked the APIs"
+                f" {asked.requests - before.requests:,} times, {asked.not_modified - before.not_modified:,} of them for what hasn't"
+                f" changed ({time.monotonic() - moment:.1f} s)"
             )
             while stale := _stale_days(settings):
                 moment = time.monotonic()
-                done = _materialize(stale[0], stale[-1], log, broker.servers)
+                # Nothing is new out there: what is stale is so by what has landed.
+                done = _materialize(stale[0], stale[-1], log, kafka.servers, None)
                 say(
                     f"   what that made stale elsewhere, {stale[0]} to {stale[-1]}:"
                     f" {done:,} table days by Dagster ({time.monotonic() - moment:.1f} s)"
@@ -98,13 +132,18 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     with open_warehouse(settings) as warehouse:
         wrong = _tell_incidents(warehouse, story, say)
         wrong += _tell_stream(warehouse, told, say)
+        wrong += _tell_apis(warehouse, server, asked_again, log.read_text(), say)
         _tell_balance(warehouse, say)
-        _tell_report(warehouse, last, say)
+        _tell_reports(warehouse, last, say)
         warehouse.publish()
     say(f"\nDone in {time.monotonic() - began:.0f} s. Dagster's own words are in {log}.")
     say("Next: `make dev` opens all of it at http://127.0.0.1:3000; or replay a day, which changes nothing:")
     say(
         f"  .venv/bin/dagster asset materialize -m ingestion_platform.definitions --select '*' --partition-range {last}...{last}"
+    )
+    say(
+        f"The APIs are gone with the demo. `.venv/bin/python -m ingestion_platform.demo apis --settings {apis_file}` serves them again, for"
+        f" `INGESTION_APIS={apis_file} make dev`."
     )
     if wrong:
         raise DemoFailed(f"{len(wrong)} troubles didn't end as promised: {'; '.join(wrong)}", f"see {log}")
@@ -112,9 +151,10 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
 
 def _refuse_foreign(zone: LandingZone, story: Story) -> None:
     """The demo doesn't mix with files that aren't its own."""
+    fetched = ("streams/pos/", *(endpoint.root for endpoint in ENDPOINTS))
     ours = {arrival.key for step in story.steps for arrival in step.objects}
     for landed in zone.list():
-        if landed.key not in ours and not landed.key.startswith("streams/pos/"):
+        if landed.key not in ours and not landed.key.startswith(fetched):
             raise SettingsError(
                 f"{zone.url} holds {landed.key}, which isn't the demo's",
                 "`make clean-data` empties data/; or set INGESTION_LANDING and INGESTION_WAREHOUSE to other places",
@@ -136,8 +176,32 @@ def _stale_days(settings: Settings) -> list[date]:
         return sorted({day for table in tables for day in warehouse.stale_days(table) if day is not None})
 
 
-def _materialize(first: date, last: date, log: Path, kafka_servers: str) -> int:
-    """Run everything for these days, as a user would, streams drained; the answer is how many days of tables were done."""
+def _fetch_rates(server: apis.ApiServer, settings: Settings, plan: Plan) -> None:
+    """
+    Ask for the rates of every day of the plan, one day after the other, each with a clock that says that it is six in the evening then:
+    what tells the present only can't be asked for days that are over.
+    """
+    endpoint = replace(daily_rates, api=replace(daily_rates.api, patience_seconds=PATIENCE_SECONDS))
+    landed = LandedEndpoint(endpoint, open_landing(settings.landing))
+    with open_client(endpoint.api, settings.api_settings(), settings.warehouse_folder) as client:
+        for day in plan.dates:
+            evening = datetime.combine(day, EVENING, ZONE).astimezone(UTC)
+            server.replies.today = day
+            server.rates_are_down = day == down_on(plan)
+            Fetch(landed, client, settings.zone, now=partial(_same, evening)).run(day)
+    server.rates_are_down = False
+
+
+def _same(moment: datetime) -> datetime:
+    """A clock that stands still."""
+    return moment
+
+
+def _materialize(first: date, last: date, log: Path, kafka_servers: str, apis_file: Path | None) -> int:
+    """
+    Run everything for these days, as a user would: streams drained, APIs asked where a file names them; the answer is how many days of
+    tables were done.
+    """
     command = [
         sys.executable, "-m", "dagster", "asset", "materialize", "-m", "ingestion_platform.definitions",
         "--select", "*", "--partition-range", f"{first}...{last}",
@@ -150,7 +214,7 @@ def _materialize(first: date, last: date, log: Path, kafka_servers: str) -> int:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=inherited(streams="pos", kafka_servers=kafka_servers),
+            env=inherited(streams="pos", kafka_servers=kafka_servers, apis=str(apis_file or "")),
         ) as process,
     ):
         assert process.stdout is not None, "asked for a pipe"
@@ -331,6 +395,106 @@ def _tell_stream(warehouse: Warehouse, told: Told, say: Callable[[str], None]) -
     return wrong
 
 
+def _tell_apis(
+    warehouse: Warehouse, server: apis.ApiServer, asked_again: set[date], log: str, say: Callable[[str], None]
+) -> list[str]:
+    """
+    What became of what the APIs told, and of what went wrong with them; the answer names what ended otherwise than it should.
+
+    Args:
+        warehouse: where to look.
+        server: what was asked of it.
+        asked_again: the days that were fetched twice.
+        log: Dagster's own words.
+        say: takes each line.
+    """
+
+    def number(sql: str) -> int:
+        return int(warehouse.query(sql).column(0)[0].as_py() or 0)
+
+    plan, counts = server.replies.outside.business.plan, server.total()
+    roster = [len(server.replies.outside.business.roster(day)) for day in plan.dates]
+    families = server.replies.outside.families
+    new = families[NEW_FAMILY]
+    weather = number("select count(*) from processed.weather")
+    charted = number("select count(*) from processed.trending_music")
+    listed = number("select count(*) from processed.catalogue_products")
+    listed_once = number("select count(distinct (_day, product_number)) from processed.catalogue_products")
+    is_listed = number(
+        f"select count(*) from processed.catalogue_products where product_number = '{new.family_id}' and _day = date '{new.listed_on}'"
+    )
+    fetches = {endpoint.name: _landed_fetches(warehouse, endpoint, plan) for endpoint in ENDPOINTS}
+    changed = {
+        (endpoint.name, day) for endpoint in ENDPOINTS for day, count in fetches[endpoint.name].items() if count > 1
+    }
+    should_change = (
+        {(products.name, new.listed_on), (prices.name, new.listed_on)} if new.listed_on in plan.dates else set()
+    )
+    down = down_on(plan)
+    stale = warehouse.query(
+        "select _day, max(rated_on) as rated_on from processed.exchange_rates where is_stale group by _day"
+    ).to_pylist()
+    failed = re.findall(rf"landing\.{daily_rates.name} (\S+): check fresh: (?=the API is down|fetch )", log)
+    not_rated = [str(day) for day in plan.dates if day.weekday() > 4]
+    carried = warehouse.query(
+        "select distinct sold_on::varchar as day from reports.sales_in_euro where is_carried_forward and not is_stale order by 1"
+    ).to_pylist()
+    in_euro = warehouse.query(
+        "select count(*) as regions, count(net_eur) as converted from reports.sales_in_euro"
+    ).to_pylist()[0]
+    say("\nWhat the APIs told, and what became of it:")
+    wrong = []
+    for is_right, line in (
+        (
+            counts.too_fast == 0 and counts.must_retry > 0,
+            f"{counts.requests:,} requests, {counts.tokens} of them for tokens; {counts.must_retry} were asked again: {counts.failed}"
+            f" answered 503, {counts.throttled} 429, {counts.dropped} not at all or not to the end,"
+            f" {counts.refused} that their token is worn out; {counts.not_modified:,} hadn't changed; none came faster than declared",
+        ),
+        (
+            weather == sum(roster) and charted == plan.days * len(REGIONS) * CHART_LENGTH,
+            f"the weather at every open store and the charts of {len(REGIONS)} regions → {weather:,} rows in processed.weather,"
+            f" {charted:,} in processed.trending_music",
+        ),
+        (
+            listed == listed_once and bool(is_listed) == (new.listed_on in asked_again),
+            f"{new.family_id} appeared in the catalogue of {new.listed_on} while it was read → {listed:,} products of all days, none twice,"
+            " and the new one since it was asked for again",
+        ),
+        (
+            changed == should_change,
+            f"{len(asked_again)} days were asked for again afterwards → landed again:"
+            f" {', '.join(sorted({name for name, _ in changed})) or 'nothing'} of {new.listed_on}, which had changed; nothing else",
+        ),
+        (
+            [row["_day"] for row in stale] == ([down] if down else [])
+            and all(row["rated_on"] < row["_day"] for row in stale)
+            and set(failed) == {str(row["_day"]) for row in stale},
+            f"the bank was down on {down} for longer than its patience → {', '.join(str(row['rated_on']) for row in stale)}'s rates"
+            f" stand in, marked stale, and the check fresh fails, on purpose [landing/{daily_rates.name} {down}]",
+        ),
+        (
+            [row["day"] for row in carried] == not_rated,
+            f"no rates are set on Saturdays and Sundays → Friday's hold on {' and '.join(not_rated) or 'none of these days'}, and say so"
+            " [reports.sales_in_euro]",
+        ),
+        (
+            0 < in_euro["regions"] == in_euro["converted"],
+            f"sales by region and day, {in_euro['regions']} rows → all of them in euro, too [reports.sales_in_euro]",
+        ),
+    ):
+        say(f"  {'·' if is_right else '✗'} {line}")
+        if not is_right:
+            wrong.append(line)
+    return wrong
+
+
+def _landed_fetches(warehouse: Warehouse, endpoint: Endpoint, plan: Plan) -> dict[date, int]:
+    """Whole fetches that have landed of an endpoint, by day."""
+    landed = LandedEndpoint(endpoint, open_landing(warehouse.settings.landing))
+    return {day: sum(fetch.is_whole for fetch in landed.fetches(day)) for day in plan.dates}
+
+
 def _tell_balance(warehouse: Warehouse, say: Callable[[str], None]) -> None:
     say("\nEvery row accounted for:")
     for dataset in warehouse.datasets.values():
@@ -345,15 +509,23 @@ def _tell_balance(warehouse: Warehouse, say: Callable[[str], None]) -> None:
         quarantined = sum(each.rows_quarantined for each in balances)
         sign = "=" if all(each.holds for each in balances) else "≠"
         say(
-            f"  {dataset.name:<16} {read:>7,} read {sign} {processed:,} processed + {superseded:,} duplicates + {quarantined:,} quarantined"
+            f"  {dataset.name:<18} {read:>7,} read {sign} {processed:,} processed + {superseded:,} duplicates + {quarantined:,} quarantined"
         )
 
 
-def _tell_report(warehouse: Warehouse, day: date, say: Callable[[str], None]) -> None:
-    say(f"\nThe top of reports.daily_sales, {day}:")
-    best = warehouse.query(
-        f"select store_id, store_name, region, transactions, units, net_zar from reports.daily_sales where sold_on = date '{day}'"
-        " order by net_zar desc, store_id limit 5"
-    )
-    for line in best.to_pandas().to_string(index=False).splitlines():
-        say(f"  {line}")
+def _tell_reports(warehouse: Warehouse, day: date, say: Callable[[str], None]) -> None:
+    for what, sql in (
+        (
+            "The top of reports.daily_sales",
+            "select store_id, store_name, region, transactions, units, net_zar from reports.daily_sales"
+            f" where sold_on = date '{day}' order by net_zar desc, store_id limit 5",
+        ),
+        (
+            "Some moments for marketing, of reports.marketing_moments",
+            "select region, artist, title, chart_position, positions_climbed, net_zar, against_trailing_pct from reports.marketing_moments"
+            f" where charted_on = date '{day}' and is_moment order by positions_climbed desc nulls last, region limit 5",
+        ),
+    ):
+        say(f"\n{what}, {day}:")
+        for line in warehouse.query(sql).to_pandas().to_string(index=False).splitlines():
+            say(f"  {line}")

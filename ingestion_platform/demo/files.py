@@ -75,10 +75,19 @@ def count_key(store: Store, day: date) -> str:
 def stores_bytes(business: Business, day: date) -> bytes:
     """The roster: CSV with CRLF, quotes where they are needed."""
     rows = [
-        (store.store_id, store.name, store.region, store.country, f"{store.opened_on:%Y-%m-%d}")
+        (
+            store.store_id,
+            store.name,
+            store.region,
+            store.country,
+            str(store.latitude),
+            str(store.longitude),
+            f"{store.opened_on:%Y-%m-%d}",
+        )
         for store in business.roster(day)
     ]
-    return _csv(("store_id", "store_name", "region", "country", "opened_on"), rows, ",", "\r\n")
+    columns = ("store_id", "store_name", "region", "country", "latitude", "longitude", "opened_on")
+    return _csv(columns, rows, ",", "\r\n")
 
 
 def products_bytes(business: Business, day: date) -> bytes:

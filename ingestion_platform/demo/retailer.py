@@ -17,6 +17,7 @@ from random import Random
 from ingestion_platform.demo import files
 from ingestion_platform.demo.business import Business, Line, Store
 from ingestion_platform.demo.events import drained, shard_sizes, tell_events
+from ingestion_platform.demo.pages import fetched
 from ingestion_platform.demo.plan import Plan, Trouble
 from ingestion_platform.demo.producer import Producer
 from ingestion_platform.errors import DeclarationError
@@ -132,13 +133,14 @@ class Story:
     incidents: tuple[Incident, ...]
 
 
-def tell(plan: Plan, *, has_segments: bool = True) -> Story:
+def tell(plan: Plan, *, has_sources: bool = True) -> Story:
     """
     Make up the story of *plan*; nothing lands yet.
 
     Args:
         plan: what is asked for.
-        has_segments: the tills' events land along with the files, in segments as a drain makes them; False where a broker serves them.
+        has_sources: what the tills and the APIs tell lands along with the files, as drains and fetches land it; False where a broker
+            and a server tell it.
 
     Raises:
         DeclarationError: the plan is too small for its troubles to stay apart.
@@ -149,7 +151,7 @@ def tell(plan: Plan, *, has_segments: bool = True) -> Story:
         Step(
             "nightly",
             "Every night each store, head office, the suppliers and the provider of mobile payments send their files.",
-            lambda: chain(_nightly(business, troubles.instead), _segments(business, 1) if has_segments else ()),
+            lambda: chain(_nightly(business, troubles.instead), _told(business, 1) if has_sources else ()),
         )
     ]
     if troubles.afterwards:
@@ -157,7 +159,7 @@ def tell(plan: Plan, *, has_segments: bool = True) -> Story:
             Step(
                 "afterwards",
                 "Files that were late, wrong or cut arrive again, under the days they belong to.",
-                lambda: chain(troubles.afterwards, _segments(business, 2) if has_segments else ()),
+                lambda: chain(troubles.afterwards, _told(business, 2) if has_sources else ()),
             )
         )
     return Story(plan, tuple(steps), tuple(troubles.incidents))
@@ -197,11 +199,13 @@ def _nightly(business: Business, instead: Mapping[str, tuple[Arrival, ...]]) -> 
         yield Arrival(files.count_key(store, day), files.count_bytes(store_day))
 
 
-def _segments(business: Business, step: int) -> Iterator[Arrival]:
-    """The tills' events of a step."""
+def _told(business: Business, step: int) -> Iterator[Arrival]:
+    """The tills' events and the APIs' replies of a step."""
     told = tell_events(business)
     sent, before = (told.during, {}) if step == 1 else (told.afterwards, shard_sizes(business, told.during))
     for key, content in drained(business, sent, before):
+        yield Arrival(key, content)
+    for key, content in fetched(business, step):
         yield Arrival(key, content)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion_platform.api import Pages
+from ingestion_platform.api import PAGE_FIELDS, Pages
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Format
 from ingestion_platform.formats import tables
@@ -96,7 +96,7 @@ def write_pages(pages: Sequence[Page], *, endpoint: str, fetch: str, group: int,
     arrays = [pa.array(columns[one.name], one.type) for one in ENVELOPE]
     table = pa.Table.from_arrays(arrays, schema=ENVELOPE.with_metadata(metadata))
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=64)
+    pq.write_table(table, sink, compression="zstd", row_group_size=64, write_page_checksum=True)
     return sink.getvalue()
 
 
@@ -164,14 +164,15 @@ def read_pages(format: Pages, content: bytes, fields: Sequence[Field], read: Rea
     Args:
         format: what is inside.
         content: the group.
-        fields: the values wanted of every record; `@…` are those of the envelope.
+        fields: the values wanted of every record; those of the envelope by their names, `@param.…` what was asked with. Another
+            `@…` is an attribute of an XML record.
         read: reads one page's body.
 
     Raises:
         ObjectRejected: it is no such group, or a page isn't as its format says.
     """
     group = open_group(content, format.max_bytes)
-    inner = [one for one in fields if not one.source.startswith("@")]
+    inner = [one for one in fields if not _is_around(one.source)]
     found: list[pa.Table] = []
     rejected: list[RejectedRecord] = []
     unknown: dict[str, None] = {}
@@ -208,7 +209,7 @@ def _with_envelope(fields: Sequence[Field], table: pa.Table, page: Page, group: 
     numbers = table.column("_row").to_numpy() + np.int64(shift)
     columns: list[Any] = []
     for one in fields:
-        if not one.source.startswith("@"):
+        if not _is_around(one.source):
             columns.append(table.column(one.name))
         elif one.source == "@position":
             began = "".join(filter(str.isdigit, group.fetch.partition("-")[0]))
@@ -217,6 +218,11 @@ def _with_envelope(fields: Sequence[Field], table: pa.Table, page: Page, group: 
             columns.append(pa.repeat(pa.scalar(_around(page, one.source), pa.string()), rows))
     columns += [table.column("_extra"), pa.array(numbers)]
     return pa.Table.from_arrays(columns, schema=tables.schema(fields))
+
+
+def _is_around(source: str) -> bool:
+    """Whether a field is of the envelope, and not of the record."""
+    return source in PAGE_FIELDS or source.startswith("@param.")
 
 
 def _around(page: Page, source: str) -> str | None:

@@ -92,7 +92,9 @@ def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":
     try:
         replace(api, base_url=base_url, private_hosts=private_hosts)
     except DeclarationError as error:
-        raise SettingsError(f"the file of INGESTION_APIS: {error.what}", error.hint) from error
+        # What is no base URL may hold a password all the same.
+        what = error.what.replace(repr(base_url), "in it")
+        raise SettingsError(f"the file of INGESTION_APIS: {what}", error.hint) from None
     return Access(base_url, own.secrets, private_hosts)
 
 

@@ -86,18 +86,19 @@ class Pace:
             HeldBack: it would take longer.
             SourceError: the file can't be written.
         """
-        began = self._clock()
+        began, held = self._clock(), 0.0
         # One thread of a process waits at the file, the others wait for it: each gets its turn sooner or later.
         with self._queue:
             while True:
                 with self._opened() as file:
                     now = self._clock()
-                    left = self._held(file, now)
-                    if left > patience - (now - began):
-                        raise HeldBack(left)
-                    left = left or self._take(file, now)
+                    back = self._held(file, now)
+                    left = back or self._take(file, now)
+                if back and back > patience - held:
+                    raise HeldBack(back)
                 if not left:
                     return now - began
+                held += back
                 # Those who wait for the same moment don't all come at once.
                 self._sleep(left + random.uniform(0, min(0.002, left)))
 

@@ -2,61 +2,30 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ingestion_platform.api import ApiPages, Cursor, Endpoint, Offset, PageNumber, PageToken, Paging
+from ingestion_platform.api import Cursor, Endpoint, Offset, PageNumber, PageToken, Paging
 from ingestion_platform.errors import LandingError, SourceChanged, SourceError, SourceUnavailable
 from ingestion_platform.format import Json
-from ingestion_platform.formats import Field, read_records
-from ingestion_platform.landing import open_landing
-from ingestion_platform.sources.fetch import Fetch, Fetched
+from ingestion_platform.sources.fetch import Fetched
 from ingestion_platform.sources.fetched import LandedEndpoint
+from ingestion_platform_tests.sources.fetching import NOON, Fetching
 from ingestion_platform_tests.sources.memory_api import DAY, PAGINGS, Killed, MemoryApi, endpoint, keys, records
 
-ZONE = ZoneInfo("Africa/Johannesburg")
-NOON = datetime(2024, 10, 1, 12, tzinfo=UTC)
 
-
-class World:
-    """An endpoint, its API, and a landing zone."""
+class World(Fetching):
+    """An endpoint of an API in memory, and a landing zone."""
 
     def __init__(self, folder: Path, declared: Endpoint, api: MemoryApi) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.landing = open_landing(str(folder))
-        self.endpoint = declared
+        super().__init__(folder, declared, api)
         self.api = api
-        self.at = NOON
-
-    def fetch(self, day: date = DAY, **options: Any) -> Fetched:
-        """Fetch a day, a second after the one before."""
-        self.at += timedelta(seconds=1)
-        return Fetch(LandedEndpoint(self.endpoint, self.landing), self.api, ZONE, now=lambda: self.at).run(
-            day, **options
-        )
-
-    def rows(self, day: date = DAY, *sources: str) -> list[tuple[str | None, ...]]:
-        """What counts of a day, as its dataset reads it."""
-        wanted = [Field(source, source) for source in sources or ("id",)]
-        source = ApiPages(self.endpoint)
-        there = {landed.key: landed for landed in self.landing.list(self.endpoint.day_prefix(day))}
-        counting, _ = source.choose(there)
-        found: list[tuple[str | None, ...]] = []
-        for key in sorted(counting):
-            table = read_records(source.format, self.landing.read(there[key]), wanted, key=key).table
-            found += zip(*(table.column(one.name).to_pylist() for one in wanted), strict=True)
-        return found
-
-    def ids(self, day: date = DAY) -> list[int]:
-        """The `id`s that count."""
-        return [int(one or -1) for (one,) in self.rows(day)]
 
 
 @pytest.fixture
@@ -391,6 +360,16 @@ def test_a_cursor_can_be_set_back_to_its_beginning(world: Callable[..., World]) 
     here.fetch()
     here.api.records += _moments(3)
     assert here.fetch(restart=True).records == 3
+
+
+def test_a_cursor_does_not_follow_a_clock_that_is_wrong(world: Callable[..., World]) -> None:
+    """One record of the year 2999 would end it all: it lands, and the cursor stays with the others."""
+    here = world(_following(), MemoryApi([*_moments(1, 2), {"id": 3, "at": "2999-01-01T00:00:00Z"}]))
+    assert here.fetch().cursor == "2024-10-01T08:02:00Z"
+    assert here.ids() == [1, 2, 3]
+    here.api.records[:] = here.api.records[2:]
+    with pytest.raises(SourceChanged, match="a moment at 'at' that isn't in the future"):
+        here.fetch(restart=True)
 
 
 def test_records_without_their_cursor_are_told(world: Callable[..., World]) -> None:

@@ -8,10 +8,10 @@ from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
-from botocore.exceptions import EventStreamError
+from botocore.exceptions import ClientError, EventStreamError
 
 from ingestion_platform.aws import Waits
 from ingestion_platform.errors import SourceError, SourceUnavailable
@@ -675,6 +675,57 @@ def test_a_shard_that_ended_while_it_was_followed_is_not_called_gone(tmp_path: P
     client.shards["a"].clear()
     clock = partial(moment_ago, timedelta(hours=-25))
     assert drain(stream, zone, polled(client, clock=clock), clock=clock).to_now().gaps == []
+
+
+def not_found(operation: str, code: str = "ResourceNotFoundException") -> ClientError:
+    """What Kinesis says of something that isn't there, or whatever the code says."""
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+
+@pytest.mark.parametrize(
+    ("listing", "raised"),
+    [
+        (not_found("ListShards", "AccessDeniedException"), SourceError),
+        (ConnectionResetError(), SourceError),
+        (KeyError("Shards"), KeyError),
+    ],
+    ids=["refused", "broken", "a mistake"],
+)
+def test_a_shard_that_is_not_found_is_told_when_the_others_cannot_be_listed(
+    listing: Exception, raised: type[Exception]
+) -> None:
+    """What was asked for first counts, not why the listing that was to explain it failed; but a mistake of ours isn't passed over."""
+    client = Polled({"a": [(100, datetime.now(UTC))]}, [shard_of("a", 99)])
+
+    def vanish() -> None:
+        client.list_shards = lambda **_: fail(listing)  # type: ignore[method-assign]
+        fail(not_found("GetRecords"))
+
+    client.on_read = vanish
+    with pytest.raises(raised, match="ResourceNotFoundException" if raised is SourceError else "Shards"):
+        read(polled(client))
+
+
+def test_a_shard_that_vanished_while_it_was_read_has_ended() -> None:
+    """It isn't listed any more: what it still had is gone, and the others go on."""
+    old = datetime.now(UTC) - timedelta(hours=30)
+    client = Polled({"a": [(100, old)], "b": [(200, old)]}, [shard_of("a", 99), shard_of("b", 199)])
+
+    def vanish() -> None:
+        if not client.shards["a"]:
+            client.listed = [shard_of("b", 199)]
+            fail(not_found("GetRecords"))
+
+    client.shards["a"] = []
+    client.on_read = vanish
+    events = read(polled(client), started({"a": After(99, old)}), shards=["a"])
+    assert [(event.shard, event.span) for event in kinds(events, Gone)] == [("a", Span(100, 99))]
+    assert [event.shard for event in kinds(events, Ended)] == ["a"]
+
+
+def fail(error: Exception) -> NoReturn:
+    """Raise, where only an expression may stand."""
+    raise error
 
 
 @pytest.mark.parametrize("pause", [timedelta(0), timedelta(seconds=20)])

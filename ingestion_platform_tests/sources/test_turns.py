@@ -30,9 +30,16 @@ def threads() -> list[threading.Thread]:
 def test_turns_are_taken_in_the_order_in_which_they_are_due() -> None:
     """Whoever is due first is first, however late he came; reading ends when nobody wants another turn."""
     turns = new(threads=1)
+    are_there = threading.Event()
+
+    def wait() -> None:
+        are_there.wait(WITHIN_SECONDS)
+
     began = time.monotonic()
+    turns.schedule(Turn(wait), began)
     for name, due in (("c", 0.03), ("a", 0.01), ("b", 0.02)):
         turns.schedule(Turn(lambda name=name: turns.tell(Behind(name, None, 0.0))), began + due)  # type: ignore[misc]
+    are_there.set()
     assert told(turns.events()) == ["a", "b", "c"]
     assert time.monotonic() >= began + 0.03
     assert threads() == []
@@ -149,8 +156,10 @@ def test_whoever_ends_reading_ends_the_threads() -> None:
     """One that waits for room, one that looks whether it is wanted, and one whose turn comes in an hour."""
     turns = new(threads=3, held_bytes=10)
     how: list[str] = []
+    both = threading.Barrier(3)
 
     def tells() -> None:
+        both.wait(WITHIN_SECONDS)
         try:
             while True:
                 turns.tell(Behind("0", None, 0.0), 10)
@@ -159,6 +168,7 @@ def test_whoever_ends_reading_ends_the_threads() -> None:
             raise
 
     def works() -> None:
+        both.wait(WITHIN_SECONDS)
         try:
             while True:
                 turns.check()
@@ -170,6 +180,7 @@ def test_whoever_ends_reading_ends_the_threads() -> None:
     for take in (tells, works):
         turns.schedule(Turn(take), time.monotonic())
     turns.schedule(Turn(lambda: None), time.monotonic() + 3600)
+    both.wait(WITHIN_SECONDS)
     events = turns.events()
     assert isinstance(next(events), Behind)
     events.close()
@@ -180,5 +191,13 @@ def test_whoever_ends_reading_ends_the_threads() -> None:
 def test_nothing_to_tell_is_told_too() -> None:
     """Whoever reads isn't left waiting."""
     turns = new()
-    turns.schedule(Turn(lambda: None), time.monotonic() + 0.7)
-    assert list(turns.events()) == [Idle()]
+    is_told = threading.Event()
+
+    def wait() -> None:
+        is_told.wait(WITHIN_SECONDS)
+
+    turns.schedule(Turn(wait), time.monotonic())
+    for event in turns.events():
+        assert event == Idle()
+        is_told.set()
+    assert is_told.is_set()

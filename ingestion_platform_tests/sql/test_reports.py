@@ -24,9 +24,11 @@ STORES = (("S0001", "Sandton", "Gauteng"), ("S0002", "Midrand", "Gauteng"), ("S0
 REPORTS = (
     "best_sellers",
     "daily_sales",
+    "marketing_moments",
     "payment_mix",
     "peak_hours",
     "reconciliation",
+    "sales_in_euro",
     "stock_position",
     "store_comparison",
 )
@@ -91,7 +93,7 @@ def of_report(
 
 
 def test_these_are_the_example_reports(tables: SqlTables) -> None:
-    """The seven reports are there, partitioned by day, each with a key and docs."""
+    """The reports are there, partitioned by day, each with a key and docs."""
     assert {f"reports.{name}" for name in REPORTS} <= set(tables)
     for name in REPORTS:
         table = tables[f"reports.{name}"]
@@ -117,7 +119,12 @@ def test_a_report_is_plain_sql(tables: SqlTables, name: str) -> None:
 def test_every_measure_tells_its_origin(tables: SqlTables, name: str) -> None:
     """Each column but the day comes from columns of processed tables."""
     origins = tables[f"reports.{name}"].origins
-    assert [column for column, found in origins.items() if not found] in (["sold_on"], ["paid_on"], ["position_on"])
+    assert [column for column, found in origins.items() if not found] in (
+        ["sold_on"],
+        ["paid_on"],
+        ["position_on"],
+        ["charted_on"],
+    )
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -301,4 +308,88 @@ def test_reconciliation(engine: duckdb.DuckDBPyConnection, tables: SqlTables) ->
         ("S0001", "Sandton", "Gauteng", 2, 1, Decimal("12.50"), Decimal("12.50"), Decimal("0.00"), True),
         ("S0002", "Midrand", "Gauteng", 1, 0, Decimal("8.00"), Decimal("0.00"), Decimal("8.00"), False),
         ("S0003", "Paarl", "Western Cape", 0, 1, Decimal("0.00"), Decimal("3.00"), Decimal("-3.00"), False),
+    ]
+
+
+def test_sales_in_euro(engine: duckdb.DuckDBPyConnection, tables: SqlTables) -> None:
+    """Sales are divided by the rand's rate, to the cent, half a cent up; the rate says which day it is of, and whether it stands in."""
+    rates = (("USD", "1.095", DAY), ("ZAR", "20.000000", DAY - timedelta(days=3)))
+    for currency, rate, rated_on in rates:
+        put(
+            engine,
+            "exchange_rates_current",
+            {"currency": currency, "units_per_eur": Decimal(rate), "rated_on": rated_on, "is_stale": False},
+        )
+    put(
+        engine,
+        "sales",
+        sale("S0001", 1, "100.00"),
+        sale("S0002", -1, "-0.30"),
+        sale("S0003", -1, "-0.30"),
+        sale("S0003", 1, "1000.00", local=datetime(2024, 10, 7, 12)),
+    )
+    friday = DAY - timedelta(days=3)
+    assert of_report(engine, tables, "sales_in_euro") == [
+        ("Gauteng", Decimal("99.70"), Decimal("20.000000"), friday, True, False, Decimal("4.99")),
+        ("Western Cape", Decimal("-0.30"), Decimal("20.000000"), friday, True, False, Decimal("-0.02")),
+    ]
+
+
+def test_sales_without_a_rate_are_told_in_rand_alone(engine: duckdb.DuckDBPyConnection, tables: SqlTables) -> None:
+    """As long as no rate has been fetched the sales are there, and what they are worth in euro isn't known."""
+    put(engine, "sales", sale("S0001", 1, "100.00"))
+    assert of_report(engine, tables, "sales_in_euro") == [("Gauteng", Decimal("100.00"), None, None, None, None, None)]
+
+
+def test_marketing_moments(engine: duckdb.DuckDBPyConnection, tables: SqlTables) -> None:
+    """A moment is a track that climbs or is new while its region sells above its own average; a region's first chart has no news."""
+
+    def charted(region: str, track: str, position: int, days_ago: int = 0) -> dict[str, Any]:
+        return {
+            "region": region,
+            "track_id": track,
+            "title": f"Song {track}",
+            "artist": "A",
+            "chart_position": position,
+            "streams": 1_000 - position,
+            "_day": DAY - timedelta(days=days_ago),
+        }
+
+    put(
+        engine,
+        "trending_music",
+        *(charted("Gauteng", "T1", 1), charted("Gauteng", "T2", 2), charted("Gauteng", "T3", 3)),
+        *(charted("Gauteng", "T4", 11), charted("Gauteng", "T1", 12, 1), charted("Gauteng", "T2", 1, 1)),
+        *(charted("Western Cape", "T1", 1), charted("Limpopo", "T1", 1), charted("Limpopo", "T1", 2, 1)),
+    )
+    put(
+        engine,
+        "sales",
+        sale("S0001", 1, "60.00"),
+        sale("S0002", 1, "60.00"),
+        sale("S0001", 1, "50.01", local=datetime(2024, 10, 1, 8)),
+        sale("S0002", 1, "50.00", local=datetime(2024, 10, 7, 8)),
+        sale("S0001", 1, "999.00", local=datetime(2024, 9, 30, 8)),
+        sale("S0003", 1, "80.00"),
+        sale("S0003", 1, "40.00", local=datetime(2024, 10, 7, 8)),
+    )
+    nets = (Decimal("120.00"), Decimal("50.01"), Decimal("139.95"))
+    assert of_report(engine, tables, "marketing_moments") == [
+        ("Gauteng", "T1", "Song T1", "A", 1, 11, 999, *nets, True),
+        ("Gauteng", "T2", "Song T2", "A", 2, -1, 998, *nets, False),
+        ("Gauteng", "T3", "Song T3", "A", 3, None, 997, *nets, True),
+        ("Limpopo", "T1", "Song T1", "A", 1, 1, 999, Decimal("0.00"), None, None, False),
+        (
+            "Western Cape",
+            "T1",
+            "Song T1",
+            "A",
+            1,
+            None,
+            999,
+            Decimal("80.00"),
+            Decimal("40.00"),
+            Decimal("100.00"),
+            False,
+        ),
     ]

@@ -320,7 +320,7 @@ def test_any_changes_in_any_order_give_the_last_state(
 _POSITION = Column("position", VARCHAR, "Where.", source="@position")
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "no changes": ({"changes": None}, "changes need a stream, and changes=Changes"),
+    "no changes": ({"changes": None}, "changes need a stream or an API, and changes=Changes"),
     "no stream": ({"source": LandedFiles("orders/%Y-%m-%d.csv"), "columns": (*COLUMNS[:2], _POSITION)}, "need a stream|@position"),
     "no key": ({"primary_key": ()}, "changes need primary_key"),
     "key may be missing": ({"columns": (replace(COLUMNS[0], required=False), *COLUMNS[1:])}, "primary_key 'order_id' of a change may"),
