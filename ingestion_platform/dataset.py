@@ -28,7 +28,7 @@ from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
 from ingestion_platform.errors import DeclarationError
-from ingestion_platform.format import Csv, Format, Xml
+from ingestion_platform.format import Csv, FixedWidth, Format, Xml
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
@@ -240,6 +240,8 @@ class Dataset:
                     f"column {column.name!r} takes capture {column.capture!r}, which its keys {self.source.templates!r} don't have",
                     f"captures: {sorted(self.source.captures)}",
                 )
+        if isinstance(self.source, LandedFiles):
+            self._require_file_fields(self.source.format)
         if isinstance(self.source, StreamSegments):
             self._require_stream_fields(self.source)
         if isinstance(self.source, ApiPages):
@@ -266,6 +268,16 @@ class Dataset:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    def _require_file_fields(self, format: Format) -> None:
+        if isinstance(format, FixedWidth):
+            names = [name for name, _ in format.fields if name]
+            for column in self.columns:
+                self._require(
+                    column.capture is not None or column.field in names,
+                    f"column {column.name!r}: {column.field!r} is none of the fields that its lines have",
+                    f"one of {', '.join(names)}",
+                )
 
     def _require_stream_fields(self, source: StreamSegments) -> None:
         for column in self.columns:
