@@ -49,6 +49,8 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
         (".zip", zipped(("folder/x.csv", PLAIN))),
         (".zip", zipped(("x.csv", PLAIN), ("__MACOSX/._x.csv", b"what macOS adds"))),
     ],
+    # Not the bytes: the moment of packing is in them, and each process of the tests has its own.
+    ids=["gzip", "bzip2", "zstd", "zip", "zip of macOS"],
 )
 def test_what_the_key_says_is_unpacked(ending: str, packed: bytes) -> None:
     """Several members or frames one after the other are one object; a zip holds one file, whatever its name."""
