@@ -219,7 +219,9 @@ def test_a_flipped_bit_costs_what_it_is_in(way: str, table: Table, data: st.Data
     """
     format, write = WAYS[way]
     content = bytearray(write(table))
-    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    # What the footer of a Parquet file says has no check sum.
+    footer = int.from_bytes(content[-8:-4], "little") + 8 if way == "parquet" else 0
+    content[data.draw(st.integers(0, len(content) - 1 - footer))] ^= 1 << data.draw(st.integers(0, 7))
     records = _read_if_possible(format, bytes(content), "x")
     if records is None or records.missing_columns:
         return
