@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import date
@@ -21,6 +22,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ingestion_platform import api as api_room
+from ingestion_platform import format as format_room
+from ingestion_platform import stream as stream_room
+from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
@@ -630,11 +635,18 @@ def _declared_in(module: ModuleType) -> Sequence[Dataset]:
 
 
 def _told(place: str, error: ValidationError) -> DeclarationError:
-    """Pydantic's first complaint in our words: the file, the argument, and what was most likely meant."""
-    first = error.errors(include_url=False)[0]
+    """Pydantic's complaint in our words: the file, the argument, and what was most likely meant."""
+    complaints = error.errors(include_url=False)
+    # An argument that is misspelt is also one that is missing: the first of these says it better.
+    first = next((one for one in complaints if one["type"] == "unexpected_keyword_argument"), complaints[0])
     argument = str(first["loc"][0]) if first["loc"] else ""
-    declared: type[object] = {"Dataset": Dataset, "Column": Column, "Check": Check, "Csv": Csv, "Daily": Daily}.get(
-        error.title, Dataset
+    declared = next(
+        (
+            found
+            for room in (sys.modules[__name__], api_room, format_room, stream_room, table_room)
+            if (found := vars(room).get(error.title)) is not None
+        ),
+        Dataset,
     )
     known = list(inspect.signature(declared).parameters)
     if argument.isdigit() and int(argument) < len(known):
@@ -643,6 +655,8 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
         near = difflib.get_close_matches(argument, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"arguments: {', '.join(known)}"
         return DeclarationError(f"{place}: {error.title} has no argument {argument!r}", hint)
+    if first["type"].startswith("missing"):
+        return DeclarationError(f"{place}: {error.title} needs {argument}", "see its docstring")
     found = first.get("input")
     hint = (
         f"write ({found!r},): the comma makes it a tuple"

@@ -426,9 +426,10 @@ class ApiClient:
         is_declared = place.host in self._hosts and place.port == DEFAULT_PORTS[place.scheme]
         if (place.host, place.port) != (self._base.host, self._base.port) and not is_declared:
             shown = place.host if place.port == DEFAULT_PORTS[place.scheme] else f"{place.host}:{place.port}"
+            how = f"GET {self._told(before)} is redirected" if before else "a link leads"
             raise self._error(
-                f"{'a redirect' if before else 'a link'} leads to host {self._line(shown)}, which isn't declared",
-                f"when it is meant: hosts=({self._line(place.host)!r},)",
+                f"{how} to host {self._line(shown)}, which isn't declared",
+                f"{'is base_url right? ' if before else ''}When it is meant: hosts=({self._line(place.host)!r},)",
             )
         path, mark, query = place.target.partition("?")
         query = self._secrecy.query(query)

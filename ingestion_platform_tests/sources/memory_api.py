@@ -89,7 +89,7 @@ class MemoryApi:
         return MemoryReply(200, headers, content, url, datetime.now(UTC))
 
     def _page(self, path: str, query: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-        there = sorted(self.records, key=lambda record: record["id"])
+        there = sorted(self.records, key=lambda record: int(record["id"] or 0))
         if "since" in query:
             there = [record for record in there if record["at"] >= query["since"]]
         begin = 0
