@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import date
@@ -24,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, Format, Xml
-from ingestion_platform.key_template import KeyTemplate
+from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
@@ -64,6 +65,12 @@ class LandedFiles:
 
 
 Source = LandedFiles | StreamSegments | ApiPages
+
+Route = Literal["urgent", "small", "large"]
+"""How an object goes: before everything, along with the day's others, or alone."""
+
+MOST_OBJECTS_A_RUN = 10_000
+"""A run's configuration names them, and is kept in Dagster's database."""
 
 
 def overlap(one: Source, other: Source) -> str | None:
@@ -131,6 +138,48 @@ def senders_from(dataset: str, column: str, *, capture: str | None = None, activ
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
+class Routing:
+    """
+    In which runs a day's new objects are loaded. Without it, all of them in one.
+
+    Args:
+        own_run_above_bytes: an object of more bytes gets a run of its own, and nothing else waits for it; None: none does.
+        urgent: beginnings of keys, `sales/%Y/%m/%d/HQ`, whose objects are loaded before everything else that waits for a run;
+            `%Y %m %d` give the day.
+        max_objects_a_run: of more small objects than that, several runs are made; None: one, however many there are.
+    """
+
+    own_run_above_bytes: int | None = None
+    urgent: tuple[str, ...] = ()
+    max_objects_a_run: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.own_run_above_bytes is None and not self.urgent and self.max_objects_a_run is None:
+            raise DeclarationError(
+                "Routing says nothing", "own_run_above_bytes, urgent or max_objects_a_run; or leave it out"
+            )
+        if self.own_run_above_bytes is not None and self.own_run_above_bytes < 0:
+            raise DeclarationError(
+                f"Routing: own_run_above_bytes is 0 or more, not {self.own_run_above_bytes}", "as in 500_000_000"
+            )
+        if self.max_objects_a_run is not None and not 1 <= self.max_objects_a_run <= MOST_OBJECTS_A_RUN:
+            raise DeclarationError(
+                f"Routing: max_objects_a_run is 1 to {MOST_OBJECTS_A_RUN:,}, not {self.max_objects_a_run:,}",
+                "a run that is limited names its objects",
+            )
+
+    def route(self, key: str, size_bytes: int, day: date) -> Route:
+        """How an object of that day goes."""
+        if any(key.startswith(with_day(prefix, day)) for prefix in self.urgent):
+            return "urgent"
+        return "large" if self.is_large(size_bytes) else "small"
+
+    def is_large(self, size_bytes: int) -> bool:
+        """Whether an object of that size gets a run of its own."""
+        return self.own_run_above_bytes is not None and size_bytes > self.own_run_above_bytes
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class Changes:
     """
     What a dataset of changes says of each: what happened, and what came before what.
@@ -167,6 +216,7 @@ class Dataset:
         event_time: the TIMESTAMP column that says when a row happened; needed for events.
         daily: its first day, and the allowed lateness.
         senders: who is expected every day.
+        routing: which of a day's files are loaded in which run.
         owners: `team:name` or an e-mail address.
         time_zone: of timestamps written without an offset. Default: the business time zone.
         on_unknown_column: `keep` in `_extra`, `ignore`, or `fail` (reject the object).
@@ -188,6 +238,7 @@ class Dataset:
     event_time: str | None = None
     daily: Daily
     senders: Senders | None = None
+    routing: Routing | None = None
     owners: tuple[str, ...] = ()
     time_zone: str | None = None
     on_unknown_column: Literal["keep", "fail", "ignore"] = "keep"
@@ -244,6 +295,8 @@ class Dataset:
                 f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
                 f"captures: {sorted(self.source.captures)}",
             )
+        if self.routing is not None:
+            self._require_routes(self.routing)
         self._require(
             self.kind == "events" or self.daily.allowed_lateness_days == 0,
             f"{self.kind} have no lateness: they belong to the day of their key",
@@ -261,6 +314,23 @@ class Dataset:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    def _require_routes(self, routing: Routing) -> None:
+        self._require(
+            isinstance(self.source, LandedFiles),
+            "only files are routed: segments are closed before they are large, and a fetch counts as a whole",
+            "leave routing out",
+        )
+        roots = [template.root for template in self.source.keys]
+        for prefix in routing.urgent:
+            beginning = prefix.partition("%")[0]
+            self._require(
+                bool(prefix)
+                and set(re.findall("%(.?)", prefix)) <= set("Ymd")
+                and any(beginning.startswith(root) or root.startswith(beginning) for root in roots),
+                f"urgent {prefix!r} begins none of its keys {self.source.templates!r}",
+                "the whole beginning of a key, as in 'sales/%Y/%m/%d/HQ'",
+            )
 
     def _require_stream_fields(self, source: StreamSegments) -> None:
         for column in self.columns:

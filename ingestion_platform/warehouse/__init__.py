@@ -20,10 +20,11 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `results` | what is told about a piece of work |
 """
 
-from ingestion_platform.warehouse.results import Balance, LedgerEntry, RawDay, SenderReport, TableDay
+from ingestion_platform.warehouse.results import Balance, LedgerEntry, Only, RawDay, SenderReport, TableDay
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables, load_sql_tables
 from ingestion_platform.warehouse.warehouse import ColumnDoc, Warehouse
 
 __all__ = [
-    "Balance", "ColumnDoc", "LedgerEntry", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Warehouse", "load_sql_tables",
+    "Balance", "ColumnDoc", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Warehouse",
+    "load_sql_tables",
 ]  # fmt: skip

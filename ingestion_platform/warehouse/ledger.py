@@ -540,6 +540,15 @@ class Ledger:
             )
             return [self._date(day) for (day,) in rows]
 
+    def pending_keys(self, dataset: str, day: date) -> frozenset[str]:
+        """Those of a day's objects that wait to be loaded."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select key from objects where dataset = ? and state = 'pending' and day = ?",
+                (dataset, day.isoformat()),
+            )
+            return frozenset(key for (key,) in rows)
+
     def commit_load(
         self,
         dataset: str,

@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
+from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected, WarehouseError
 from ingestion_platform.formats import Field, RecordReader, Records, open_records
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
 from ingestion_platform.stream import Span, StreamSegments
@@ -47,7 +47,7 @@ from ingestion_platform.warehouse.raw_files import (
     gather,
     rejected_table,
 )
-from ingestion_platform.warehouse.results import RawDay
+from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay
 from ingestion_platform.warehouse.standing import Overlaps, order, stand
 
 log = logging.getLogger(__name__)
@@ -178,23 +178,39 @@ class Loader:
 
     # --- loading
 
-    def load(self, day: date, *, reload: bool, run_id: str, progress: Progress | None = None) -> RawDay:
+    def load(
+        self,
+        day: date,
+        *,
+        reload: bool,
+        only: Only = EVERYTHING,
+        run_id: str,
+        progress: Progress | None = None,
+    ) -> RawDay:
         """
         Load the day's new and changed objects, and whatever that sets free elsewhere.
 
         Args:
             reload: read every object of the day again, known or not.
+            only: what it may take.
             run_id: noted in the ledger.
             progress: told of each object that was read.
         """
+        if isinstance(self._dataset.source, ApiPages) and not only.takes_all:
+            raise WarehouseError(
+                f"{self._dataset.raw} {day}: part of its objects was asked for, and a fetch counts as a whole",
+                "leave keys and up_to_bytes out",
+            )
         began = time.perf_counter()
         self._progress = progress
-        keys, touched, bytes_read = self._load_until_settled(day, reload, run_id)
+        keys, touched, bytes_read = self._load_until_settled(day, reload, run_id, only)
         others: set[date] = set()
         # What waits because its double elsewhere has changed, here or in a run that was killed before it came to it.
         while pending := self._ledger.pending_days(self._dataset.name):
             for other in pending:
-                more_keys, more_touched, more_bytes = self._load_until_settled(other, False, run_id)
+                # A limited load takes what waits and nothing else with it.
+                waiting = only if only.takes_all else Only(keys=self._ledger.pending_keys(self._dataset.name, other))
+                more_keys, more_touched, more_bytes = self._load_until_settled(other, False, run_id, waiting)
                 touched |= more_touched
                 bytes_read += more_bytes
                 if other == day:
@@ -215,11 +231,11 @@ class Loader:
             other_days=tuple(sorted(others)),
         )
 
-    def _load_until_settled(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
+    def _load_until_settled(self, day: date, reload: bool, run_id: str, only: Only) -> tuple[list[str], set[str], int]:
         attempt = 0
         while True:
             try:
-                return self._load_once(day, reload, run_id)
+                return self._load_once(day, reload, run_id, only)
             except Conflict as conflict:
                 attempt += 1
                 log.info(
@@ -230,11 +246,15 @@ class Loader:
                     attempt,
                 )
 
-    def _load_once(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
+    def _load_once(self, day: date, reload: bool, run_id: str, only: Only) -> tuple[list[str], set[str], int]:
         known = self._ledger.current(self._dataset.name, day)
         # What is known is asked before what has landed: an object that changes in between is news then.
         listed, replaced = self._listed(day)
-        todo = [landed for landed in listed if reload or self._is_news(landed, known.get(landed.key))]
+        todo = [
+            landed
+            for landed in listed
+            if only.takes(landed.key, landed.size_bytes) and (reload or self._is_news(landed, known.get(landed.key)))
+        ]
         # What waits to be loaded and isn't there any more would be waited for for ever.
         there = {landed.key for landed in listed}
         gone = [row for row in known.values() if row.state == "pending" and row.key not in there]

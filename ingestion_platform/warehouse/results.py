@@ -50,6 +50,33 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Only:
+    """
+    Which of a day's objects a load takes; the others stay news.
+
+    Args:
+        keys: those that may be taken; None: any.
+        up_to_bytes: none that is larger; None: of any size.
+    """
+
+    keys: frozenset[str] | None = None
+    up_to_bytes: int | None = None
+
+    def takes(self, key: str, size_bytes: int) -> bool:
+        """Whether an object may be taken."""
+        return (self.keys is None or key in self.keys) and (self.up_to_bytes is None or size_bytes <= self.up_to_bytes)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self.keys is None and self.up_to_bytes is None
+
+
+EVERYTHING = Only()
+"""No limit."""
+
+
+@dataclass(frozen=True, slots=True)
 class RawDay:
     """
     A raw partition after a load.

@@ -24,6 +24,7 @@ from ingestion_platform.warehouse import (
     Balance,
     ColumnDoc,
     LedgerEntry,
+    Only,
     RawDay,
     SenderReport,
     SqlTable,
@@ -31,6 +32,7 @@ from ingestion_platform.warehouse import (
     TableDay,
     Warehouse,
 )
+from ingestion_platform.warehouse.results import EVERYTHING
 
 ROWS = 10
 """Rows of every object of the fake."""
@@ -233,13 +235,19 @@ class FakeWarehouse(Warehouse):
         day: date,
         *,
         reload: bool = False,
+        only: Only = EVERYTHING,
         run_id: str = "",
         progress: Callable[[int, int, int], None] | None = None,
     ) -> RawDay:
-        """Everything listed becomes `ROWS` rows an object."""
+        """Everything listed that it may take becomes `ROWS` rows an object."""
         self._begin("load", dataset.raw, day, reload)
-        entries = []
-        for one in self.world.objects.get((dataset.name, day), []):
+        before = self.world.raw.get((dataset.name, day))
+        there = self.world.objects.get((dataset.name, day), [])
+        left = {one.key for one in there if not only.takes(one.key, one.size_bytes)}
+        entries = [entry for entry in before.entries if entry.key in left] if before else []
+        for one in there:
+            if one.key in left:
+                continue
             is_rejected = one.key in self.world.rejected
             rows = 0 if is_rejected else ROWS
             lost = 1 if (dataset.raw, day) in self.world.unbalanced else 0
