@@ -26,6 +26,7 @@ from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachR
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, Format, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
+from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
@@ -217,6 +218,7 @@ class Dataset:
         daily: its first day, and the allowed lateness.
         senders: who is expected every day.
         routing: which of a day's files are loaded in which run.
+        lifecycle: how its landed files age; None: they don't. That of segments and pages is declared with the stream or the endpoint.
         owners: `team:name` or an e-mail address.
         time_zone: of timestamps written without an offset. Default: the business time zone.
         on_unknown_column: `keep` in `_extra`, `ignore`, or `fail` (reject the object).
@@ -239,6 +241,7 @@ class Dataset:
     daily: Daily
     senders: Senders | None = None
     routing: Routing | None = None
+    lifecycle: Lifecycle | None = None
     owners: tuple[str, ...] = ()
     time_zone: str | None = None
     on_unknown_column: Literal["keep", "fail", "ignore"] = "keep"
@@ -297,6 +300,11 @@ class Dataset:
             )
         if self.routing is not None:
             self._require_routes(self.routing)
+        self._require(
+            self.lifecycle is None or isinstance(self.source, LandedFiles),
+            "it says how its objects age, and they are those of a stream or an endpoint",
+            "declare lifecycle there: every dataset of it reads the same objects",
+        )
         self._require(
             self.kind == "events" or self.daily.allowed_lateness_days == 0,
             f"{self.kind} have no lateness: they belong to the day of their key",
@@ -497,6 +505,7 @@ class Datasets(Mapping[str, Dataset]):
             self._by_name[dataset.name] = dataset
         self._route()
         self._tell_landing_apart()
+        self._tell_ageing_apart()
         for one, other_one in combinations(self._by_name.values(), 2):
             shared = overlap(one.source, other_one.source)
             if shared is not None:
@@ -566,6 +575,41 @@ class Datasets(Mapping[str, Dataset]):
             for dataset in self._by_name.values()
             if isinstance(dataset.source, StreamSegments) and dataset.source.stream.name == stream.name
         )
+
+    @property
+    def roots(self) -> Mapping[str, Lifecycle | None]:
+        """Beginning of keys → how what is there ages, for everything that lands."""
+        found: dict[str, Lifecycle | None] = {}
+        for dataset in self._by_name.values():
+            match dataset.source:
+                case LandedFiles():
+                    found |= {template.root: dataset.lifecycle for template in dataset.source.keys}
+                case StreamSegments():
+                    found[dataset.source.stream.root] = dataset.source.stream.lifecycle
+                case ApiPages():
+                    pass
+        return found | {endpoint.root: endpoint.lifecycle for endpoint in self.endpoints.values()}
+
+    def lifecycle_of(self, key: str) -> Lifecycle | None:
+        """How an object ages; None where nobody says."""
+        return next((found for root, found in self.roots.items() if found is not None and key.startswith(root)), None)
+
+    def _tell_ageing_apart(self) -> None:
+        """What lands under one prefix ages in one way: S3's rules are told by it."""
+        declared = [
+            (template.root, dataset.name, dataset.lifecycle)
+            for dataset in self._by_name.values()
+            if isinstance(dataset.source, LandedFiles)
+            for template in dataset.source.keys
+        ]
+        declared += [(stream.root, stream.name, stream.lifecycle) for stream in self.streams.values()]
+        declared += [(endpoint.root, endpoint.name, endpoint.lifecycle) for endpoint in self.endpoints.values()]
+        for one, other in combinations(declared, 2):
+            if one[2] != other[2] and (one[0].startswith(other[0]) or other[0].startswith(one[0])):
+                raise DeclarationError(
+                    f"{one[1]!r} and {other[1]!r} age differently, and land under {one[0]!r} and {other[0]!r}, one within the other",
+                    "declare the same lifecycle, or tell the beginnings of their keys apart",
+                )
 
     def _tell_landing_apart(self) -> None:
         """What lands has one asset a name, whatever it comes from."""

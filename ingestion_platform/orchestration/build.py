@@ -99,4 +99,4 @@ def build_definitions(
 
 def warehouse_of(settings: Settings, datasets: Datasets, sql_tables: SqlTables) -> Callable[[], Warehouse]:
     """What makes the warehouse that the settings name."""
-    return lambda: Warehouse(settings, open_landing(settings.landing), datasets, sql_tables)
+    return lambda: Warehouse(settings, open_landing(*settings.landing_places), datasets, sql_tables)

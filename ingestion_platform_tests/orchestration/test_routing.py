@@ -327,7 +327,7 @@ def test_dagster_runs_the_runs_that_the_sensor_asks_for(tmp_path: Path) -> None:
     real.open = lambda: bench_of(bench, datasets).warehouse  # type: ignore[method-assign]
     real.today = DAY + timedelta(days=1)
     definitions = build_definitions(bench.settings, datasets, SqlTables({}), warehouse=real.resource)
-    real.definitions = lambda _=None: definitions  # type: ignore[method-assign]
+    real.definitions = lambda settings=None: definitions  # type: ignore[method-assign]
     sensing = Sensing(real, "tills_arrives")
     asked = sensing.tick()
     assert [one.tags[ROUTE] for one in asked] == ["urgent", "small", "large", "large", "large"]

@@ -88,7 +88,7 @@ class Bench:
                 **self.overrides,
             }
         )
-        self.landing = self.zone or open_landing(self.settings.landing)
+        self.landing = self.zone or open_landing(*self.settings.landing_places)
         has_tables = self.sql is not None or any(dataset.kind == "changes" for dataset in self.datasets.values())
         folder = self.sql or self.root / "no-sql"
         tables = load_sql_tables(self.datasets, zone=self.settings.zone, folder=folder) if has_tables else SqlTables({})
