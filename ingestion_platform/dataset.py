@@ -484,6 +484,17 @@ class Dataset:
         return (*self.primary_key, self.changes.position) if self.changes is not None else self.primary_key
 
     @property
+    def ages(self) -> Lifecycle | None:
+        """How its objects age, wherever that is declared."""
+        match self.source:
+            case StreamSegments():
+                return self.source.stream.lifecycle
+            case ApiPages():
+                return self.source.endpoint.lifecycle
+            case _:
+                return self.lifecycle
+
+    @property
     def references(self) -> tuple[tuple[Column, str, str], ...]:
         """`(column, dataset, column there)` for each column that must be found elsewhere."""
         found: list[tuple[Column, str, str]] = []

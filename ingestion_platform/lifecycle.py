@@ -20,6 +20,10 @@ PLACES: tuple[Place, ...] = ("hot", "warm", "cold")
 
 RestoreTier = Literal["Expedited", "Standard", "Bulk"]
 
+RESTORE_DAYS = 7
+RESTORE_TIER: RestoreTier = "Bulk"
+"""The cheapest: what nobody has thought of costs no more than it must."""
+
 SHORTEST_WARM_DAYS = 30
 """S3 takes nothing into STANDARD_IA before, and charges for as many days there."""
 
@@ -50,8 +54,8 @@ class Lifecycle:
     warm_after_days: int | None = None
     cold_after_days: int | None = None
     cold_class: Literal["GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"] = "DEEP_ARCHIVE"
-    restore_days: int = 7
-    restore_tier: RestoreTier = "Bulk"
+    restore_days: int = RESTORE_DAYS
+    restore_tier: RestoreTier = RESTORE_TIER
 
     def __post_init__(self) -> None:
         warm, cold = self.warm_after_days, self.cold_after_days

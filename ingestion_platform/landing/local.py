@@ -341,7 +341,7 @@ class LocalLanding:
             os.utime(file.fileno(), ns=(modified, modified))
             os.fsync(file.fileno())
         if sha256 and read.hexdigest() != sha256:
-            raise LandingError(
+            raise ObjectChanged(
                 f"{what}: its content isn't what was loaded, though its size and time are: it stays where it is",
                 "put the original back, or load its day with reload",
             )
@@ -361,11 +361,9 @@ class LocalLanding:
     def _let_go(self, what: str, object_: LandedObject, names: tuple[bytes, ...]) -> None:
         """Remove the original, unless a producer has put another version in its place."""
         self._make_folders(what, names[:-1], self._held.root)
-        try:
+        # Gone: it was in the folder of what is on its way, or somebody has deleted it.
+        with suppress(*_GONE):
             os.rename(_join(self._hot, names), _join(self._held, names))
-        except _GONE:
-            # It was in the folder of what is on its way, or somebody has deleted it.
-            pass
         if not self._settle(names):
             raise _changed(what)
 

@@ -185,7 +185,7 @@ class LandingZone(Protocol):
 
         Raises:
             ObjectMissing: it is gone.
-            ObjectChanged: it isn't the one that was listed (any more); what is under the key stays.
-            LandingError: its content isn't what it was, or the colder place can't take it; it stays where it was.
+            ObjectChanged: it isn't the one that was listed (any more), or not the content that is known; what is under the key stays.
+            LandingError: the colder place can't take it; it stays where it was.
         """
         ...

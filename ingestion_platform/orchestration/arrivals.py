@@ -259,8 +259,10 @@ class _Sharing:
         if self._dataset.routing is None:
             if self._is_busy(day):
                 return [], False
-            if not objects or not self._warehouse.news(self._dataset, day, objects):
+            news = self._warehouse.news(self._dataset, day, objects) if objects else ()
+            if not news:
                 return [], True
+            found += self._back(day, news)
             if self.is_used_up:
                 return [], False
             self._left -= 1
@@ -278,7 +280,9 @@ class _Sharing:
             if only.keys is not None:
                 only = Only(keys=frozenset(one.key for one in free))
             today = found.partition("|")[2]
-            run_key = "|".join([self._dataset.name, str(day), route, digest(free), *([today] if today else [])])
+            run_key = "|".join(
+                [self._dataset.name, str(day), route, digest(free) + self._back(day, free), *([today] if today else [])]
+            )
             mark = fingerprint([run_key])
             if mark not in former:
                 if route != "urgent":
@@ -291,6 +295,14 @@ class _Sharing:
         if not is_settled and asked:
             self.asked[day] = tuple(asked)
         return runs, is_settled
+
+    def _back(self, day: date, news: Sequence[LandedObject]) -> str:
+        """What tells a run that reads what has come back from an archive from the one that asked for it."""
+        if all(one.is_at_hand for one in news):
+            return ""
+        keys = {one.key for one in news}
+        asked = [f"{one.asked_at}" for one in self._warehouse.waiting(self._dataset, day) if one.key in keys]
+        return f"|{fingerprint(asked)}" if asked else ""
 
     def _groups(
         self, day: date, news: Sequence[LandedObject]

@@ -27,7 +27,7 @@ from ingestion_platform.orchestration.runs import op_name
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
 from ingestion_platform.stream import Segments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import Only, RawDay, SqlTable, TableDay, Warehouse
+from ingestion_platform.warehouse import Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """On top of the landing zone's and the warehouse's own waiting, and only for errors that say it can help: 20, 60, 140 s."""
@@ -299,8 +299,9 @@ def _content(raw: RawDay) -> str:
 
 
 def _raw_story(raw: RawDay) -> str:
+    waiting = [told_waiting(raw.waiting)] if raw.waiting else []
     if not raw.has_changed:
-        return f"nothing new; {raw.rows:,} rows of {len(raw.entries):,} objects"
+        return "; ".join([f"nothing new; {raw.rows:,} rows of {len(raw.entries):,} objects", *waiting])
     told = [f"{raw.rows:,} rows", f"{len(raw.new_keys):,} objects read ({raw.bytes_read:,} bytes, {raw.seconds:.1f} s)"]
     told += [
         f"{len(keys):,} {word}"
@@ -309,7 +310,7 @@ def _raw_story(raw: RawDay) -> str:
     ]
     if raw.rows_quarantined:
         told.append(f"{raw.rows_quarantined:,} rows quarantined")
-    return ", ".join(told)
+    return "; ".join([", ".join(told), *waiting])
 
 
 def _story(done: TableDay) -> str:

@@ -32,7 +32,7 @@ from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
 from ingestion_platform.warehouse.process import Processor
-from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay
+from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
 
 log = logging.getLogger(__name__)
@@ -276,6 +276,10 @@ class Warehouse:
             objects: as `listing` gave them.
         """
         return self._loader(dataset).news(day, objects)
+
+    def waiting(self, dataset: Dataset, day: date | None = None) -> tuple[Waiting, ...]:
+        """Objects that are to be read and are being fetched back from an archive, of one day or of all, by key."""
+        return tuple(self.ledger.waits(dataset.name, day).values())
 
     def raw_day(self, dataset: Dataset, day: date) -> RawDay:
         """A raw partition as it stands."""

@@ -30,6 +30,7 @@ from ingestion_platform.warehouse import (
     SqlTable,
     SqlTables,
     TableDay,
+    Waiting,
     Warehouse,
 )
 from ingestion_platform.warehouse.results import EVERYTHING
@@ -330,6 +331,10 @@ class FakeWarehouse(Warehouse):
     def close(self) -> None:
         """Count it."""
         self.world.closed += 1
+
+    def waiting(self, dataset: Dataset, day: date | None = None) -> tuple[Waiting, ...]:
+        """Nothing is in an archive."""
+        return ()
 
     def raw_day(self, dataset: Dataset, day: date) -> RawDay:
         """What load left."""

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Se
 from ingestion_platform.errors import DeclarationError, LandingUnavailable, ObjectChanged, WarehouseError
 from ingestion_platform.format import Csv
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
+from ingestion_platform.lifecycle import Place, RestoreTier
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, Mask
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform.warehouse import warehouse as warehouse_module
@@ -590,6 +592,22 @@ class Flaky:
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """As the zone does."""
         return self._zone.put_if_absent(key, content)
+
+    def is_at_hand(self, object_: LandedObject) -> bool:
+        """As the zone does."""
+        return self._zone.is_at_hand(object_)
+
+    def fetch_back(self, object_: LandedObject, *, days: int, tier: RestoreTier) -> timedelta | None:
+        """As the zone does."""
+        return self._zone.fetch_back(object_, days=days, tier=tier)
+
+    def ageing(self) -> AbstractContextManager[bool]:
+        """As the zone does."""
+        return self._zone.ageing()
+
+    def age(self, object_: LandedObject, place: Place, sha256: str) -> Place:
+        """As the zone does."""
+        return self._zone.age(object_, place, sha256)
 
 
 def test_a_warehouse_is_not_rebuilt_from_an_empty_landing_zone(bench: Bench) -> None:
