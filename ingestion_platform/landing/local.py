@@ -117,16 +117,17 @@ class LocalLanding:
         trees = self._trees()
         if names is None:
             return
-        folders = [(tree, _join(tree, names)) for tree in trees if self._is_folder(tree, names)]
         base = f"{folder}/" if folder else ""
-        pending = [iter(self._entries(base, folders, name_prefix, start_after))]
+        pending = [(names, iter(self._entries(base, trees, names, (), name_prefix, start_after)))]
         while pending:
-            key, entries = next(pending[-1], (None, ()))
+            names, found_here = pending[-1]
+            key, entries = next(found_here, (None, ()))
             if key is None:
                 pending.pop()
             elif key.endswith("/"):
-                below = [(tree, entry.path) for tree, entry in entries]
-                pending.append(iter(self._entries(key, below, "", start_after)))
+                below = (*names, entries[0][1].name)
+                known = [tree for tree, _ in entries]
+                pending.append((below, iter(self._entries(key, trees, below, known, "", start_after))))
             else:
                 with self._told(f"object {key!r}"):
                     found = self._status(entries)
@@ -444,14 +445,32 @@ class LocalLanding:
     # --- files
 
     def _entries(
-        self, base: str, folders: Sequence[tuple[_Tree, bytes]], name_prefix: str, start_after: str
+        self,
+        base: str,
+        trees: Sequence[_Tree],
+        names: tuple[bytes, ...],
+        known: Sequence[_Tree],
+        name_prefix: str,
+        start_after: str,
     ) -> Sequence[tuple[str, Sequence[_Entry]]]:
-        """The files and folders of one folder that can matter, in the order of their keys; a folder's key ends with `/`."""
+        """
+        The files and folders of one folder that can matter, in the order of their keys; a folder's key ends with `/`.
+
+        Args:
+            base: what their keys begin with.
+            trees: all of them, in order. One that had no such folder a moment ago may have it now, and what has moved there.
+            names: of the folder.
+            known: trees in which it was just seen to be a folder, and no link.
+            name_prefix: what their names begin with.
+            start_after: as in `list`.
+        """
         found: dict[str, list[_Entry]] = {}
         with self._told(f"folder {base!r}"):
-            for tree, folder in folders:
+            for tree in trees:
+                if tree not in known and not self._is_folder(tree, names):
+                    continue
                 try:
-                    with os.scandir(folder) as entries:
+                    with os.scandir(_join(tree, names)) as entries:
                         for entry in entries:
                             name = _shown(entry.name)
                             if not name.startswith(name_prefix) or is_temporary(name):

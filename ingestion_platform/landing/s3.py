@@ -51,7 +51,6 @@ _ABOUT_THE_OBJECT = {
     "404",
     "InvalidRange",
     "416",
-    "InvalidObjectState",
     "RestoreAlreadyInProgress",
     "NoSuchLifecycleConfiguration",
 }
@@ -219,11 +218,6 @@ class S3Landing:
                 raise changed from error
             if aws.code_of(error) in ("NoSuchKey", "404"):
                 raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
-            if aws.code_of(error) == "InvalidObjectState":
-                raise ObjectCold(
-                    f"{self._url}: {what} is in an archive, and isn't at hand",
-                    "a load of its day asks for it to be fetched back, and says about when it is there",
-                ) from error
             raise self._refusal(what, error) from error
         if len(content) != end - begin:
             raise changed
@@ -292,9 +286,9 @@ class S3Landing:
         except ClientError as error:
             if aws.code_of(error) == "RestoreAlreadyInProgress":
                 return takes
-            if aws.code_of(error) == "InvalidObjectState":  # somebody has moved it out of the archive meanwhile
-                return None
             raise self._refusal(what, error) from error
+        except ObjectCold:  # its class has nothing to restore: somebody has moved it out of the archive meanwhile
+            return None
         return takes
 
     def _restore_of(self, object_: LandedObject) -> tuple[str, Literal["none", "under way", "done"]]:
@@ -422,6 +416,11 @@ class S3Landing:
             status in (401, 403) and code != "InvalidObjectState"
         ):
             return LandingError(where, f"{aws.CREDENTIALS}; and this machine's clock")
+        if code == "InvalidObjectState":
+            return ObjectCold(
+                f"{where}: it is in an archive, and not at hand",
+                "a load of its day asks S3 to restore it, and says about when it is there",
+            )
         return LandingError(f"{where}: {aws.message_of(error)}", "see whether this store knows the request")
 
 
