@@ -81,7 +81,8 @@ def told_waiting(waiting: Sequence[Waiting]) -> str:
         return "nothing waits for an archive"
     asked, expected = min(one.asked_at for one in waiting), max(one.expected_at for one in waiting)
     return (
-        f"{len(waiting):,} objects ({sum(one.size_bytes for one in waiting):,} bytes) are being fetched back from the archive:"
+        f"{len(waiting):,} {'object is' if len(waiting) == 1 else 'objects are'} being fetched back from the archive"
+        f" ({sum(one.size_bytes for one in waiting):,} bytes):"
         f" asked for since {asked:%Y-%m-%d %H:%M} UTC, expected by {expected:%Y-%m-%d %H:%M} UTC;"
         f" the first is {min(one.key for one in waiting)}"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.plan.outputs import StepOutputData
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.landing.s3 import S3Landing
@@ -38,6 +39,7 @@ def test_the_job_moves_what_is_due_and_tells_how_much(tmp_path: Path, monkeypatc
     result = place.definitions().resolve_job_def("ageing").execute_in_process(resources={"warehouse": place.resource})
     assert result.success
     (handled,) = (event for event in result.all_events if event.is_successful_output)
+    assert isinstance(handled.event_specific_data, StepOutputData)
     shown = {name: value.value for name, value in handled.event_specific_data.metadata.items()}
     assert (shown["moved_warm"], shown["objects_warm"], shown["objects_cold"], shown["left"]) == (10, 10, 0, 0)
 
@@ -92,7 +94,7 @@ def test_the_sensor_finds_what_has_come_back(tmp_path: Path, s3_server: S3Server
         found = evaluations(result, "raw.tills", "nothing_waits")[str(DAY)]
         assert (found.passed, found.severity) == (rows == 2, dg.AssetCheckSeverity.WARN)
         if rows == 1:
-            assert "1 objects" in str(found.metadata)
+            assert "1 object is being fetched back" in (found.description or "")
             assert [sensing.tick() for _ in range(3)] == [[], [], []]
             s3_server.restored(bucket, f"in/{key('b')}")
         assert bench.warehouse.raw_day(datasets["tills"], DAY).rows == rows

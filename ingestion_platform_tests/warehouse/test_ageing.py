@@ -389,7 +389,7 @@ def test_a_rebuild_asks_for_everything_at_once_and_waits(store: Store, faults: F
     assert sum(one.startswith("POST") for one in faults.requests) == 3
     assert (caught.value.can_retry, "run it again" in caught.value.hint) == (True, True)
     store.restored(key("a"), key("b"))
-    with pytest.raises(ObjectCold, match="1 objects"):
+    with pytest.raises(ObjectCold, match="1 object "):
         upkeep.rebuild(store.bench.open)
     store.bench.warehouse = store.bench.open()
     assert store.bench.export() == before
@@ -421,7 +421,7 @@ def test_catching_up_tells_what_waits(store: Store) -> None:
     store.move("GLACIER", key("a"))
     told: list[str] = []
     upkeep.catch_up(store.bench.warehouse, tell=told.append)
-    assert "raw.tills: 2 rows of 1 days; 1 objects" in told[1]
+    assert "raw.tills: 2 rows of 1 days; 1 object is" in told[1]
     assert key("a") in told[1]
 
 
