@@ -292,10 +292,12 @@ class LocalLanding:
         for tree in self._colder:
             for name in os.listdir(tree.ageing):
                 os.unlink(os.path.join(tree.ageing, name))
-        for folder, _, files in os.walk(self._held.root):
+        for folder, _, files in os.walk(self._held.root, topdown=False):
             for name in files:
                 names = tuple(os.path.relpath(os.path.join(folder, name), self._held.root).split(b"/"))
                 self._settle(names)
+            if folder != self._held.root:
+                os.rmdir(folder)
 
     def age(self, object_: LandedObject, place: Place, sha256: str) -> Place:
         """Copy, make sure, remove; see `LandingZone.age`."""
@@ -383,24 +385,15 @@ class LocalLanding:
         for tree in self._colder:
             with suppress(*_GONE):
                 if same_version(tree.token(os.lstat(_join(tree, names))), token):
-                    self._empty(held)
-                    _sync_folder(os.path.dirname(hot))
+                    # Needn't be made to last: after a power cut it would be found here, or in its former place, once more.
+                    os.unlink(held)
                     return True
         # Where a producer has been faster, what we held has been overwritten by it.
         with suppress(FileExistsError):
             os.link(held, hot)
             _sync_folder(os.path.dirname(hot))
-        self._empty(held)
-        return False
-
-    def _empty(self, held: bytes) -> None:
-        """Take a file out of the folder of what is on its way, and with it the folders that it was in alone."""
         os.unlink(held)
-        folder = os.path.dirname(held)
-        with suppress(OSError):
-            while folder != self._held.root:
-                os.rmdir(folder)
-                folder = os.path.dirname(folder)
+        return False
 
     def _mark(self, place: Place) -> bytes:
         """The file that says that objects have aged into a tree."""

@@ -7,19 +7,22 @@ objects; then what is left to do is to look where they are.
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 
-from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing
+from ingestion_platform.errors import LandingError, ObjectChanged, ObjectCold, ObjectMissing
 from ingestion_platform.landing import LandedObject, same_version
-from ingestion_platform.lifecycle import PLACES, RESTORE_DAYS, RESTORE_TIER, Place
+from ingestion_platform.lifecycle import PLACES, RESTORE_DAYS, RESTORE_TIER, Lifecycle, Place
 from ingestion_platform.warehouse.results import Waiting, told_waiting
 from ingestion_platform.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
 
 NOTED_AT_ONCE = 1000
+MOVED_AT_A_TIME = 8
 
 
 @dataclass
@@ -74,26 +77,57 @@ def age(warehouse: Warehouse, *, now: datetime | None = None, tell: Callable[[st
             for root, lifecycle in sorted(warehouse.datasets.roots.items()):
                 if lifecycle is None:
                     continue
-                for landed in warehouse.landing.list(root):
-                    place = landed.place
-                    due = lifecycle.place(now - landed.landed_at)
-                    if PLACES.index(due) > PLACES.index(place):
-                        try:
-                            place = warehouse.landing.age(landed, due, _known_sha256(warehouse, landed))
-                        except (ObjectChanged, ObjectMissing) as error:
-                            done.left.append(str(error))
-                            tell(f"left where it is: {error}")
-                    if place != landed.place:
-                        done.moved[place] += 1
-                        done.bytes_moved += landed.size_bytes
-                    done.there[place] += 1
-                    places[landed.key] = place
-                    if len(places) >= NOTED_AT_ONCE:
-                        warehouse.ledger.note_places(places)
-                        places.clear()
-        finally:
+                listing = warehouse.landing.list(root)
+                while some := list(islice(listing, NOTED_AT_ONCE)):
+                    places.clear()
+                    _move(warehouse, some, lifecycle, now, places, done, tell)
+                    warehouse.ledger.note_places(places)
+        except LandingError:
             warehouse.ledger.note_places(places)
+            raise
     return done
+
+
+def _move(
+    warehouse: Warehouse,
+    some: Sequence[LandedObject],
+    lifecycle: Lifecycle,
+    now: datetime,
+    places: dict[str, Place],
+    done: Aged,
+    tell: Callable[[str], None],
+) -> None:
+    """Move those of some objects that are due, several at a time: most of the time a disk is waited for."""
+    with ThreadPoolExecutor(MOVED_AT_A_TIME, thread_name_prefix="age") as pool:
+        moving: list[tuple[LandedObject, Future[Place] | None]] = []
+        for landed in some:
+            due = lifecycle.place(now - landed.landed_at)
+            is_due = PLACES.index(due) > PLACES.index(landed.place)
+            known = _known_sha256(warehouse, landed) if is_due else ""
+            moving.append((landed, pool.submit(warehouse.landing.age, landed, due, known) if is_due else None))
+        failed: LandingError | None = None
+        for landed, future in moving:
+            place = landed.place
+            try:
+                if future is not None:
+                    place = future.result()
+            except CancelledError:
+                continue
+            except (ObjectChanged, ObjectMissing) as error:
+                done.left.append(str(error))
+                tell(f"left where it is: {error}")
+            except LandingError as error:
+                # The others would fail by the same disk; those that have moved already are still counted.
+                failed = failed or error
+                pool.shutdown(wait=False, cancel_futures=True)
+                continue
+            if place != landed.place:
+                done.moved[place] += 1
+                done.bytes_moved += landed.size_bytes
+            done.there[place] += 1
+            places[landed.key] = place
+    if failed is not None:
+        raise failed
 
 
 def _known_sha256(warehouse: Warehouse, landed: LandedObject) -> str:
