@@ -301,7 +301,8 @@ def _content(raw: RawDay) -> str:
 def _raw_story(raw: RawDay) -> str:
     waiting = [told_waiting(raw.waiting)] if raw.waiting else []
     if not raw.has_changed:
-        return "; ".join([f"nothing new; {raw.rows:,} rows of {len(raw.entries):,} objects", *waiting])
+        objects = len(raw.entries) - len(raw.keys("replaced"))
+        return "; ".join([f"nothing new; {raw.rows:,} rows of {objects:,} objects", *waiting])
     told = [f"{raw.rows:,} rows", f"{len(raw.new_keys):,} objects read ({raw.bytes_read:,} bytes, {raw.seconds:.1f} s)"]
     told += [
         f"{len(keys):,} {word}"

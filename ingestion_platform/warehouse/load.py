@@ -32,7 +32,7 @@ import pyarrow as pa
 from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing, ObjectRejected, WarehouseError
-from ingestion_platform.formats import Field, RecordReader, Records, open_records
+from ingestion_platform.formats import Field, RecordReader, Records, open_records, packing_of
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, same_version
 from ingestion_platform.lifecycle import RESTORE_DAYS, RESTORE_TIER
 from ingestion_platform.stream import Span, StreamSegments
@@ -65,7 +65,6 @@ PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
 _HASHED_BYTES = 1024**2
-_PACKED_ENDINGS = (".parquet", ".gz", ".zst", ".bz2", ".zip")
 
 Progress: TypeAlias = Callable[[int, int, int], None]
 """Told of each object: its number, how many there are, and its rows."""
@@ -383,7 +382,7 @@ class Loader:
             row is None
             or not same_version(row.token, landed.token)
             or row.reader != self._reader
-            or row.state in ("pending", "replaced")
+            or row.state == "pending"
         )
 
     def _readings(
@@ -404,7 +403,9 @@ class Loader:
                 while position < len(todo) or waiting:
                     while position < len(todo):
                         landed = todo[position]
-                        size = landed.size_bytes * (PACKED if landed.key.endswith(_PACKED_ENDINGS) else 1)
+                        size = landed.size_bytes * (
+                            PACKED if packing_of(landed.key) or landed.key.endswith(".parquet") else 1
+                        )
                         # What is larger doesn't stay in memory.
                         size = min(size, 2 * IN_MEMORY_BYTES)
                         if waiting and in_flight + size > IN_FLIGHT_BYTES:
@@ -492,6 +493,9 @@ class Loader:
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
         of_the_key = [captures[column.capture] for column in self._dataset.columns if column.capture is not None]
+        if packing := packing_of(key):
+            # The same bytes under a plain name are something else.
+            of_the_key.append(packing)
         if self._dataset.kind == "snapshots":
             # A sender's later snapshot replaces the former even when it says what an earlier one had said.
             of_the_key += [day.isoformat(), key if self._dataset.senders is not None else ""]
