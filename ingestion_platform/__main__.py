@@ -15,8 +15,10 @@ import pandas as pd
 import pyarrow as pa
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.errors import IngestionError
-from ingestion_platform.warehouse import Warehouse, upkeep
+from ingestion_platform.errors import IngestionError, SettingsError
+from ingestion_platform.landing import rules
+from ingestion_platform.lifecycle import PLACES
+from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, upkeep
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,6 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("repair", help="make damaged files anew from the landing zone")
     commands.add_parser("rebuild", help="set the warehouse aside and make it anew from the landing zone")
     commands.add_parser("publish", help="make the DuckDB file that people open anew")
+    commands.add_parser("age", help="move what has landed long ago to colder places, as is declared")
+    lifecycle = commands.add_parser("lifecycle", help="print the bucket's lifecycle rules, as is declared, as JSON")
+    lifecycle.add_argument("--apply", action="store_true", help="set them; rules of others stay")
     read = commands.add_parser("read", help="print a table or report as CSV")
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
@@ -73,6 +78,10 @@ def _run(chosen: argparse.Namespace) -> int:
     with open_warehouse() as warehouse:
         if chosen.command == "status":
             _tell_status(warehouse)
+        elif chosen.command == "age":
+            print(ageing.age(warehouse, tell=print))
+        elif chosen.command == "lifecycle":
+            _tell_lifecycle(warehouse, is_applied=chosen.apply)
         elif chosen.command == "catch-up":
             upkeep.catch_up(warehouse, tell=print)
         elif chosen.command == "publish":
@@ -99,6 +108,30 @@ def _run(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _tell_lifecycle(warehouse: Warehouse, *, is_applied: bool) -> None:
+    """The bucket's rules on standard output, and what changes on the other one."""
+    roots = warehouse.datasets.roots
+    if not warehouse.landing.url.startswith("s3://"):
+        raise SettingsError(
+            f"lifecycle rules are S3's, and {warehouse.landing.url} is a folder",
+            "`python -m ingestion_platform age` moves a folder's objects",
+        )
+    # boto3 takes most of a second to import.
+    from ingestion_platform.landing.s3 import S3Landing
+
+    assert isinstance(warehouse.landing, S3Landing), "its URL says so"
+    before = warehouse.landing.lifecycle()
+    after = rules.merged(before, roots, warehouse.landing.prefix)
+    print(json.dumps(after, indent=2, default=str))
+    changes = rules.difference(before, after)
+    print("\n".join(changes) if changes else "the bucket has these rules already", file=sys.stderr)
+    for name in rules.deleting(after, warehouse.landing.prefix):
+        print(f"warning: rule {name!r}, which isn't ours, deletes what has landed here", file=sys.stderr)
+    if is_applied and changes:
+        warehouse.landing.put_lifecycle(after)
+        print("set", file=sys.stderr)
+
+
 def _print_csv(table: pa.Table) -> None:
     for index, field in enumerate(table.schema):
         if pa.types.is_nested(field.type):
@@ -118,6 +151,7 @@ def _tell_status(warehouse: Warehouse) -> None:
         rejected = sum(len(day.keys("rejected")) for day in raw)
         rows, unread = sum(day.rows for day in raw), sum(day.rows_quarantined for day in raw)
         print(f"{dataset.raw:<32}{len(days):>6,}{rows:>12,}{rejected:>10,}{unread:>13,}")
+    places = {dataset.name: warehouse.ledger.places_of(dataset.name) for dataset in warehouse.datasets.values()}
     for table in [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]:
         computed = warehouse.ledger.partitions(table)
         found = [warehouse.table_day(table, date.fromisoformat(row.day) if row.day else None) for row in computed]
@@ -126,6 +160,16 @@ def _tell_status(warehouse: Warehouse) -> None:
         print(
             f"{table:<32}{len(computed):>6,}{sum(row.rows for row in computed):>12,}{'':>10}{quarantined or '':>13}{stale or '':>7}"
         )
+    if any(set(found) - {"hot"} for found in places.values()):
+        print(f"\n{'objects, bytes':<32}" + "".join(f"{place:>27}" for place in PLACES))
+        for name, there in places.items():
+            told = (
+                f"{objects:,}, {size_bytes:,}" for objects, size_bytes in (there.get(one, (0, 0)) for one in PLACES)
+            )
+            print(f"{name:<32}" + "".join(f"{one:>27}" for one in told))
+    for dataset in warehouse.datasets.values():
+        if waiting := warehouse.waiting(dataset):
+            print(f"{dataset.raw}: {told_waiting(waiting)}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, Json, JsonLines, Xml
 from ingestion_platform.key_template import KeyTemplate
+from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.table import IDENTIFIER, STRICT
 
 # --- who one says one is
@@ -437,6 +438,7 @@ class Endpoint:
             the day, marked as stale, and the check `fresh` fails.
         max_stale_days: how old those may be.
         max_pages: more pages in one request's row are taken for a list without end.
+        lifecycle: how what has landed of it ages; None: it doesn't.
         owners: `team:name` or an e-mail address.
         tags: shown in Dagster.
     """
@@ -460,6 +462,7 @@ class Endpoint:
     fallback: Literal["fail", "last_known"] = "fail"
     max_stale_days: int = 7
     max_pages: int = 100_000
+    lifecycle: Lifecycle | None = None
     owners: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
 

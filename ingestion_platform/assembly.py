@@ -49,5 +49,5 @@ def open_warehouse(settings: Settings | None = None) -> Warehouse:
     """
     settings = settings or Settings.load()
     return Warehouse(
-        settings, open_landing(settings.landing), declared_datasets(), declared_sql_tables(settings.timezone)
+        settings, open_landing(*settings.landing_places), declared_datasets(), declared_sql_tables(settings.timezone)
     )

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -24,12 +25,14 @@ from pydantic.dataclasses import dataclass
 
 from ingestion_platform import api as api_room
 from ingestion_platform import format as format_room
+from ingestion_platform import lifecycle as lifecycle_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
-from ingestion_platform.key_template import KeyTemplate
+from ingestion_platform.key_template import KeyTemplate, with_day
+from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
@@ -69,6 +72,12 @@ class LandedFiles:
 
 
 Source = LandedFiles | StreamSegments | ApiPages
+
+Route = Literal["urgent", "small", "large"]
+"""How an object goes: before everything, along with the day's others, or alone."""
+
+MOST_OBJECTS_A_RUN = 10_000
+"""A run's configuration names them, and is kept in Dagster's database."""
 
 
 def overlap(one: Source, other: Source) -> str | None:
@@ -136,6 +145,48 @@ def senders_from(dataset: str, column: str, *, capture: str | None = None, activ
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
+class Routing:
+    """
+    In which runs a day's new objects are loaded. Without it, all of them in one.
+
+    Args:
+        own_run_above_bytes: an object of more bytes gets a run of its own, and nothing else waits for it; None: none does.
+        urgent: beginnings of keys, `sales/%Y/%m/%d/HQ`, whose objects are loaded before everything else that waits for a run;
+            `%Y %m %d` give the day.
+        max_objects_a_run: of more small objects than that, several runs are made; None: one, however many there are.
+    """
+
+    own_run_above_bytes: int | None = None
+    urgent: tuple[str, ...] = ()
+    max_objects_a_run: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.own_run_above_bytes is None and not self.urgent and self.max_objects_a_run is None:
+            raise DeclarationError(
+                "Routing says nothing", "own_run_above_bytes, urgent or max_objects_a_run; or leave it out"
+            )
+        if self.own_run_above_bytes is not None and self.own_run_above_bytes < 0:
+            raise DeclarationError(
+                f"Routing: own_run_above_bytes is 0 or more, not {self.own_run_above_bytes}", "as in 500_000_000"
+            )
+        if self.max_objects_a_run is not None and not 1 <= self.max_objects_a_run <= MOST_OBJECTS_A_RUN:
+            raise DeclarationError(
+                f"Routing: max_objects_a_run is 1 to {MOST_OBJECTS_A_RUN:,}, not {self.max_objects_a_run:,}",
+                "a run that is limited names its objects",
+            )
+
+    def route(self, key: str, size_bytes: int, day: date) -> Route:
+        """How an object of that day goes."""
+        if any(key.startswith(with_day(prefix, day)) for prefix in self.urgent):
+            return "urgent"
+        return "large" if self.is_large(size_bytes) else "small"
+
+    def is_large(self, size_bytes: int) -> bool:
+        """Whether an object of that size gets a run of its own."""
+        return self.own_run_above_bytes is not None and size_bytes > self.own_run_above_bytes
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class Changes:
     """
     What a dataset of changes says of each: what happened, and what came before what.
@@ -172,6 +223,8 @@ class Dataset:
         event_time: the TIMESTAMP column that says when a row happened; needed for events.
         daily: its first day, and the allowed lateness.
         senders: who is expected every day.
+        routing: which of a day's files are loaded in which run.
+        lifecycle: how its landed files age; None: they don't. That of segments and pages is declared with the stream or the endpoint.
         owners: `team:name` or an e-mail address.
         time_zone: of timestamps written without an offset. Default: the business time zone.
         on_unknown_column: `keep` in `_extra`, `ignore`, or `fail` (reject the object).
@@ -193,6 +246,8 @@ class Dataset:
     event_time: str | None = None
     daily: Daily
     senders: Senders | None = None
+    routing: Routing | None = None
+    lifecycle: Lifecycle | None = None
     owners: tuple[str, ...] = ()
     time_zone: str | None = None
     on_unknown_column: Literal["keep", "fail", "ignore"] = "keep"
@@ -251,6 +306,13 @@ class Dataset:
                 f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
                 f"captures: {sorted(self.source.captures)}",
             )
+        if self.routing is not None:
+            self._require_routes(self.routing)
+        self._require(
+            self.lifecycle is None or isinstance(self.source, LandedFiles),
+            "it says how its objects age, and they are those of a stream or an endpoint",
+            "declare lifecycle there: every dataset of it reads the same objects",
+        )
         self._require(
             self.kind == "events" or self.daily.allowed_lateness_days == 0,
             f"{self.kind} have no lateness: they belong to the day of their key",
@@ -268,6 +330,23 @@ class Dataset:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    def _require_routes(self, routing: Routing) -> None:
+        self._require(
+            isinstance(self.source, LandedFiles),
+            "only files are routed: segments are closed before they are large, and a fetch counts as a whole",
+            "leave routing out",
+        )
+        roots = [template.root for template in self.source.keys]
+        for prefix in routing.urgent:
+            beginning = prefix.partition("%")[0]
+            self._require(
+                bool(prefix)
+                and set(re.findall("%(.?)", prefix)) <= set("Ymd")
+                and any(beginning.startswith(root) or root.startswith(beginning) for root in roots),
+                f"urgent {prefix!r} begins none of its keys {self.source.templates!r}",
+                "the whole beginning of a key, as in 'sales/%Y/%m/%d/HQ'",
+            )
 
     def _require_file_fields(self, format: Format) -> None:
         if isinstance(format, FixedWidth):
@@ -423,6 +502,17 @@ class Dataset:
         return (*self.primary_key, self.changes.position) if self.changes is not None else self.primary_key
 
     @property
+    def ages(self) -> Lifecycle | None:
+        """How its objects age, wherever that is declared."""
+        match self.source:
+            case StreamSegments():
+                return self.source.stream.lifecycle
+            case ApiPages():
+                return self.source.endpoint.lifecycle
+            case _:
+                return self.lifecycle
+
+    @property
     def references(self) -> tuple[tuple[Column, str, str], ...]:
         """`(column, dataset, column there)` for each column that must be found elsewhere."""
         found: list[tuple[Column, str, str]] = []
@@ -444,6 +534,7 @@ class Datasets(Mapping[str, Dataset]):
             self._by_name[dataset.name] = dataset
         self._route()
         self._tell_landing_apart()
+        self._tell_ageing_apart()
         for one, other_one in combinations(self._by_name.values(), 2):
             shared = overlap(one.source, other_one.source)
             if shared is not None:
@@ -513,6 +604,41 @@ class Datasets(Mapping[str, Dataset]):
             for dataset in self._by_name.values()
             if isinstance(dataset.source, StreamSegments) and dataset.source.stream.name == stream.name
         )
+
+    @property
+    def roots(self) -> Mapping[str, Lifecycle | None]:
+        """Beginning of keys → how what is there ages, for everything that lands."""
+        found: dict[str, Lifecycle | None] = {}
+        for dataset in self._by_name.values():
+            match dataset.source:
+                case LandedFiles():
+                    found |= {template.root: dataset.lifecycle for template in dataset.source.keys}
+                case StreamSegments():
+                    found[dataset.source.stream.root] = dataset.source.stream.lifecycle
+                case ApiPages():
+                    pass
+        return found | {endpoint.root: endpoint.lifecycle for endpoint in self.endpoints.values()}
+
+    def lifecycle_of(self, key: str) -> Lifecycle | None:
+        """How an object ages; None where nobody says."""
+        return next((found for root, found in self.roots.items() if found is not None and key.startswith(root)), None)
+
+    def _tell_ageing_apart(self) -> None:
+        """What lands under one prefix ages in one way: S3's rules are told by it."""
+        declared = [
+            (template.root, dataset.name, dataset.lifecycle)
+            for dataset in self._by_name.values()
+            if isinstance(dataset.source, LandedFiles)
+            for template in dataset.source.keys
+        ]
+        declared += [(stream.root, stream.name, stream.lifecycle) for stream in self.streams.values()]
+        declared += [(endpoint.root, endpoint.name, endpoint.lifecycle) for endpoint in self.endpoints.values()]
+        for one, other in combinations(declared, 2):
+            if one[2] != other[2] and (one[0].startswith(other[0]) or other[0].startswith(one[0])):
+                raise DeclarationError(
+                    f"{one[1]!r} and {other[1]!r} age differently, and land under {one[0]!r} and {other[0]!r}, one within the other",
+                    "declare the same lifecycle, or tell the beginnings of their keys apart",
+                )
 
     def _tell_landing_apart(self) -> None:
         """What lands has one asset a name, whatever it comes from."""
@@ -643,7 +769,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
     declared = next(
         (
             found
-            for room in (sys.modules[__name__], api_room, format_room, stream_room, table_room)
+            for room in (sys.modules[__name__], api_room, format_room, lifecycle_room, stream_room, table_room)
             if (found := vars(room).get(error.title)) is not None
         ),
         Dataset,

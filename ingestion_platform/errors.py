@@ -8,6 +8,7 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     ├── LandingError          the landing zone refused or lost something
     │   ├── ObjectMissing     no object under that key
     │   ├── ObjectChanged     it changed while being read          (retry)
+    │   ├── ObjectCold        it is being fetched from an archive  (retry)
     │   └── LandingUnavailable  no answer after every attempt      (retry)
     ├── SourceError           a stream, an API or a database refused or lost something
     │   ├── SourceUnavailable no answer after every attempt        (retry)
@@ -67,6 +68,12 @@ class ObjectMissing(LandingError):
 
 class ObjectChanged(LandingError):
     """The object changed while it was being read: most likely it is still being written."""
+
+    can_retry = True
+
+
+class ObjectCold(LandingError):
+    """Objects are in an archive, and have to be fetched back before they can be read: that takes minutes to days."""
 
     can_retry = True
 

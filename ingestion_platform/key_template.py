@@ -82,15 +82,16 @@ class KeyTemplate:
         """The longest prefix that all keys of *day* share."""
         text = self.text
         found = re.search(r"\{|%H", text)
-        return _with_day(text[: found.start()] if found else text, day)
+        return with_day(text[: found.start()] if found else text, day)
 
     def key(self, day: date, **captures: str) -> str:
         """The key of an object of *day*, in its first hour, with these captures."""
         parts = re.split(r"\{([^{}]*)\}", self.text)
-        return "".join(captures[part] if index % 2 else _with_day(part, day) for index, part in enumerate(parts))
+        return "".join(captures[part] if index % 2 else with_day(part, day) for index, part in enumerate(parts))
 
 
-def _with_day(text: str, day: date) -> str:
+def with_day(text: str, day: date) -> str:
+    """Text with a day in the place of `%Y %m %d`, and its first hour in that of `%H`."""
     # %Y of a year before 1000 has fewer than four digits on some systems.
     return (
         text.replace("%Y", f"{day.year:04}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}").replace("%H", "00")

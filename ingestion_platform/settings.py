@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     )
 
     landing: str = Field("data/landing", description="root of the landing zone: a folder, or `s3://bucket/prefix`")
+    landing_warm: str = Field(
+        "", description="folder, on another disk, that a landing folder's objects age into; empty: they don't"
+    )
+    landing_cold: str = Field("", description="likewise, when they have aged more")
     warehouse: Path = Field(
         Path("data/warehouse.duckdb"),
         description="the DuckDB file that people open; the tables' Parquet files and the ledger stand beside it",
@@ -146,6 +150,11 @@ class Settings(BaseSettings):
                     raise SettingsError(f"{where}: {name!r} of {api!r} is no text", f'as in {name} = "…"')
             said[api] = ApiSettings(base_url, private_hosts, rest)
         return said
+
+    @property
+    def landing_places(self) -> tuple[str, str, str]:
+        """Where objects land, and the folders that they age into; empty: none."""
+        return self.landing, self.landing_warm, self.landing_cold
 
     @property
     def warehouse_folder(self) -> Path:

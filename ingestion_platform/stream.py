@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.key_template import KeyTemplate
+from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.table import IDENTIFIER, STRICT
 
 Begin = Literal["oldest", "latest"] | datetime
@@ -123,6 +124,7 @@ class Stream:
         drain_schedule: cron, in business time: when Dagster drains it up to now. None: never by itself.
         drain_seconds: a drain up to now ends after this long, and the next one goes on.
         drain_bytes: and after so many bytes.
+        lifecycle: how what has landed of it ages; None: it doesn't.
         owners: `team:name` or an e-mail address.
     """
 
@@ -136,6 +138,7 @@ class Stream:
     drain_schedule: str | None = "*/5 * * * *"
     drain_seconds: float = 240.0
     drain_bytes: int = 8 * 1024**3
+    lifecycle: Lifecycle | None = None
     owners: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ Belongs here: servers and landing zones. Doesn't: what one room's tests alone ne
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ import pytest
 
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.landing.local import LocalLanding
+from ingestion_platform.lifecycle import Place
 from ingestion_platform_tests.sources import servers
 
 if TYPE_CHECKING:
@@ -69,6 +71,28 @@ class LocalProducer:
         (self.root / key).unlink()
 
 
+class AgeingProducer(LocalProducer):
+    """Writes into a folder whose objects are aged at once: to the warm one, the cold one, or not, in turn."""
+
+    def __init__(self, landing: LocalLanding, root: Path) -> None:
+        super().__init__(root)
+        self.landing = landing
+        self.turn: Iterator[Place] = cycle(("warm", "cold", "hot"))
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write a file, and age it."""
+        super().put(key, content)
+        with self.landing.ageing():
+            for object_ in self.landing.list(key):
+                if object_.key == key:
+                    self.landing.age(object_, next(self.turn), "")
+
+    def delete(self, key: str) -> None:
+        """Delete a file wherever it is."""
+        for root in (self.root, self.root.with_name("warm"), self.root.with_name("cold")):
+            (root / key).unlink(missing_ok=True)
+
+
 class S3Producer:
     """Writes under a prefix of a bucket."""
 
@@ -115,13 +139,19 @@ def faults(s3_server: S3Server) -> Iterator[Faults]:
     s3_server.faults.clear()
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "aged", "s3"])
 def landing_and_producer(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[LandingZone, Producer]:
     """An empty landing zone of each kind, and a producer that writes into it."""
     if request.param == "local":
         root = tmp_path / "landing"
         root.mkdir(exist_ok=True)
         return LocalLanding(root), LocalProducer(root)
+    if request.param == "aged":
+        roots = [tmp_path / name for name in ("landing", "warm", "cold")]
+        for root in roots:
+            root.mkdir()
+        ageing = LocalLanding(roots[0], warm=roots[1], cold=roots[2])
+        return ageing, AgeingProducer(ageing, roots[0])
     server: S3Server = request.getfixturevalue("s3_server")
     from ingestion_platform.landing.s3 import S3Landing
 
@@ -131,7 +161,7 @@ def landing_and_producer(request: pytest.FixtureRequest, tmp_path: Path) -> tupl
 
 @pytest.fixture
 def landing(landing_and_producer: tuple[LandingZone, Producer]) -> LandingZone:
-    """An empty landing zone: the test runs once in a folder, once on S3."""
+    """An empty landing zone: the test runs once in a folder, once in one whose objects have aged, once on S3."""
     return landing_and_producer[0]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from ingestion_platform.__main__ import main
 from ingestion_platform_tests.example import FIRST, HEADER, land_example, put, sale
+from ingestion_platform_tests.s3_faults import S3Server
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -259,3 +261,51 @@ def test_a_reader_who_has_enough_is_no_error(command: Command, environment: Path
 def with_path() -> dict[str, str]:
     """The environment, with the project found from any folder."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def test_age_moves_what_is_due(command: Command, environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line says what went where; status and a query say how much is where."""
+    for name in ("warm", "cold"):
+        (environment / name).mkdir()
+        monkeypatch.setenv(f"INGESTION_LANDING_{name.upper()}", str(environment / name))
+    command("catch-up")
+    for path in (environment / "data" / "landing" / "sales").rglob("*.csv"):
+        os.utime(path, (0, 0))
+    code, out, _ = command("age")
+    assert (code, out.split(";")[0]) == (
+        0,
+        out.split(" to cold")[0] + f" to cold ({bytes_in(environment / 'cold')} bytes)",
+    )
+    assert "nothing moved" in command("age")[1]
+    assert "objects, bytes" in command("status")[1]
+    _, out, _ = command("query", "select distinct place from platform.ledger where dataset = 'sales'")
+    assert table(out) == [{"place": "cold"}]
+    assert "raw.sales: 3 rows" in command("catch-up")[1]
+
+
+def bytes_in(folder: Path) -> str:
+    """Of all files below it, as the commands write numbers."""
+    return f"{sum(path.stat().st_size for path in folder.rglob('*.csv')):,}"
+
+
+def test_lifecycle_is_of_s3(command: Command) -> None:
+    """Of a folder there are no rules: it says which command moves its objects."""
+    code, _, err = command("lifecycle")
+    assert code == 1
+    assert "python -m ingestion_platform age" in err
+
+
+def test_lifecycle_prints_sets_and_is_settled(
+    command: Command, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration as JSON, what changes beside it; nothing is set before --apply, and nothing twice."""
+    bucket = s3_server.new_bucket()
+    monkeypatch.setenv("INGESTION_LANDING", f"s3://{bucket}/in")
+    code, out, err = command("lifecycle")
+    assert code == 0
+    assert "ingestion-platform in/sales/" in [rule["ID"] for rule in json.loads(out)["Rules"]]
+    assert "+ 'ingestion-platform in/sales/': after" in err
+    assert "set" not in err.splitlines()
+    assert command("lifecycle", "--apply")[2].splitlines()[-1] == "set"
+    again = command("lifecycle", "--apply")[2]
+    assert again.splitlines() == ["the bucket has these rules already"]

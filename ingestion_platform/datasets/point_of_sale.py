@@ -3,6 +3,7 @@
 from datetime import date
 
 from ingestion_platform.dataset import Daily, Dataset
+from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.stream import EVERYTHING_ELSE, Kafka, Stream, StreamSegments
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask, decimal
 
@@ -14,6 +15,7 @@ pos = Stream(
     owners=("team:retail-data",),
     source=Kafka(topic="pos.events"),
     first_day=FIRST_DAY,
+    lifecycle=Lifecycle(warm_after_days=30, cold_after_days=365),
 )
 
 pos_events = Dataset(

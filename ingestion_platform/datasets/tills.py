@@ -2,8 +2,9 @@
 
 from datetime import date
 
-from ingestion_platform.dataset import Daily, Dataset, LandedFiles, senders_from
+from ingestion_platform.dataset import Daily, Dataset, LandedFiles, Routing, senders_from
 from ingestion_platform.format import Csv, Parquet
+from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask, decimal
 
 sales = Dataset(
@@ -32,6 +33,8 @@ sales = Dataset(
     event_time="sold_at",
     daily=Daily(date(2024, 10, 1), allowed_lateness_days=3),
     senders=senders_from("stores", "store_id", active_from="opened_on"),
+    routing=Routing(own_run_above_bytes=1_000_000_000),
+    lifecycle=Lifecycle(warm_after_days=30, cold_after_days=365),
     checks=(
         Check(
             "amount_is_price_times_quantity",

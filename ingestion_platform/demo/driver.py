@@ -72,7 +72,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         )
     story = tell(plan, has_sources=False)
     Path(settings.landing).mkdir(parents=True, exist_ok=True)
-    _refuse_foreign(open_landing(settings.landing), story)
+    _refuse_foreign(open_landing(*settings.landing_places), story)
     producer = FolderProducer(Path(settings.landing))
     last = plan.dates[-1]
     say(
@@ -84,7 +84,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     business = Business(plan)
     told = tell_events(business)
     parts = (told.during, told.afterwards)
-    zone = open_landing(settings.landing)
+    zone = open_landing(*settings.landing_places)
     if next(iter(zone.list("streams/")), None) is not None:
         # The broker of an earlier run is gone. This one has the same records at the same offsets, and never fewer than have landed.
         parts = (told.during + told.afterwards, ())
@@ -182,7 +182,7 @@ def _fetch_rates(server: apis.ApiServer, settings: Settings, plan: Plan) -> None
     what tells the present only can't be asked for days that are over.
     """
     endpoint = replace(daily_rates, api=replace(daily_rates.api, patience_seconds=PATIENCE_SECONDS))
-    landed = LandedEndpoint(endpoint, open_landing(settings.landing))
+    landed = LandedEndpoint(endpoint, open_landing(*settings.landing_places))
     with open_client(endpoint.api, settings.api_settings(), settings.warehouse_folder) as client:
         for day in plan.dates:
             evening = datetime.combine(day, EVENING, ZONE).astimezone(UTC)
@@ -491,7 +491,7 @@ def _tell_apis(
 
 def _landed_fetches(warehouse: Warehouse, endpoint: Endpoint, plan: Plan) -> dict[date, int]:
     """Whole fetches that have landed of an endpoint, by day."""
-    landed = LandedEndpoint(endpoint, open_landing(warehouse.settings.landing))
+    landed = LandedEndpoint(endpoint, open_landing(*warehouse.settings.landing_places))
     return {day: sum(fetch.is_whole for fetch in landed.fetches(day)) for day in plan.dates}
 
 

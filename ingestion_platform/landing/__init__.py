@@ -1,10 +1,11 @@
 """
-The landing zone: list, read, put once. A local folder and S3 behave alike.
+The landing zone: list, read, put once, age. A local folder and S3 behave alike.
 
-Belongs here: moving bytes. Doesn't: what they mean. Landed objects are never changed or deleted: this room has no call for it.
+Belongs here: moving bytes. Doesn't: what they mean. Landed objects are never changed or deleted: this room has no call for it. One that
+ages is moved, and keeps its key.
 """
 
 from ingestion_platform.landing.opening import open_landing
-from ingestion_platform.landing.zone import LandedObject, LandingZone, ObjectFile
+from ingestion_platform.landing.zone import LandedObject, LandingZone, ObjectFile, same_version
 
-__all__ = ["LandedObject", "LandingZone", "ObjectFile", "open_landing"]
+__all__ = ["LandedObject", "LandingZone", "ObjectFile", "open_landing", "same_version"]

@@ -12,7 +12,9 @@ MAX_KEY_BYTES = 1024
 """S3's limit. Deeper files of a folder are no objects either."""
 
 _MAX_SEGMENT_BYTES = 255
-_TEMPORARY = re.compile(r"\.landing-[0-9a-f]{32}\.tmp")
+AGEING = ".landing-ageing"
+"""The folder at the root of a tree in which objects stand while they are moved."""
+_TEMPORARY = re.compile(rf"\.landing-[0-9a-f]{{32}}\.tmp|{re.escape(AGEING)}")
 _NEVER_IN_A_KEY = re.compile("[\x00\ud800-\udfff]")
 _NEVER_IN_XML = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -23,7 +25,7 @@ def temporary_name(unique_hex: str) -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether *name* is one that `temporary_name` gives."""
+    """Whether *name* is one that `temporary_name` gives, or that of the folder of objects on their way."""
     return _TEMPORARY.fullmatch(name) is not None
 
 

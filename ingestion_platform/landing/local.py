@@ -1,50 +1,102 @@
 """
-A folder as landing zone.
+A folder as landing zone, and the folders on other disks that its objects age into.
 
-Belongs here: files below one root. Doesn't: anything but regular files; symbolic links below the root aren't followed, so that nothing
+Belongs here: files below these roots. Doesn't: anything but regular files; symbolic links below the root aren't followed, so that nothing
 outside it can be read or written and nothing is listed twice.
 
 A file's name is bytes, a key is text. In a name that isn't UTF-8, each such byte is shown as U+FFFD and two hex digits, reversibly, so
 that the file can be listed, read, rejected and told of like any other.
+
+An object ages by a copy that is on the other disk before the original goes, so that it can be read at any moment; of several files of a
+key the hotter one is the object, which is the later one wherever they differ. Nobody but the platform writes into the colder folders.
+The original goes by way of a folder beside the objects (`AGEING`), which is listed and read too: there it is seen whether a producer has
+put another version in its place at the last moment, which then goes back.
 """
 
 import errno
+import fcntl
+import hashlib
 import io
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from ingestion_platform.errors import IngestionError, LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
-from ingestion_platform.landing.keys import MAX_KEY_BYTES, check_key, is_temporary, temporary_name
-from ingestion_platform.landing.zone import LandedObject, ObjectFile
+from ingestion_platform.landing.keys import AGEING, MAX_KEY_BYTES, check_key, is_temporary, temporary_name
+from ingestion_platform.landing.zone import AGED, LandedObject, ObjectFile, same_version
+from ingestion_platform.lifecycle import PLACES, Place, RestoreTier
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_UTF8 = re.compile("[\udc80-\udcff\ufffd]+")
 _SHOWN_BYTE = re.compile("\ufffd([89A-F][0-9A-F])")
 _GONE = (FileNotFoundError, NotADirectoryError)
 
-_Entry = tuple[str, "os.DirEntry[bytes]"]
+_COPIED_BYTES = 1024**2
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A folder that holds objects, and what they are called there: how hot, and whether they are copies."""
+
+    place: Place
+    root: bytes
+
+    @property
+    def ageing(self) -> bytes:
+        """Its folder of what is on its way."""
+        return os.path.join(self.root, os.fsencode(AGEING))
+
+    def token(self, status: os.stat_result) -> str:
+        """Of a file in it."""
+        inode = status.st_ino if self.place == "hot" else AGED
+        return f"{status.st_mtime_ns}-{status.st_size}-{inode}"
+
+
+_Entry = tuple[_Tree, "os.DirEntry[bytes]"]
 
 
 class LocalLanding:
     """
     The landing zone in the folder *root*, which needn't exist yet.
 
+    Args:
+        root: where producers put objects.
+        warm: folder that objects age into; empty: none.
+        cold: likewise, when they have aged more.
+
     Its token is modification time, size and inode. So a file rewritten in place, to the same size, within one tick of the file system's
     clock (1 to 10 ms) can't be told from its former self; one renamed into place always can.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        if not str(root) or "\0" in str(root):
+    def __init__(self, root: str | Path, *, warm: str | Path = "", cold: str | Path = "") -> None:
+        if not str(root) or "\0" in f"{root}{warm}{cold}":
             raise LandingError("the landing zone's folder has no name, or a NUL in it", "set INGESTION_LANDING")
-        self._url = str(Path(root).expanduser().absolute())
+        self._url = _absolute(root)
         self._root = os.fsencode(self._url)
+        self._hot = _Tree("hot", self._root)
+        self._held = _Tree("hot", os.path.join(self._hot.ageing, b"held"))
+        said: dict[Place, str | Path] = {"warm": warm, "cold": cold}
+        self._colder = tuple(
+            _Tree(place, os.fsencode(_absolute(folder))) for place, folder in said.items() if str(folder)
+        )
+        self._refuse_nested()
+
+    def _refuse_nested(self) -> None:
+        roots = [os.path.join(tree.root, b"") for tree in (self._hot, *self._colder)]
+        for one in roots:
+            for other in roots:
+                if one is not other and one.startswith(other):
+                    raise LandingError(
+                        f"landing zone {self._url}: of the folders it ages into, one is in another, or is the same",
+                        "INGESTION_LANDING, INGESTION_LANDING_WARM and INGESTION_LANDING_COLD are folders beside each other",
+                    )
 
     def __repr__(self) -> str:
         return f"LocalLanding({self._url!r})"
@@ -62,25 +114,51 @@ class LocalLanding:
         """
         folder, _, name_prefix = prefix.rpartition("/")
         names = self._names(folder) if "/" in prefix else ()
-        self._require_root()
-        if names is None or not self._is_folder(names):
+        trees = self._trees()
+        if names is None:
             return
         base = f"{folder}/" if folder else ""
-        pending = [iter(self._entries(base, self._join(names), name_prefix, start_after))]
+        pending = [(names, iter(self._entries(base, trees, names, (), name_prefix, start_after)))]
         while pending:
-            key, entry = next(pending[-1], (None, None))
-            if key is None or entry is None:
+            names, found_here = pending[-1]
+            key, entries = next(found_here, (None, ()))
+            if key is None:
                 pending.pop()
             elif key.endswith("/"):
-                pending.append(iter(self._entries(key, entry.path, "", start_after)))
+                below = (*names, entries[0][1].name)
+                known = [tree for tree, _ in entries]
+                pending.append((below, iter(self._entries(key, trees, below, known, "", start_after))))
             else:
                 with self._told(f"object {key!r}"):
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except _GONE:
-                        continue
-                if stat.S_ISREG(status.st_mode):
-                    yield LandedObject(key, status.st_size, _token(status), _landed_at(status))
+                    found = self._status(entries)
+                    if found is None and len(trees) > 1:
+                        # It has moved on while we looked.
+                        found = self._status_anywhere(key, trees)
+                if found is not None:
+                    tree, status = found
+                    yield LandedObject(key, status.st_size, tree.token(status), _landed_at(status), tree.place)
+
+    @staticmethod
+    def _status(entries: Sequence[_Entry]) -> tuple[_Tree, os.stat_result] | None:
+        for tree, entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except _GONE:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                return tree, status
+        return None
+
+    def _status_anywhere(self, key: str, trees: Sequence[_Tree]) -> tuple[_Tree, os.stat_result] | None:
+        names = self._names(key)
+        for tree in trees if names is not None else ():
+            try:
+                status = os.lstat(_join(tree, names or ()))
+            except _GONE:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                return tree, status
+        return None
 
     def read(self, object_: LandedObject) -> bytes:
         """Read an object whole; see `LandingZone.read`."""
@@ -92,25 +170,17 @@ class LocalLanding:
         return content
 
     def open(self, object_: LandedObject) -> ObjectFile:
-        """Open an object: the file itself; see `LandingZone.open`."""
+        """Open an object: the file itself, wherever it has aged to since it was listed; see `LandingZone.open`."""
         what = f"object {object_.key!r}"
         names = self._names(object_.key)
         if names is None:
             raise ObjectMissing(f"{what}: no file can have this key", "list the landing zone again")
         with self._told(what):
-            try:
-                # Without O_NONBLOCK, a named pipe put in the file's place would hold us for ever.
-                descriptor = os.open(self._join(names), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except _GONE as error:
-                raise ObjectMissing(f"{what} is gone", "list the landing zone again") from error
-            except OSError as error:
-                if error.errno in (errno.ELOOP, errno.ENXIO):  # now a symbolic link, now a socket
-                    raise _changed(what) from error
-                raise
+            tree, descriptor = self._opened(what, names)
 
         def check() -> None:
             with self._told(what):
-                if _token(os.fstat(descriptor)) != object_.token:
+                if not same_version(tree.token(os.fstat(descriptor)), object_.token):
                     raise _changed(what)
 
         try:
@@ -121,6 +191,21 @@ class LocalLanding:
             os.close(descriptor)
             raise
         return ObjectFile(file, check)
+
+    def _opened(self, what: str, names: tuple[bytes, ...]) -> tuple[_Tree, int]:
+        # A file moves to a colder tree, and is there before it goes: whoever looks in this order finds it.
+        for tree in (self._hot, self._held, *self._colder) if self._has_aged() else (self._hot,):
+            try:
+                # Without O_NONBLOCK, a named pipe put in the file's place would hold us for ever.
+                flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+                return tree, os.open(_join(tree, names), flags)
+            except _GONE:
+                continue
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENXIO):  # now a symbolic link, now a socket
+                    raise _changed(what) from error
+                raise
+        raise ObjectMissing(f"{what} is gone", "list the landing zone again")
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """
@@ -134,7 +219,7 @@ class LocalLanding:
         with self._told(what):
             folder = self._make_folders(what, tuple(folders))
             target, temporary = os.path.join(folder, name), os.path.join(folder, temporary_name(uuid4().hex).encode())
-            if _is_object(what, target):
+            if _is_object(what, target) or self._has_aged_object(key):
                 return False
             try:
                 with open(temporary, "xb") as file:
@@ -154,29 +239,247 @@ class LocalLanding:
             _sync_folder(folder)
         return True
 
-    def _entries(self, base: str, folder: bytes, name_prefix: str, start_after: str) -> Sequence[_Entry]:
-        """The files and folders of one folder that can matter, in the order of their keys; a folder's key ends with `/`."""
-        entries = []
-        with self._told(f"folder {base!r}"):
+    # --- ageing
+
+    def is_at_hand(self, object_: LandedObject) -> bool:
+        """Always; see `LandingZone.is_at_hand`."""
+        return True
+
+    def fetch_back(self, object_: LandedObject, *, days: int, tier: RestoreTier) -> timedelta | None:
+        """Nothing has to be; see `LandingZone.fetch_back`."""
+        return None
+
+    @contextmanager
+    def ageing(self) -> Iterator[bool]:
+        """Only one process moves objects at a time; see `LandingZone.ageing`."""
+        if not self._colder:
+            yield True
+            return
+        with self._told("ageing"):
+            self._require_root()
+            os.makedirs(self._held.root, exist_ok=True)
+            lock = os.open(os.path.join(self._hot.ageing, b"lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with self._told("ageing"):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    is_ours = True
+                except BlockingIOError:
+                    is_ours = False
+                if is_ours:
+                    self._begin_ageing()
+            yield is_ours
+        finally:
+            os.close(lock)
+
+    def _begin_ageing(self) -> None:
+        """Make ready, and put right what a killed one has left."""
+        for tree in self._colder:
+            if not os.path.isdir(tree.root):
+                raise LandingError(
+                    f"landing zone {self._url}: the folder {os.fsdecode(tree.root)} that objects age into isn't there",
+                    "is its disk mounted? A new one is made with mkdir",
+                )
+            mark = self._mark(tree.place)
+            if not os.path.exists(mark):
+                os.makedirs(tree.ageing, exist_ok=True)
+                _sync_folder(tree.root)
+                # From now on a tree without its folder is taken for a disk that isn't mounted.
+                descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                os.close(descriptor)
+                _sync_folder(self._hot.ageing)
+        self._trees()
+        for tree in self._colder:
+            for name in os.listdir(tree.ageing):
+                os.unlink(os.path.join(tree.ageing, name))
+        for folder, _, files in os.walk(self._held.root, topdown=False):
+            for name in files:
+                names = tuple(os.path.relpath(os.path.join(folder, name), self._held.root).split(b"/"))
+                self._settle(names)
+            if folder != self._held.root:
+                os.rmdir(folder)
+
+    def age(self, object_: LandedObject, place: Place, sha256: str) -> Place:
+        """Copy, make sure, remove; see `LandingZone.age`."""
+        wanted = [tree for tree in self._colder if PLACES.index(tree.place) <= PLACES.index(place)]
+        target = wanted[-1] if wanted else self._hot
+        names = self._names(object_.key)
+        if names is None or PLACES.index(target.place) <= PLACES.index(object_.place):
+            return object_.place
+        what = f"object {object_.key!r}"
+        with self._told(f"{what}, on its way to {os.fsdecode(target.root)}"):
+            half = os.path.join(target.ageing, temporary_name(uuid4().hex).encode())
             try:
-                with os.scandir(folder) as found:
-                    for entry in found:
-                        name = _shown(entry.name)
-                        if not name.startswith(name_prefix) or is_temporary(name):
-                            continue
-                        key = base + name
-                        if entry.is_dir(follow_symlinks=False):
-                            # The / counts in the order: "a-b" < "a/c" < "a0".
-                            key += "/"
-                            wanted = key > start_after or start_after.startswith(key)
-                        else:
-                            wanted = key > start_after and entry.is_file(follow_symlinks=False)
-                        if wanted and len(key.encode()) <= MAX_KEY_BYTES:
-                            entries.append((key, entry))
-            except _GONE:
-                return []
-        entries.sort(key=lambda entry: entry[0])  # code points sort as their UTF-8 bytes do
-        return entries
+                self._copy(object_, half, sha256)
+                folder = self._make_folders(what, names[:-1], target.root)
+                os.rename(half, os.path.join(folder, names[-1]))
+                _sync_folder(folder)
+            finally:
+                if os.path.lexists(half):
+                    os.unlink(half)
+            for tree in self._colder:
+                if tree.place != target.place:
+                    with suppress(*_GONE):
+                        os.unlink(_join(tree, names))
+            if object_.place == "hot":
+                self._let_go(what, object_, names)
+        return target.place
+
+    def _copy(self, object_: LandedObject, half: bytes, sha256: str) -> None:
+        """
+        A copy that is on its disk, has the original's time, and reads as the original does.
+
+        Raises:
+            LandingError: it doesn't.
+        """
+        what = f"object {object_.key!r}"
+        read = hashlib.sha256()
+        with self.open(object_) as opened, open(half, "xb") as file:
+            while piece := opened.file.read(_COPIED_BYTES):
+                read.update(piece)
+                file.write(piece)
+            file.flush()
+            opened.check()
+            modified = int(object_.token.rsplit("-", 2)[0])
+            os.utime(file.fileno(), ns=(modified, modified))
+            os.fsync(file.fileno())
+        if sha256 and read.hexdigest() != sha256:
+            raise ObjectChanged(
+                f"{what}: its content isn't what was loaded, though its size and time are: it stays where it is",
+                "put the original back, or load its day with reload",
+            )
+        written = hashlib.sha256()
+        with open(half, "rb") as file:
+            while piece := file.read(_COPIED_BYTES):
+                written.update(piece)
+            token = _Tree("cold", b"").token(os.fstat(file.fileno()))
+        if written.digest() != read.digest():
+            raise LandingError(f"{what}: its copy reads differently: it stays where it is", "that disk may be failing")
+        if not same_version(token, object_.token):
+            raise LandingError(
+                f"{what}: that disk doesn't keep times to the nanosecond, so the copy would look like another version",
+                "take a file system that does, as ext4, xfs, btrfs or zfs",
+            )
+
+    def _let_go(self, what: str, object_: LandedObject, names: tuple[bytes, ...]) -> None:
+        """Remove the original, unless a producer has put another version in its place."""
+        self._make_folders(what, names[:-1], self._held.root)
+        # Gone: it was in the folder of what is on its way, or somebody has deleted it.
+        with suppress(*_GONE):
+            os.rename(_join(self._hot, names), _join(self._held, names))
+        if not self._settle(names):
+            raise _changed(what)
+
+    def _settle(self, names: tuple[bytes, ...]) -> bool:
+        """
+        Put right what stands in the folder of what is on its way: gone, where a colder tree has it; else back in its place.
+
+        Returns:
+            Whether a colder tree has it.
+        """
+        held, hot = _join(self._held, names), _join(self._hot, names)
+        try:
+            token = self._held.token(os.lstat(held))
+        except _GONE:
+            return True
+        for tree in self._colder:
+            with suppress(*_GONE):
+                if same_version(tree.token(os.lstat(_join(tree, names))), token):
+                    # Needn't be made to last: after a power cut it would be found here, or in its former place, once more.
+                    os.unlink(held)
+                    return True
+        # Where a producer has been faster, what we held has been overwritten by it.
+        with suppress(FileExistsError):
+            os.link(held, hot)
+            _sync_folder(os.path.dirname(hot))
+        os.unlink(held)
+        return False
+
+    def _mark(self, place: Place) -> bytes:
+        """The file that says that objects have aged into a tree."""
+        return os.path.join(self._hot.ageing, f"{place}.used".encode())
+
+    def _has_aged(self) -> bool:
+        return os.path.isdir(self._hot.ageing)
+
+    def _has_aged_object(self, key: str) -> bool:
+        return self._has_aged() and self._status_anywhere(key, self._trees()[1:]) is not None
+
+    def _trees(self) -> Sequence[_Tree]:
+        """
+        Where objects are, in the order in which they are looked for.
+
+        Raises:
+            LandingError: one of these folders isn't there, or isn't said any more: objects would seem to be gone.
+        """
+        self._require_root()
+        with self._told("the root"):
+            if not self._has_aged():
+                return (self._hot,)
+            there = {tree.place: tree for tree in self._colder}
+            trees = [self._hot, self._held]
+            for place in PLACES[1:]:
+                if not os.path.exists(self._mark(place)):
+                    continue
+                if place not in there:
+                    raise LandingError(
+                        f"landing zone {self._url}: objects have aged into a folder that isn't said any more: the {place} one",
+                        f"set INGESTION_LANDING_{place.upper()}",
+                    )
+                if not os.path.isdir(there[place].ageing):
+                    raise LandingError(
+                        f"landing zone {self._url}: the {place} folder {os.fsdecode(there[place].root)} isn't the one that objects"
+                        " have aged into",
+                        f"is its disk mounted, and INGESTION_LANDING_{place.upper()} right?",
+                    )
+                trees.append(there[place])
+            return trees
+
+    # --- files
+
+    def _entries(
+        self,
+        base: str,
+        trees: Sequence[_Tree],
+        names: tuple[bytes, ...],
+        known: Sequence[_Tree],
+        name_prefix: str,
+        start_after: str,
+    ) -> Sequence[tuple[str, Sequence[_Entry]]]:
+        """
+        The files and folders of one folder that can matter, in the order of their keys; a folder's key ends with `/`.
+
+        Args:
+            base: what their keys begin with.
+            trees: all of them, in order. One that had no such folder a moment ago may have it now, and what has moved there.
+            names: of the folder.
+            known: trees in which it was just seen to be a folder, and no link.
+            name_prefix: what their names begin with.
+            start_after: as in `list`.
+        """
+        found: dict[str, list[_Entry]] = {}
+        with self._told(f"folder {base!r}"):
+            for tree in trees:
+                if tree not in known and not self._is_folder(tree, names):
+                    continue
+                try:
+                    with os.scandir(_join(tree, names)) as entries:
+                        for entry in entries:
+                            name = _shown(entry.name)
+                            if not name.startswith(name_prefix) or is_temporary(name):
+                                continue
+                            key = base + name
+                            if entry.is_dir(follow_symlinks=False):
+                                # The / counts in the order: "a-b" < "a/c" < "a0".
+                                key += "/"
+                                wanted = key > start_after or start_after.startswith(key)
+                            else:
+                                wanted = key > start_after and entry.is_file(follow_symlinks=False)
+                            if wanted and len(key.encode()) <= MAX_KEY_BYTES:
+                                found.setdefault(key, []).append((tree, entry))
+                except _GONE:
+                    continue
+        return sorted(found.items(), key=lambda one: one[0])  # code points sort as their UTF-8 bytes do
 
     def _names(self, key: str) -> tuple[bytes, ...] | None:
         """The names that lead to *key*, or None when nothing that is listed has it."""
@@ -195,9 +498,6 @@ class LocalLanding:
             names.append(name)
         return tuple(names)
 
-    def _join(self, names: tuple[bytes, ...]) -> bytes:
-        return os.path.join(self._root, *names)
-
     def _require_root(self) -> None:
         """A root that isn't there is most likely a disk that isn't mounted: told, and not taken for an empty landing zone."""
         with self._told("the root"):
@@ -212,12 +512,12 @@ class LocalLanding:
                     ) from None
         raise LandingError(f"landing zone {self._url}: this is no folder", "set INGESTION_LANDING")
 
-    def _is_folder(self, names: tuple[bytes, ...]) -> bool:
+    def _is_folder(self, tree: _Tree, names: tuple[bytes, ...]) -> bool:
         """Whether these names lead through folders only, without a symbolic link."""
         with self._told("folder"):
             for depth in range(1, len(names) + 1):
                 try:
-                    if not stat.S_ISDIR(os.lstat(self._join(names[:depth])).st_mode):
+                    if not stat.S_ISDIR(os.lstat(_join(tree, names[:depth])).st_mode):
                         return False
                 except OSError as error:
                     if isinstance(error, _GONE) or error.errno == errno.ENAMETOOLONG:
@@ -225,9 +525,9 @@ class LocalLanding:
                     raise
         return True
 
-    def _make_folders(self, what: str, names: tuple[bytes, ...]) -> bytes:
-        os.makedirs(self._root, exist_ok=True)
-        folder = self._root
+    def _make_folders(self, what: str, names: tuple[bytes, ...], root: bytes = b"") -> bytes:
+        folder = root or self._root
+        os.makedirs(folder, exist_ok=True)
         for name in names:
             parent, folder = folder, os.path.join(folder, name)
             try:
@@ -302,8 +602,12 @@ def _shown(name: bytes) -> str:
     )
 
 
-def _token(status: os.stat_result) -> str:
-    return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+def _absolute(folder: str | Path) -> str:
+    return str(Path(folder).expanduser().absolute())
+
+
+def _join(tree: _Tree, names: tuple[bytes, ...]) -> bytes:
+    return os.path.join(tree.root, *names)
 
 
 def _landed_at(status: os.stat_result) -> datetime:

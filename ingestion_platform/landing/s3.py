@@ -8,19 +8,20 @@ import io
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from datetime import UTC
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
 from boto3.session import Session
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
 from ingestion_platform import aws
-from ingestion_platform.errors import LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
+from ingestion_platform.errors import LandingError, LandingUnavailable, ObjectChanged, ObjectCold, ObjectMissing
 from ingestion_platform.landing.keys import can_begin_a_key, check_key, longest_sendable
 from ingestion_platform.landing.zone import LandedObject, ObjectFile
+from ingestion_platform.lifecycle import Place, RestoreTier, restore_takes
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import GetObjectRequestTypeDef, ListObjectsV2RequestTypeDef
@@ -41,6 +42,31 @@ _BUSY_CODES = {
     "ConditionalRequestConflict",
     "OperationAborted",
 }
+
+
+_ABOUT_THE_OBJECT = {
+    "PreconditionFailed",
+    "412",
+    "NoSuchKey",
+    "404",
+    "InvalidRange",
+    "416",
+    "RestoreAlreadyInProgress",
+    "NoSuchLifecycleConfiguration",
+}
+"""Refusals that say something of this object, and not of every request."""
+
+ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}
+"""Storage classes whose objects must be fetched back before they can be read."""
+
+_PLACES: dict[str, Place] = {
+    "STANDARD_IA": "warm",
+    "ONEZONE_IA": "warm",
+    "GLACIER_IR": "cold",
+    "GLACIER": "cold",
+    "DEEP_ARCHIVE": "cold",
+}
+"""The others, INTELLIGENT_TIERING among them, are hot: what they do within is S3's own affair."""
 
 
 class _Truncated(Exception):
@@ -119,7 +145,15 @@ class S3Landing:
                 previous = key
                 if key > start_after and not (size_bytes == 0 and key.endswith("/")):
                     landed_at = item["LastModified"].astimezone(UTC)
-                    yield LandedObject(key, size_bytes, f"{item['ETag'].strip(chr(34))}-{size_bytes}", landed_at)
+                    storage_class = item.get("StorageClass", "STANDARD")
+                    yield LandedObject(
+                        key,
+                        size_bytes,
+                        f"{item['ETag'].strip(chr(34))}-{size_bytes}",
+                        landed_at,
+                        _PLACES.get(storage_class, "hot"),
+                        storage_class not in ARCHIVES,
+                    )
             # A page can be empty and not the last (deleted versions), so its last key wouldn't do.
             token = page.get("NextContinuationToken")
             if not page.get("IsTruncated") or not token:
@@ -224,6 +258,101 @@ class S3Landing:
         except ClientError as error:
             raise self._refusal(what, error) from error
 
+    # --- ageing
+
+    def is_at_hand(self, object_: LandedObject) -> bool:
+        """Whether it can be read now; see `LandingZone.is_at_hand`."""
+        return object_.is_at_hand or self._restore_of(object_)[1] == "done"
+
+    def fetch_back(self, object_: LandedObject, *, days: int, tier: RestoreTier) -> timedelta | None:
+        """Ask S3 to restore it; see `LandingZone.fetch_back`."""
+        storage_class, state = self._restore_of(object_)
+        if state == "done" or storage_class not in ARCHIVES:
+            return None
+        takes = restore_takes(storage_class, tier) or restore_takes(storage_class, "Standard")
+        assert takes is not None, "known of every archive"
+        if state == "under way":
+            return takes
+        what = f"fetching object {object_.key!r} back"
+        try:
+            self._ask(
+                what,
+                lambda: self._client.restore_object(
+                    Bucket=self._bucket,
+                    Key=self._prefix + object_.key,
+                    RestoreRequest={"Days": days, "GlacierJobParameters": {"Tier": tier}},
+                ),
+            )
+        except ClientError as error:
+            if aws.code_of(error) == "RestoreAlreadyInProgress":
+                return takes
+            raise self._refusal(what, error) from error
+        except ObjectCold:  # its class has nothing to restore: somebody has moved it out of the archive meanwhile
+            return None
+        return takes
+
+    def _restore_of(self, object_: LandedObject) -> tuple[str, Literal["none", "under way", "done"]]:
+        """Its storage class, and how far fetching it back has come."""
+        what = f"object {object_.key!r}"
+        try:
+            head = self._ask(
+                what, lambda: self._client.head_object(Bucket=self._bucket, Key=self._prefix + object_.key)
+            )
+        except ClientError as error:
+            if aws.code_of(error) in ("NoSuchKey", "404"):
+                raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
+            raise self._refusal(what, error) from error
+        restore = head.get("Restore", "")
+        state: Literal["none", "under way", "done"] = "none"
+        if 'ongoing-request="true"' in restore:
+            state = "under way"
+        elif 'ongoing-request="false"' in restore:
+            state = "done"
+        return head.get("StorageClass", "STANDARD"), state
+
+    @contextmanager
+    def ageing(self) -> Iterator[bool]:
+        """S3 moves objects itself, by the bucket's rules; see `LandingZone.ageing`."""
+        yield True
+
+    def age(self, object_: LandedObject, place: Place, sha256: str) -> Place:
+        """Where S3 has it; see `LandingZone.age`."""
+        return object_.place
+
+    @property
+    def prefix(self) -> str:
+        """Of the landing zone in its bucket; empty, or ends with `/`."""
+        return self._prefix
+
+    def lifecycle(self) -> dict[str, Any]:
+        """The bucket's lifecycle configuration, as S3 gives it; no rules when it has none."""
+        what = "the bucket's lifecycle"
+        try:
+            found = self._ask(what, lambda: self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket))
+        except ClientError as error:
+            if aws.code_of(error) == "NoSuchLifecycleConfiguration":
+                return {"Rules": []}
+            raise self._refusal(what, error) from error
+        return {name: value for name, value in found.items() if name != "ResponseMetadata"}
+
+    def put_lifecycle(self, configuration: Mapping[str, Any]) -> None:
+        """Set the bucket's lifecycle configuration, whole; without a rule, it has none any more."""
+        what = "the bucket's lifecycle"
+        rules = configuration["Rules"]
+        more = {name: value for name, value in configuration.items() if name != "Rules"}
+        try:
+            if rules:
+                self._ask(
+                    what,
+                    lambda: self._client.put_bucket_lifecycle_configuration(
+                        Bucket=self._bucket, LifecycleConfiguration={"Rules": rules}, **more
+                    ),
+                )
+            else:
+                self._ask(what, lambda: self._client.delete_bucket_lifecycle(Bucket=self._bucket))
+        except ClientError as error:
+            raise self._refusal(what, error) from error
+
     def _ask(self, what: str, call: Callable[[], T]) -> T:
         """
         Send one request until there is an answer.
@@ -242,7 +371,7 @@ class S3Landing:
                 return call()
             except ClientError as error:
                 if not aws.is_busy(error, _BUSY_CODES):
-                    if aws.code_of(error) in ("PreconditionFailed", "412", "NoSuchKey", "404", "InvalidRange", "416"):
+                    if aws.code_of(error) in _ABOUT_THE_OBJECT:
                         raise
                     raise self._refusal(what, error) from error
                 last, hint = error, "the store is busy: try again later, or with fewer threads"
@@ -272,6 +401,13 @@ class S3Landing:
             or status == 301
         ):
             return LandingError(where, "the bucket is in another region: set AWS_REGION")
+        if code in ("AccessDenied", "AllAccessDisabled", "403") and (
+            "lifecycle" in what or what.startswith("fetching")
+        ):
+            return LandingError(
+                where,
+                "allow s3:RestoreObject, s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration to who runs this",
+            )
         if code in ("AccessDenied", "AllAccessDisabled", "403"):
             return LandingError(
                 where, "allow s3:ListBucket, s3:GetObject and s3:PutObject here to the user or role that runs this"
@@ -281,7 +417,10 @@ class S3Landing:
         ):
             return LandingError(where, f"{aws.CREDENTIALS}; and this machine's clock")
         if code == "InvalidObjectState":
-            return LandingError(where, "it was moved to an archive: restore it first")
+            return ObjectCold(
+                f"{where}: it is in an archive, and not at hand",
+                "a load of its day asks S3 to restore it, and says about when it is there",
+            )
         return LandingError(f"{where}: {aws.message_of(error)}", "see whether this store knows the request")
 
 

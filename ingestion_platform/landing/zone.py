@@ -5,9 +5,12 @@ Belongs here: the contract. Doesn't: a place that keeps it (`local.py`, `s3.py`)
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
+
+from ingestion_platform.lifecycle import Place, RestoreTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +21,31 @@ class LandedObject:
     Args:
         key: relative to the landing zone's root, `/` between segments.
         size_bytes: its size when listed.
-        token: changes whenever the object's content may have changed (ETag; or modification time, size and inode).
+        token: changes whenever the object's content may have changed (ETag; or modification time, size and inode). Two of them are
+            compared by `same_version`.
         landed_at: UTC; when it was last written.
+        place: where it is by now.
+        is_at_hand: False when it is in an archive: unless it was fetched back (`LandingZone.is_at_hand`), it can't be read.
     """
 
     key: str
     size_bytes: int
     token: str
     landed_at: datetime
+    place: Place = "hot"
+    is_at_hand: bool = True
+
+
+AGED = "aged"
+"""What stands for the inode in the token of a file that has aged: it is a copy, and only the platform writes where it is."""
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two tokens are of the same version of an object: of a file that has aged, time and size decide."""
+    return one == other or (
+        f"-{AGED}" in (one[one.rfind("-") :], other[other.rfind("-") :])
+        and one[: one.rfind("-")] == other[: other.rfind("-")]
+    )
 
 
 class ObjectFile:
@@ -84,6 +104,7 @@ class LandingZone(Protocol):
         Raises:
             ObjectMissing: it is gone.
             ObjectChanged: it isn't the one that was listed (any more), or it changed while being read.
+            ObjectCold: it is in an archive.
             LandingUnavailable: no answer after every attempt.
         """
         ...
@@ -95,6 +116,7 @@ class LandingZone(Protocol):
         Raises:
             ObjectMissing: it is gone.
             ObjectChanged: it isn't the one that was listed (any more).
+            ObjectCold: it is in an archive.
             LandingUnavailable: no answer after every attempt.
         """
         ...
@@ -109,5 +131,61 @@ class LandingZone(Protocol):
         Raises:
             LandingError: the key leaves the landing zone.
             LandingUnavailable: no answer after every attempt.
+        """
+        ...
+
+    # --- ageing
+
+    def is_at_hand(self, object_: LandedObject) -> bool:
+        """
+        Whether an object can be read now: one in an archive, when it was fetched back.
+
+        Raises:
+            LandingUnavailable: no answer after every attempt.
+        """
+        ...
+
+    def fetch_back(self, object_: LandedObject, *, days: int, tier: RestoreTier) -> timedelta | None:
+        """
+        Ask for an object to be fetched from the archive that it is in. Asking again changes nothing.
+
+        Args:
+            days: how long it is kept at hand then.
+            tier: how fast.
+
+        Returns:
+            About how long that takes at most, counted from the first time that it was asked for; None: it is at hand.
+
+        Raises:
+            ObjectMissing: it is gone.
+            LandingUnavailable: no answer after every attempt.
+        """
+        ...
+
+    def ageing(self) -> AbstractContextManager[bool]:
+        """
+        Inside of it, objects may be moved by this process and by no other; False: another one is at it.
+
+        What a killed one left half-done is put right first.
+        """
+        ...
+
+    def age(self, object_: LandedObject, place: Place, sha256: str) -> Place:
+        """
+        Move an object to a colder place, where this landing zone has one and moves by itself. Its key and its token stay what they are.
+
+        Whenever this process ends, the object can be read under its key.
+
+        Args:
+            place: where it belongs.
+            sha256: of its content, as far as it is known; empty: it isn't.
+
+        Returns:
+            Where it is now.
+
+        Raises:
+            ObjectMissing: it is gone.
+            ObjectChanged: it isn't the one that was listed (any more), or not the content that is known; what is under the key stays.
+            LandingError: the colder place can't take it; it stays where it was.
         """
         ...

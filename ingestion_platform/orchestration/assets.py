@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import dagster as dg
+from pydantic import Field
 
 from ingestion_platform.api import Pages
 from ingestion_platform.dataset import Dataset
@@ -22,10 +23,11 @@ from ingestion_platform.orchestration.metadata import Metadata
 from ingestion_platform.orchestration.partitions import daily, reading_days
 from ingestion_platform.orchestration.progress import LoadProgress
 from ingestion_platform.orchestration.resource import WarehouseResource
+from ingestion_platform.orchestration.runs import op_name
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
 from ingestion_platform.stream import Segments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import RawDay, SqlTable, TableDay, Warehouse
+from ingestion_platform.warehouse import Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """On top of the landing zone's and the warehouse's own waiting, and only for errors that say it can help: 20, 60, 140 s."""
@@ -41,6 +43,10 @@ class RawConfig(dg.Config):
 
     reload: bool = False
     """Read every object of the day again, known to the ledger or not."""
+    keys: list[str] = Field(default_factory=list)
+    """Load these objects of the day alone; the others stay as they are, and are found by the next run. Empty: all of them."""
+    up_to_bytes: int | None = None
+    """Load no object that is larger."""
 
 
 class ComputedConfig(dg.Config):
@@ -73,7 +79,7 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
     specs = checks.specs(table.key, checks.raw_checks(dataset), partitions)
 
     @dg.multi_asset(
-        name=_op_name(table),
+        name=op_name(table.key),
         specs=[
             dg.AssetSpec(
                 asset_key(table.key),
@@ -103,7 +109,12 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
             assert day is not None
             progress = LoadProgress(f"{dataset.raw} {day}", context.log.info)
             raw = warehouse.load(
-                dataset, day, reload=config.reload, run_id=context.run.run_id, progress=progress.object_read
+                dataset,
+                day,
+                reload=config.reload,
+                only=Only(frozenset(config.keys) or None, config.up_to_bytes),
+                run_id=context.run.run_id,
+                progress=progress.object_read,
             )
             senders = warehouse.senders(dataset, day) if dataset.senders is not None else None
             trailing = warehouse.volume(dataset.raw, day)
@@ -134,7 +145,7 @@ def processed_asset(
     origins = show.origins_of(dataset)
 
     @dg.multi_asset(
-        name=_op_name(table),
+        name=op_name(table.key),
         specs=[
             dg.AssetSpec(
                 asset_key(table.key),
@@ -187,7 +198,7 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
     specs = checks.specs(table.key, checks.sql_checks(sql), partitions)
 
     @dg.multi_asset(
-        name=_op_name(table),
+        name=op_name(table.key),
         specs=[
             dg.AssetSpec(
                 asset_key(table.key),
@@ -230,10 +241,6 @@ def checks_of(table: Table) -> tuple[Check, ...]:
         return checks.sql_checks(table.sql)
     assert table.dataset is not None
     return checks.raw_checks(table.dataset) if table.layer == "raw" else checks.processed_checks(table.dataset)
-
-
-def _op_name(table: Table) -> str:
-    return table.key.replace(".", "__")
 
 
 def _with_key(description: str, primary_key: Sequence[str]) -> str:
@@ -292,8 +299,10 @@ def _content(raw: RawDay) -> str:
 
 
 def _raw_story(raw: RawDay) -> str:
+    waiting = [told_waiting(raw.waiting)] if raw.waiting else []
     if not raw.has_changed:
-        return f"nothing new; {raw.rows:,} rows of {len(raw.entries) - len(raw.keys('replaced')):,} objects"
+        objects = len(raw.entries) - len(raw.keys("replaced"))
+        return "; ".join([f"nothing new; {raw.rows:,} rows of {objects:,} objects", *waiting])
     told = [f"{raw.rows:,} rows", f"{len(raw.new_keys):,} objects read ({raw.bytes_read:,} bytes, {raw.seconds:.1f} s)"]
     told += [
         f"{len(keys):,} {word}"
@@ -302,7 +311,7 @@ def _raw_story(raw: RawDay) -> str:
     ]
     if raw.rows_quarantined:
         told.append(f"{raw.rows_quarantined:,} rows quarantined")
-    return ", ".join(told)
+    return "; ".join([", ".join(told), *waiting])
 
 
 def _story(done: TableDay) -> str:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from ingestion_platform.dataset import Datasets, LandedFiles
 from ingestion_platform.landing import open_landing
-from ingestion_platform.orchestration import alerts, assets, endpoints, schedules, sensors, streams
+from ingestion_platform.orchestration import ageing, alerts, assets, endpoints, schedules, sensors, streams
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
@@ -71,6 +71,8 @@ def build_definitions(
             )
             for endpoint in datasets.endpoints.values()
         ]
+        has_colder = store == "s3" or bool(settings.landing_warm or settings.landing_cold)
+        ages = [ageing.ageing_schedule(zone, is_running=has_colder)] if any(datasets.roots.values()) else []
         return dg.Definitions(
             assets=made,
             sensors=[
@@ -86,6 +88,7 @@ def build_definitions(
                     [one for one in datasets.endpoints.values() if one.asks_for_days and one.api.name in known_apis],
                 ),
                 *(one for one in declared if one is not None),
+                *ages,
             ],
             resources={
                 "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone),
@@ -99,4 +102,4 @@ def build_definitions(
 
 def warehouse_of(settings: Settings, datasets: Datasets, sql_tables: SqlTables) -> Callable[[], Warehouse]:
     """What makes the warehouse that the settings name."""
-    return lambda: Warehouse(settings, open_landing(settings.landing), datasets, sql_tables)
+    return lambda: Warehouse(settings, open_landing(*settings.landing_places), datasets, sql_tables)

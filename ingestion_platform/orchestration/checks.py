@@ -17,7 +17,7 @@ from ingestion_platform.orchestration.graph import asset_key
 from ingestion_platform.orchestration.quiet import quiet
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import RawDay, SenderReport, SqlTable, TableDay
+from ingestion_platform.warehouse import RawDay, SenderReport, SqlTable, TableDay, told_waiting
 
 FEWEST_TRAILING_DAYS = 3
 """Below this there is no usual volume to compare a day with."""
@@ -30,6 +30,9 @@ ROW_BALANCE = Check(
 )
 QUARANTINE_SHARE = Check("quarantine_share", "", "No more rows than allowed are in quarantine.")
 NO_REJECTED_OBJECTS = Check("no_rejected_objects", "", "Every object that landed could be read.")
+NOTHING_WAITS = Check(
+    "nothing_waits", "", "No object that is to be read is still being fetched back from an archive.", severity="warn"
+)
 ALL_SENDERS_REPORTED = Check(
     "all_senders_reported", "", "Everybody on the roster has sent; judged when the day is over.", severity="warn"
 )
@@ -75,7 +78,8 @@ def raw_checks(dataset: Dataset) -> tuple[Check, ...]:
     roster = (ALL_SENDERS_REPORTED,) if dataset.senders is not None else ()
     source = dataset.source
     types = (KNOWN_TYPES,) if isinstance(source, StreamSegments) and source.takes_the_rest else ()
-    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *roster, *types, SCHEMA_DRIFT, VOLUME)
+    ages = (NOTHING_WAITS,) if dataset.ages is not None else ()
+    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *ages, *roster, *types, SCHEMA_DRIFT, VOLUME)
 
 
 def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
@@ -143,6 +147,8 @@ def judge_raw(
         unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
     """
     verdicts = [_ledger_balance(raw), _no_rejected_objects(raw)]
+    if dataset.ages is not None:
+        verdicts.append(_nothing_waits(raw))
     if senders is not None:
         verdicts.append(_all_senders_reported(senders, is_over=is_over))
     if unknown_types is not None:
@@ -236,6 +242,20 @@ def _no_rejected_objects(raw: RawDay) -> Verdict:
             )
         },
     )
+
+
+def _nothing_waits(raw: RawDay) -> Verdict:
+    story = told_waiting(raw.waiting)
+    if raw.waiting:
+        story += ". They are loaded when they are there"
+    examples = show.table_of_records(
+        {"object": "string", "asked_at": "string", "expected_at": "string"},
+        (
+            {"object": one.key, "asked_at": str(one.asked_at), "expected_at": str(one.expected_at)}
+            for one in raw.waiting
+        ),
+    )
+    return Verdict(NOTHING_WAITS, not raw.waiting, story, {"waiting": examples} if raw.waiting else {})
 
 
 def _all_senders_reported(senders: SenderReport, *, is_over: bool) -> Verdict:

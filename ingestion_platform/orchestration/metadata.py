@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.landing import LandedObject
+from ingestion_platform.lifecycle import Place
 from ingestion_platform.orchestration.graph import asset_key
 from ingestion_platform.table import VARCHAR
 from ingestion_platform.warehouse import ColumnDoc, RawDay, SenderReport, SqlTable, TableDay
@@ -54,6 +55,9 @@ def of_raw_day(raw: RawDay, senders: SenderReport | None) -> Metadata:
         "seconds": round(raw.seconds, 3),
         "rows_per_second": rows_per_second(rows_read, raw.seconds),
     }
+    if raw.waiting:
+        values["waiting_objects"] = len(raw.waiting)
+    values |= _by_place((entry.place, entry.size_bytes) for entry in raw.entries)
     if senders is not None:
         values["missing_senders"] = len(senders.missing)
     shown = numbers(values)
@@ -87,7 +91,13 @@ def of_table_day(table_day: TableDay) -> Metadata:
 
 def of_listing(dataset: Dataset, objects: Sequence[LandedObject]) -> Metadata:
     """What has landed for a day."""
-    shown = numbers({"objects": len(objects), "bytes": sum(object_.size_bytes for object_ in objects)})
+    shown = numbers(
+        {
+            "objects": len(objects),
+            "bytes": sum(object_.size_bytes for object_ in objects),
+            **_by_place((object_.place, object_.size_bytes) for object_ in objects),
+        }
+    )
     if dataset.senders is not None:
         capture = dataset.senders.key_capture
         found = (dataset.source.match(object_.key) for object_ in objects)
@@ -95,6 +105,15 @@ def of_listing(dataset: Dataset, objects: Sequence[LandedObject]) -> Metadata:
     if objects:
         shown["newest"] = dg.MetadataValue.timestamp(max(object_.landed_at for object_ in objects))
     return shown
+
+
+def _by_place(objects: Iterable[tuple[Place, int]]) -> dict[str, int | float]:
+    """Bytes in each place but the hot one, which all else is in."""
+    found: dict[str, int | float] = {}
+    for place, size_bytes in objects:
+        if place != "hot":
+            found[f"bytes_{place}"] = found.get(f"bytes_{place}", 0) + size_bytes
+    return found
 
 
 def reasons(counts: Mapping[str, int]) -> dg.MetadataValue:

@@ -72,7 +72,7 @@ class StreamsResource:
 
     def landed(self, stream: Stream) -> LandedStream:
         """The stream in the landing zone."""
-        return LandedStream(stream, open_landing(self._settings.landing), self.zone)
+        return LandedStream(stream, open_landing(*self._settings.landing_places), self.zone)
 
     def reader(self, stream: Stream) -> StreamReader:
         """A reader of the stream."""
@@ -110,7 +110,7 @@ class ApisResource:
 
     def landed(self, endpoint: Endpoint) -> LandedEndpoint:
         """The endpoint in the landing zone."""
-        return LandedEndpoint(endpoint, open_landing(self._settings.landing))
+        return LandedEndpoint(endpoint, open_landing(*self._settings.landing_places))
 
     def client(self, api: Api) -> AbstractContextManager[Client]:
         """What asks the API; to be closed at the end."""

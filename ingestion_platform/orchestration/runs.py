@@ -7,20 +7,30 @@ one day instead, which comes to the same.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
 from ingestion_platform.api import Endpoint
+from ingestion_platform.dataset import Route
+from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration.graph import Graph, asset_key, endpoint_key, table_of
 from ingestion_platform.orchestration.partitions import day_of
+from ingestion_platform.warehouse import Only
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 PARTITION = "dagster/partition"
 CAUSE = "ingestion/cause"
 """Tag: why the platform asked for the run: `arrival`, `restatement`, `close_of_the_day`, `schedule`."""
+
+ROUTE = "ingestion/route"
+"""Tag: how the objects go that an arrival's run was asked for: `urgent`, `small`, `large`."""
+PRIORITY = "dagster/priority"
+"""Dagster's tag: of the runs that wait, the one of the highest begins first; 0 without it."""
+URGENT_PRIORITY = "10"
 
 SILENT_AFTER_SECONDS = 3600.0
 """A run under way that has told nothing for so long has died with its process: of a command that was killed, or a machine that went down,
@@ -45,6 +55,7 @@ def request(
     cause: str,
     tags: Mapping[str, str] | None = None,
     endpoints: Sequence[Endpoint] = (),
+    config: Mapping[str, Any] | None = None,
 ) -> dg.RunRequest:
     """A run over *tables*, and *endpoints* before them, from day *first* to *last*, both included; None for tables without days."""
     begins = {graph.tables[key].first_day for key in tables if graph.tables[key].is_daily}
@@ -58,28 +69,68 @@ def request(
         asset_selection=[*(endpoint_key(one) for one in endpoints), *(asset_key(key) for key in tables)],
         partition_key=first.isoformat() if is_one_partition and first is not None else None,
         tags={CAUSE: cause, **days, **(tags or {})},
+        run_config=config,
     )
 
 
 @dataclass(frozen=True)
-class Busy:
-    """Tables and days of unfinished runs."""
+class Unfinished:
+    """
+    A run that is queued or under way.
 
-    spans: tuple[tuple[frozenset[str] | None, date | None, date | None], ...]
+    Args:
+        tables: that it does; None: all.
+        first: day; None: it has none.
+        last: day, included.
+        route: how the objects go that it was asked for; None where nobody said.
+        only: what it may load, by raw table; a table that isn't here: everything.
+    """
+
+    tables: frozenset[str] | None
+    first: date | None
+    last: date | None
+    route: str | None = None
+    only: Mapping[str, Only] = field(default_factory=dict)
+
+    def covers(self, table: str, day: date | None) -> bool:
+        """Whether it does that day of that table."""
+        if self.tables is not None and table not in self.tables:
+            return False
+        return day is None or self.first is None or self.last is None or self.first <= day <= self.last
+
+    def takes(self, table: str, landed: LandedObject, route: Route) -> bool:
+        """
+        Whether an object, of a day that it covers, had better wait for its end.
+
+        An urgent object waits for nobody but a run that was asked for it: when two load it, one does so for nothing. Small ones wait
+        for the run of those that came before, so that they go together again.
+        """
+        limit = self.only.get(table)
+        if route == "urgent":
+            return limit is not None and limit.keys is not None and landed.key in limit.keys
+        if self.route == route == "small" or (limit is None and self.route is None):
+            return True
+        return limit is not None and limit.takes(landed.key, landed.size_bytes)
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Unfinished runs."""
+
+    runs: tuple[Unfinished, ...]
 
     def covers(self, table: str, day: date | None) -> bool:
         """Whether an unfinished run does that day of that table."""
-        for tables, first, last in self.spans:
-            if tables is not None and table not in tables:
-                continue
-            if day is None or first is None or last is None or first <= day <= last:
-                return True
-        return False
+        return any(run.covers(table, day) for run in self.runs)
+
+    def takes(self, table: str, day: date, landed: LandedObject, route: Route) -> bool:
+        """Whether an object had better wait for an unfinished run's end."""
+        return any(run.takes(table, landed, route) for run in self.runs if run.covers(table, day))
 
     def count(self, tables: Iterable[str]) -> int:
         """Unfinished runs that do any of these tables."""
         wanted = set(tables)
-        return sum(1 for names, _, _ in self.spans if names is None or wanted & names)
+        return sum(1 for run in self.runs if run.tables is None or wanted & run.tables)
 
 
 def busy(instance: dg.DagsterInstance, clock: Callable[[], float] = time.time) -> Busy:
@@ -90,7 +141,7 @@ def busy(instance: dg.DagsterInstance, clock: Callable[[], float] = time.time) -
         instance: keeps the runs.
         clock: seconds since 1970.
     """
-    spans: list[tuple[frozenset[str] | None, date | None, date | None]] = []
+    found: list[Unfinished] = []
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
         if (
@@ -100,8 +151,41 @@ def busy(instance: dg.DagsterInstance, clock: Callable[[], float] = time.time) -
             continue
         tables = frozenset(table_of(key) for key in run.asset_selection) if run.asset_selection else None
         first, last = days_of(run)
-        spans.append((tables, first, last))
-    return Busy(tuple(spans))
+        found.append(Unfinished(tables, first, last, run.tags.get(ROUTE), only_of(run.run_config)))
+    return Busy(tuple(found))
+
+
+def load_config(table: str, only: Only) -> dict[str, object]:
+    """A run's configuration by which its load of a raw table takes these objects only."""
+    limits: dict[str, object] = {}
+    if only.keys is not None:
+        limits["keys"] = sorted(only.keys)
+    if only.up_to_bytes is not None:
+        limits["up_to_bytes"] = only.up_to_bytes
+    return {"ops": {op_name(table): {"config": limits}}} if limits else {}
+
+
+def only_of(run_config: Mapping[str, Any]) -> dict[str, Only]:
+    """Raw table → what a run's configuration lets its load take, where that isn't everything."""
+    found = {}
+    ops = run_config.get("ops")
+    for op, config in (ops if isinstance(ops, Mapping) else {}).items():
+        limits = config.get("config") if isinstance(config, Mapping) else None
+        if isinstance(limits, Mapping) and op.startswith("raw__"):
+            # Somebody at the launchpad may have written anything; Dagster refuses what isn't of the type, before it starts.
+            keys, up_to_bytes = limits.get("keys"), limits.get("up_to_bytes")
+            only = Only(
+                frozenset(map(str, keys)) if isinstance(keys, list) and keys else None,
+                up_to_bytes if isinstance(up_to_bytes, int) else None,
+            )
+            if not only.takes_all:
+                found[f"raw.{op.removeprefix('raw__')}"] = only
+    return found
+
+
+def op_name(table: str) -> str:
+    """What the step that makes a table is called in a run's configuration."""
+    return table.replace(".", "__")
 
 
 def under_way(instance: dg.DagsterInstance, tag: str, value: str) -> str | None:

@@ -4,14 +4,17 @@ What starts runs by itself: files that arrive, and results that are out of date.
 Belongs here: Dagster's sensors. Doesn't: what they decide by (`arrivals.py`, `restatements.py`), alerts (`alerts.py`).
 """
 
+from datetime import date
+
 import dagster as dg
 
-from ingestion_platform.dataset import Dataset, LandedFiles
+from ingestion_platform.dataset import Dataset, LandedFiles, Route
+from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration import arrivals, restatements
 from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.landing_assets import observation
 from ingestion_platform.orchestration.resource import WarehouseResource
-from ingestion_platform.orchestration.runs import busy, request
+from ingestion_platform.orchestration.runs import PRIORITY, ROUTE, URGENT_PRIORITY, busy, load_config, request
 from ingestion_platform.stream import StreamSegments
 
 ARRIVALS_EVERY_SECONDS = 30
@@ -28,7 +31,7 @@ def arrival_sensor(
 
     @dg.sensor(
         name=f"{dataset.name}_arrives",
-        description=f"New or changed objects of {dataset.name}: one run a day, from raw to the reports made of it.",
+        description=f"New or changed objects of {dataset.name}: {_runs_of(dataset)}, from raw to the reports made of it.",
         asset_selection=dg.AssetSelection.assets(*(asset_key(key) for key in tables)),
         minimum_interval_seconds=dataset.source.load_every_seconds
         if isinstance(dataset.source, StreamSegments)
@@ -39,18 +42,26 @@ def arrival_sensor(
     def arrives(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         resource: WarehouseResource = context.resources.warehouse
         waiting = busy(context.instance)
-        if waiting.count([dataset.raw]) >= MOST_RUNS_WAITING:
+        free = MOST_RUNS_WAITING - waiting.count([dataset.raw])
+        if free <= 0 and (dataset.routing is None or not dataset.routing.urgent):
             return dg.SkipReason(
                 f"{waiting.count([dataset.raw])} runs of {dataset.name} are waiting or under way: no more for now"
             )
         today = resource.today()
+
+        def is_busy(day: date, landed: LandedObject | None = None, route: Route | None = None) -> bool:
+            if landed is None or route is None:
+                return waiting.covers(dataset.raw, day)
+            return waiting.takes(dataset.raw, day, landed, route)
+
         with resource.opened() as warehouse:
             found = arrivals.look(
                 dataset,
                 warehouse,
                 arrivals.Cursor.parse(context.cursor),
                 today,
-                lambda day: waiting.covers(dataset.raw, day),
+                is_busy,
+                most_runs=max(0, free) if dataset.routing is not None else arrivals.MOST_RUNS,
             )
         skip = None if found.arrivals else f"nothing new in {found.listed} days of {dataset.name}"
         return dg.SensorResult(
@@ -62,7 +73,8 @@ def arrival_sensor(
                     arrival.day,
                     run_key=arrival.run_key,
                     cause="arrival",
-                    tags={"ingestion/dataset": dataset.name},
+                    tags={"ingestion/dataset": dataset.name, **_route_tags(arrival.route)},
+                    config=load_config(dataset.raw, arrival.only),
                 )
                 for arrival in found.arrivals
             ],
@@ -75,6 +87,24 @@ def arrival_sensor(
         )
 
     return arrives
+
+
+def _runs_of(dataset: Dataset) -> str:
+    routing = dataset.routing
+    if routing is None:
+        return "one run a day"
+    told = [f"those under {', '.join(routing.urgent)} first"] if routing.urgent else []
+    told += ["small ones of a day together"]
+    told += (
+        [f"each above {routing.own_run_above_bytes:,} bytes alone"] if routing.own_run_above_bytes is not None else []
+    )
+    return ", ".join(told)
+
+
+def _route_tags(route: Route | None) -> dict[str, str]:
+    if route is None:
+        return {}
+    return {ROUTE: route, **({PRIORITY: URGENT_PRIORITY} if route == "urgent" else {})}
 
 
 def restatement_sensor(

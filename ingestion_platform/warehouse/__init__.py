@@ -16,14 +16,25 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `current` | the current table of changes, as SQL |
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
+| `ageing` | landed objects to colder places, and back from an archive |
 | `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |
 """
 
-from ingestion_platform.warehouse.results import Balance, LedgerEntry, RawDay, SenderReport, TableDay
+from ingestion_platform.warehouse.results import (
+    Balance,
+    LedgerEntry,
+    Only,
+    RawDay,
+    SenderReport,
+    TableDay,
+    Waiting,
+    told_waiting,
+)
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables, load_sql_tables
 from ingestion_platform.warehouse.warehouse import ColumnDoc, Warehouse
 
 __all__ = [
-    "Balance", "ColumnDoc", "LedgerEntry", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Warehouse", "load_sql_tables",
+    "Balance", "ColumnDoc", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Waiting",
+    "Warehouse", "load_sql_tables", "told_waiting",
 ]  # fmt: skip

@@ -43,8 +43,15 @@ LEDGER_COLUMNS = {
     "sender": "VARCHAR", "sha256": "VARCHAR", "size_bytes": "BIGINT", "landed_at": "TIMESTAMP",
     "rows_read": "BIGINT", "rows_loaded": "BIGINT",
     "rows_quarantined": "BIGINT", "unknown_columns": "VARCHAR", "missing_columns": "VARCHAR", "first_seen_at": "TIMESTAMP",
-    "decided_at": "TIMESTAMP", "run_id": "VARCHAR",
+    "decided_at": "TIMESTAMP", "run_id": "VARCHAR", "place": "VARCHAR",
 }  # fmt: skip
+
+"""`place`: where an object is; none of a version that is no more."""
+
+WAITING_COLUMNS = {
+    "dataset": "VARCHAR", "day": "DATE", "key": "VARCHAR", "size_bytes": "BIGINT", "asked_at": "TIMESTAMP", "expected_at": "TIMESTAMP",
+}  # fmt: skip
+"""Objects that are to be read, and are being fetched back from an archive."""
 
 
 class Catalog:
@@ -214,12 +221,15 @@ class Catalog:
     def _show_ledger(self, engine: duckdb.DuckDBPyConnection) -> None:
         with self._ledger.reading() as connection:
             rows = connection.execute(
-                f"select {', '.join(LEDGER_COLUMNS)} from objects order by dataset, key, first_seen_at"
+                f"select {', '.join(list(LEDGER_COLUMNS)[:-1])}, iif(is_current, coalesce(place, 'hot'), null)"
+                " from objects left join places using (key) order by dataset, key, first_seen_at"
             ).fetchall()
+            waits = connection.execute(f"select {', '.join(WAITING_COLUMNS)} from waits order by 1, 2, 3").fetchall()
             parts = connection.execute(
                 "select table_name, nullif(day, ''), rows, content, computed_at, run_id, details from partitions order by 1, 2"
             ).fetchall()
         _create(engine, "ledger", LEDGER_COLUMNS, [tuple(row) for row in rows])
+        _create(engine, "waiting", WAITING_COLUMNS, [tuple(row) for row in waits])
         columns = {
             "table_name": "VARCHAR", "day": "DATE", "rows": "BIGINT", "content": "VARCHAR", "computed_at": "TIMESTAMP", "run_id": "VARCHAR",
             "details": "VARCHAR",

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged, WarehouseError
+from ingestion_platform.lifecycle import Place
 from ingestion_platform.stream import Span
 from ingestion_platform.warehouse.files import REBUILD, StoredFile
-from ingestion_platform.warehouse.results import LedgerEntry
+from ingestion_platform.warehouse.results import LedgerEntry, Waiting
 from ingestion_platform.warehouse.standing import Standing, stand
 from ingestion_platform.warehouse.waiting import holder_of
 
@@ -71,6 +72,12 @@ create table if not exists partitions (
     file_id integer not null, quarantine_file_id integer, computed_at text not null, run_id text not null, seal text not null,
     primary key (table_name, day)
 ) strict, without rowid;
+create table if not exists places (key text primary key, place text not null) strict, without rowid;
+create table if not exists waits (
+    dataset text not null, day text not null, key text not null, size_bytes integer not null, asked_at text not null,
+    expected_at text not null, primary key (dataset, key)
+) strict, without rowid;
+create index if not exists waits_by_day on waits (dataset, day);
 create table if not exists meta (name text primary key, value integer not null) strict, without rowid;
 insert or ignore into meta values ('schema', 1), ('commits', 0);
 """
@@ -166,7 +173,7 @@ class ObjectRow:
         days: dict[str, int] = json.loads(self.home_days)
         return days
 
-    def entry(self) -> LedgerEntry:
+    def entry(self, place: Place = "hot") -> LedgerEntry:
         """What a person is shown."""
         return LedgerEntry(
             dataset=self.dataset,
@@ -184,6 +191,7 @@ class ObjectRow:
             rows_quarantined=self.rows_quarantined,
             unknown_columns=tuple(json.loads(self.unknown_columns)),
             missing_columns=tuple(json.loads(self.missing_columns)),
+            place=place,
         )
 
 
@@ -498,6 +506,12 @@ class Ledger:
             )
         return {row.key: row for row in rows}
 
+    def current_object(self, dataset: str, key: str) -> ObjectRow | None:
+        """An object in its newest version."""
+        with self.reading() as connection:
+            rows = self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, key)
+        return rows[0] if rows else None
+
     def loaded_with_content(self, dataset: str, content: str) -> ObjectRow | None:
         """The object whose rows stand in raw for that content."""
         with self.reading() as connection:
@@ -539,6 +553,15 @@ class Ledger:
                 "select distinct day from objects where dataset = ? and state = 'pending' order by day", (dataset,)
             )
             return [self._date(day) for (day,) in rows]
+
+    def pending_keys(self, dataset: str, day: date) -> frozenset[str]:
+        """Those of a day's objects that wait to be loaded."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select key from objects where dataset = ? and state = 'pending' and day = ?",
+                (dataset, day.isoformat()),
+            )
+            return frozenset(key for (key,) in rows)
 
     def commit_load(
         self,
@@ -770,6 +793,78 @@ class Ledger:
                 current = self._objects(connection, "dataset = ? and key = ? and is_current = 1", row.dataset, row.key)
                 if current and current[0].version == row.version:
                     self._put_object(connection, replace(current[0], token=token, landed_at=landed_at))
+
+    # --- where objects are: what was last seen, made anew by every listing, and so without a seal
+
+    def places(self, first_key: str, last_key: str) -> dict[str, Place]:
+        """Key → where it was when it was last listed, of those between these keys that weren't hot."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select key, place from places where key >= ? and key <= ?", (first_key, last_key)
+            ).fetchall()
+        return dict(rows)
+
+    def note_places(self, places: Mapping[str, Place]) -> None:
+        """Note where objects are, as far as that isn't known."""
+        if not places:
+            return
+        known = self.places(min(places), max(places))
+        changed = {key: place for key, place in places.items() if known.get(key, "hot") != place}
+        if not changed:
+            return
+        with self.writing() as connection:
+            connection.executemany(
+                "insert or replace into places values (?, ?)",
+                [(key, place) for key, place in changed.items() if place != "hot"],
+            )
+            connection.executemany(
+                "delete from places where key = ?", [(key,) for key, place in changed.items() if place == "hot"]
+            )
+
+    def places_of(self, dataset: str) -> dict[Place, tuple[int, int]]:
+        """Place → objects that the ledger knows of a dataset, in their newest version, and their bytes."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select coalesce(places.place, 'hot'), count(*), sum(size_bytes) from objects left join places using (key)"
+                " where dataset = ? and is_current = 1 group by 1",
+                (dataset,),
+            ).fetchall()
+        return {place: (objects, size_bytes) for place, objects, size_bytes in rows}
+
+    def waits(self, dataset: str, day: date | None = None) -> dict[str, Waiting]:
+        """Key → what is being fetched back from an archive to be read, of one day or of all."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select dataset, day, key, size_bytes, asked_at, expected_at from waits"
+                " where dataset = ? and (day = ? or ?) order by key",
+                (dataset, day.isoformat() if day else "", day is None),
+            ).fetchall()
+        return {
+            key: Waiting(
+                name, self._date(iso), key, size_bytes, datetime.fromisoformat(asked), datetime.fromisoformat(expected)
+            )
+            for name, iso, key, size_bytes, asked, expected in rows
+        }
+
+    def note_waits(self, dataset: str, waiting: Iterable[Waiting], settled: Iterable[str]) -> None:
+        """Note objects that are waited for, and strike out those that no longer are."""
+        rows = [
+            (
+                one.dataset,
+                one.day.isoformat(),
+                one.key,
+                one.size_bytes,
+                one.asked_at.isoformat(),
+                one.expected_at.isoformat(),
+            )
+            for one in waiting
+        ]
+        keys = [(dataset, key) for key in settled]
+        if not rows and not keys:
+            return
+        with self.writing() as connection:
+            connection.executemany("insert or replace into waits values (?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("delete from waits where dataset = ? and key = ?", keys)
 
     # --- files and days
 

@@ -19,11 +19,11 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
 
 import duckdb
@@ -31,9 +31,10 @@ import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
+from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing, ObjectRejected, WarehouseError
 from ingestion_platform.formats import Field, RecordReader, Records, open_records, packing_of
-from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
+from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, same_version
+from ingestion_platform.lifecycle import RESTORE_DAYS, RESTORE_TIER
 from ingestion_platform.stream import Span, StreamSegments
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import parquet, text
@@ -47,7 +48,7 @@ from ingestion_platform.warehouse.raw_files import (
     gather,
     rejected_table,
 )
-from ingestion_platform.warehouse.results import RawDay
+from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, Waiting, told_waiting
 from ingestion_platform.warehouse.standing import Overlaps, order, stand
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ IN_FLIGHT_BYTES = 256 * 1024**2
 """How many bytes of objects are fetched ahead of the one being written, unpacked as far as can be guessed."""
 ALL_AT_ONCE = 8
 """From so many segments of a shard on, all that the ledger has of it are read once."""
+ASKING_THREADS = 16
+"""Requests at a time that ask an archive for objects."""
 PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
@@ -74,6 +77,7 @@ class _Reading:
 
     Args:
         is_double: the ledger had its content loaded from another object, so it wasn't parsed.
+        is_archived: it is in an archive, and wasn't read.
     """
 
     landed: LandedObject
@@ -83,6 +87,7 @@ class _Reading:
     reason: str = ""
     is_final: bool = True
     is_double: bool = False
+    is_archived: bool = False
 
 
 class _GivenUp(Exception):
@@ -158,42 +163,72 @@ class Loader:
     def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
         """Those of a day's objects that a load would read."""
         known = self._ledger.current(self._dataset.name, day)
-        return tuple(landed for landed in objects if self._is_news(landed, known.get(landed.key)))
+        waits = self._ledger.waits(self._dataset.name, day)
+        first = next((landed for landed in objects if landed.key in waits), None)
+        # What was asked for together is back together: one is asked about, not thousands at every look.
+        is_back = first is not None and self._landing.is_at_hand(first)
+        return tuple(
+            landed
+            for landed in objects
+            if (is_back if landed.key in waits else self._is_news(landed, known.get(landed.key)))
+        )
+
+    def waiting(self, day: date) -> tuple[Waiting, ...]:
+        """The day's objects that are being fetched back from an archive, by key."""
+        return tuple(self._ledger.waits(self._dataset.name, day).values())
 
     def day(self, day: date) -> RawDay:
         """The raw partition as it stands."""
         entries = self._ledger.current(self._dataset.name, day)
+        places = self._ledger.places(min(entries), max(entries)) if entries else {}
         return RawDay(
             dataset=self._dataset.name,
             day=day,
-            entries=tuple(row.entry() for row in entries.values()),
+            entries=tuple(row.entry(places.get(row.key, "hot")) for row in entries.values()),
             new_keys=(),
             rows=sum(row.rows_loaded for row in entries.values()),
             rows_quarantined=sum(row.rows_quarantined for row in entries.values()),
             bytes_read=0,
             seconds=0.0,
             touched_days=(),
+            waiting=self.waiting(day),
         )
 
     # --- loading
 
-    def load(self, day: date, *, reload: bool, run_id: str, progress: Progress | None = None) -> RawDay:
+    def load(
+        self,
+        day: date,
+        *,
+        reload: bool,
+        only: Only = EVERYTHING,
+        run_id: str,
+        progress: Progress | None = None,
+    ) -> RawDay:
         """
         Load the day's new and changed objects, and whatever that sets free elsewhere.
 
         Args:
             reload: read every object of the day again, known or not.
+            only: what it may take.
             run_id: noted in the ledger.
             progress: told of each object that was read.
         """
+        if isinstance(self._dataset.source, ApiPages) and not only.takes_all:
+            raise WarehouseError(
+                f"{self._dataset.raw} {day}: part of its objects was asked for, and a fetch counts as a whole",
+                "leave keys and up_to_bytes out",
+            )
         began = time.perf_counter()
         self._progress = progress
-        keys, touched, bytes_read = self._load_until_settled(day, reload, run_id)
+        keys, touched, bytes_read = self._load_until_settled(day, reload, run_id, only)
         others: set[date] = set()
         # What waits because its double elsewhere has changed, here or in a run that was killed before it came to it.
-        while pending := self._ledger.pending_days(self._dataset.name):
+        while pending := self._pending_days():
             for other in pending:
-                more_keys, more_touched, more_bytes = self._load_until_settled(other, False, run_id)
+                # A limited load takes what waits and nothing else with it.
+                waiting = only if only.takes_all else Only(keys=self._ledger.pending_keys(self._dataset.name, other))
+                more_keys, more_touched, more_bytes = self._load_until_settled(other, False, run_id, waiting)
                 touched |= more_touched
                 bytes_read += more_bytes
                 if other == day:
@@ -212,13 +247,23 @@ class Loader:
             seconds=time.perf_counter() - began,
             touched_days=tuple(sorted(date.fromisoformat(home) for home in touched)),
             other_days=tuple(sorted(others)),
+            waiting=state.waiting,
         )
 
-    def _load_until_settled(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
+    def _pending_days(self) -> list[date]:
+        """Days with objects that wait to be loaded, and for nothing else."""
+        name = self._dataset.name
+        return [
+            day
+            for day in self._ledger.pending_days(name)
+            if self._ledger.pending_keys(name, day) - self._ledger.waits(name, day).keys()
+        ]
+
+    def _load_until_settled(self, day: date, reload: bool, run_id: str, only: Only) -> tuple[list[str], set[str], int]:
         attempt = 0
         while True:
             try:
-                return self._load_once(day, reload, run_id)
+                return self._load_once(day, reload, run_id, only)
             except Conflict as conflict:
                 attempt += 1
                 log.info(
@@ -229,11 +274,20 @@ class Loader:
                     attempt,
                 )
 
-    def _load_once(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:
+    def _load_once(self, day: date, reload: bool, run_id: str, only: Only) -> tuple[list[str], set[str], int]:
         known = self._ledger.current(self._dataset.name, day)
         # What is known is asked before what has landed: an object that changes in between is news then.
         listed, replaced = self._listed(day)
-        todo = [landed for landed in listed if reload or self._is_news(landed, known.get(landed.key))]
+        self._ledger.note_places({landed.key: landed.place for landed in (*listed, *(one for one, _ in replaced))})
+        # What was asked for from an archive is read when it is there, whatever it was wanted for.
+        waits = self._ledger.waits(self._dataset.name, day)
+        todo = [
+            landed
+            for landed in listed
+            if only.takes(landed.key, landed.size_bytes)
+            and (reload or landed.key in waits or self._is_news(landed, known.get(landed.key)))
+        ]
+        todo, is_whole = self._without_archived(day, todo, waits, {landed.key for landed in listed})
         # What waits to be loaded and isn't there any more would be waited for for ever.
         there = {landed.key for landed in listed}
         gone = [row for row in known.values() if row.state == "pending" and row.key not in there]
@@ -242,6 +296,9 @@ class Loader:
             for landed, by in replaced
             if (row := known.get(landed.key)) is None or row.state != "replaced" or row.reader != self._reader
         ]
+        if not is_whole:
+            # Part of a fetch would be loaded, or a former one be taken back before the one that counts can be read.
+            todo, retired = [], []
         if not todo and not gone and not retired:
             return [], set(), 0
         # In the order in which objects of the same content claim it.
@@ -252,7 +309,8 @@ class Loader:
                 batch.miss(row)
             for landed, by in retired:
                 batch.retire(landed, by)
-            with closing(self._readings(todo, known, reload, batch)) as readings:
+            again = {landed.key for landed in todo if reload or landed.key in waits}
+            with closing(self._readings(todo, known, again, batch)) as readings:
                 for number, reading in enumerate(readings, start=1):
                     batch.add(reading)
                     if self._progress is not None:
@@ -261,19 +319,81 @@ class Loader:
         except BaseException:
             batch.discard()
             raise
+        self._ledger.note_waits(
+            self._dataset.name, (), waits.keys() & {landed.key for landed in todo} - {one.key for one in batch.archived}
+        )
+        if batch.archived:
+            # Fetched back once, and gone again before it was read.
+            self._without_archived(day, batch.archived, waits, {landed.key for landed in listed})
         return batch.keys, touched, batch.bytes_read
+
+    def _without_archived(
+        self, day: date, todo: Sequence[LandedObject], waits: Mapping[str, Waiting], listed: set[str]
+    ) -> tuple[list[LandedObject], bool]:
+        """
+        Ask for what is in an archive.
+
+        Returns:
+            What can be read now; and whether a load of that alone may count.
+        """
+        archived = [landed for landed in todo if not landed.is_at_hand]
+        lifecycle = self._dataset.ages
+        days = lifecycle.restore_days if lifecycle is not None else RESTORE_DAYS
+        tier = lifecycle.restore_tier if lifecycle is not None else RESTORE_TIER
+
+        def fetch_back(landed: LandedObject) -> timedelta | None:
+            try:
+                return self._landing.fetch_back(landed, days=days, tier=tier)
+            except ObjectMissing:
+                # Reading it says so, and notes it.
+                return None
+
+        if not archived:
+            self._ledger.note_waits(self._dataset.name, (), waits.keys() - listed)
+            return list(todo), True
+        with ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask") as pool:
+            takes = dict(zip((landed.key for landed in archived), pool.map(fetch_back, archived), strict=True))
+        moment = datetime.now(UTC)
+        waiting = []
+        for landed in archived:
+            how_long = takes[landed.key]
+            if how_long is not None:
+                asked_at = waits[landed.key].asked_at if landed.key in waits else moment
+                waiting.append(
+                    Waiting(self._dataset.name, day, landed.key, landed.size_bytes, asked_at, asked_at + how_long)
+                )
+        self._ledger.note_waits(
+            self._dataset.name, [one for one in waiting if waits.get(one.key) != one], waits.keys() - listed
+        )
+        if waiting:
+            log.info("%s %s: %s", self._dataset.raw, day, told_waiting(waiting))
+        keys = {one.key for one in waiting}
+        return (
+            [landed for landed in todo if landed.key not in keys],
+            not (waiting and isinstance(self._dataset.source, ApiPages)),
+        )
 
     def _claim_order(self, landed: LandedObject) -> tuple[object, ...]:
         span = self.span_of(landed.key)
         return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
-        return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
+        return (
+            row is None
+            or not same_version(row.token, landed.token)
+            or row.reader != self._reader
+            or row.state == "pending"
+        )
 
     def _readings(
-        self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool, batch: "_Batch"
+        self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], again: set[str], batch: "_Batch"
     ) -> Generator[_Reading, None, None]:
-        """Fetch and parse by threads, in order, no more than `IN_FLIGHT_BYTES` ahead."""
+        """
+        Fetch and parse by threads, in order, no more than `IN_FLIGHT_BYTES` ahead.
+
+        Args:
+            again: keys of those that are read whether or not they are known.
+        """
         is_far = "://" in self._landing.url
         with ThreadPoolExecutor(self._threads * (8 if is_far else 1), thread_name_prefix="read") as pool:
             waiting: list[tuple[Future[_Reading], int]] = []
@@ -290,7 +410,7 @@ class Loader:
                         size = min(size, 2 * IN_MEMORY_BYTES)
                         if waiting and in_flight + size > IN_FLIGHT_BYTES:
                             break
-                        row = None if reload else known.get(landed.key)
+                        row = None if landed.key in again else known.get(landed.key)
                         waiting.append((pool.submit(self._read, landed, row, batch), size))
                         in_flight += size
                         position += 1
@@ -310,6 +430,10 @@ class Loader:
             return _Reading(
                 landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False
             )
+        except ObjectCold:
+            if isinstance(self._dataset.source, ApiPages):
+                raise
+            return _Reading(landed, "", landed.size_bytes, None, is_archived=True)
         except ObjectMissing:
             return _Reading(landed, "", landed.size_bytes, None, "it was gone when it was to be read", is_final=False)
 
@@ -471,6 +595,7 @@ class _Batch:
         self._run_id = run_id
         self.keys: list[str] = []
         self.bytes_read = 0
+        self.archived: list[LandedObject] = []
         self._found: dict[str, ObjectRow | None] = {}
         self._decided: list[ObjectRow] = []
         self._demoted: dict[str, str] = {}
@@ -534,6 +659,9 @@ class _Batch:
         """Decide what an object is."""
         key = reading.landed.key
         before = self._known.get(key)
+        if reading.is_archived:
+            self.archived.append(reading.landed)
+            return
         self.bytes_read += reading.size_bytes
         if reading.records is None and not reading.reason and not reading.is_double:
             assert before is not None, "only a known object can be merely touched"

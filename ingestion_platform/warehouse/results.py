@@ -1,9 +1,11 @@
 """What the warehouse tells about a piece of work: plain, frozen, ready to be shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
+
+from ingestion_platform.lifecycle import Place
 
 ObjectState = Literal["loaded", "duplicate", "rejected", "replaced", "pending"]
 
@@ -30,6 +32,7 @@ class LedgerEntry:
         rows_quarantined: records that couldn't be read.
         unknown_columns: names that the declaration doesn't know.
         missing_columns: declared ones that it lacks.
+        place: where it was when it was last listed.
     """
 
     dataset: str
@@ -47,6 +50,69 @@ class LedgerEntry:
     rows_quarantined: int = 0
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
+    place: Place = "hot"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """
+    An object that is to be read, and is being fetched back from an archive.
+
+    Args:
+        dataset: that needs it.
+        day: of its key.
+        key: in the landing zone.
+        size_bytes: as listed.
+        asked_at: UTC; when it was asked for.
+        expected_at: UTC; about when it is there, as a rule at the latest.
+    """
+
+    dataset: str
+    day: date
+    key: str
+    size_bytes: int
+    asked_at: datetime
+    expected_at: datetime
+
+
+def told_waiting(waiting: Sequence[Waiting]) -> str:
+    """What is waited for, in a sentence."""
+    if not waiting:
+        return "nothing waits for an archive"
+    asked, expected = min(one.asked_at for one in waiting), max(one.expected_at for one in waiting)
+    return (
+        f"{len(waiting):,} {'object is' if len(waiting) == 1 else 'objects are'} being fetched back from the archive"
+        f" ({sum(one.size_bytes for one in waiting):,} bytes):"
+        f" asked for since {asked:%Y-%m-%d %H:%M} UTC, expected by {expected:%Y-%m-%d %H:%M} UTC;"
+        f" the first is {min(one.key for one in waiting)}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """
+    Which of a day's objects a load takes; the others stay news.
+
+    Args:
+        keys: those that may be taken; None: any.
+        up_to_bytes: none that is larger; None: of any size.
+    """
+
+    keys: frozenset[str] | None = None
+    up_to_bytes: int | None = None
+
+    def takes(self, key: str, size_bytes: int) -> bool:
+        """Whether an object may be taken."""
+        return (self.keys is None or key in self.keys) and (self.up_to_bytes is None or size_bytes <= self.up_to_bytes)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self.keys is None and self.up_to_bytes is None
+
+
+EVERYTHING = Only()
+"""No limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +131,7 @@ class RawDay:
         seconds: that this load took, wall time.
         touched_days: processed days whose rows this load added or took away.
         other_days: raw days that changed along with it (a duplicate elsewhere took the place of an object here).
+        waiting: objects of the day that are to be read, and are being fetched back from an archive: they are loaded when they are there.
     """
 
     dataset: str
@@ -77,6 +144,7 @@ class RawDay:
     seconds: float
     touched_days: tuple[date, ...]
     other_days: tuple[date, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
 
     def keys(self, state: ObjectState) -> tuple[str, ...]:
         """Keys of the day's objects in that state."""

@@ -11,8 +11,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import WarehouseDamaged, WarehouseError
+from ingestion_platform.errors import ObjectCold, WarehouseDamaged, WarehouseError
+from ingestion_platform.warehouse.ageing import fetch_everything_back
 from ingestion_platform.warehouse.ledger import FileRow, ObjectRow
+from ingestion_platform.warehouse.results import told_waiting
 from ingestion_platform.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,8 @@ def catch_up(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) ->
     for dataset in warehouse.datasets.values():
         days = landed_days(warehouse, dataset)
         rows = sum(warehouse.load(dataset, day).rows for day in days)
-        tell(f"{dataset.raw}: {rows:,} rows of {len(days):,} days")
+        waiting = warehouse.waiting(dataset)
+        tell(f"{dataset.raw}: {rows:,} rows of {len(days):,} days" + (f"; {told_waiting(waiting)}" if waiting else ""))
     for dataset in _references_first(warehouse):
         stale = warehouse.stale_days(dataset.processed)
         for day in stale:
@@ -139,6 +142,7 @@ def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> l
         What was damaged.
 
     Raises:
+        ObjectCold: objects of a damaged file are being fetched back from an archive; the rest is repaired.
         WarehouseDamaged: it is the ledger, or a file holds objects that the landing zone no longer has.
     """
     damages = verify(warehouse)
@@ -159,6 +163,9 @@ def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> l
             warehouse.load(warehouse.datasets[name], date.fromisoformat(day), reload=True)
         else:
             warehouse.process(warehouse.datasets[name], date.fromisoformat(day), force=True)
+    waiting = [one for dataset in warehouse.datasets.values() for one in warehouse.waiting(dataset)]
+    if waiting and verify(warehouse):
+        raise ObjectCold(told_waiting(waiting), "run the repair again when they are there: the rest is repaired")
     if damages and (left := verify(warehouse)):
         raise WarehouseDamaged(
             f"{len(left)} still damaged after the repair, the first: {left[0].what}",
@@ -189,6 +196,9 @@ def rebuild(make: Callable[[], Warehouse], *, tell: Callable[[str], None] = log.
 
     Returns:
         Where the former one is now; None when there was none.
+
+    Raises:
+        ObjectCold: objects are being fetched back from an archive, all of which were asked for; the former warehouse is where it was.
     """
     warehouse = make()
     if warehouse.folder.exists() and next(iter(warehouse.landing.list()), None) is None:
@@ -196,6 +206,7 @@ def rebuild(make: Callable[[], Warehouse], *, tell: Callable[[str], None] = log.
             f"the landing zone {warehouse.landing.url} holds nothing: a rebuild from it would be an empty warehouse",
             "is INGESTION_LANDING right?",
         )
+    fetch_everything_back(warehouse)
     aside: Path | None = None
     if warehouse.folder.exists():
         aside = warehouse.folder.with_name(f"{warehouse.folder.name}.aside-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")

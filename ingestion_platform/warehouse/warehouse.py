@@ -32,7 +32,7 @@ from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
 from ingestion_platform.warehouse.process import Processor
-from ingestion_platform.warehouse.results import RawDay, SenderReport, TableDay
+from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
 
 log = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ class Warehouse:
         day: date,
         *,
         reload: bool = False,
+        only: Only = EVERYTHING,
         run_id: str = "",
         progress: Progress | None = None,
     ) -> RawDay:
@@ -154,16 +155,18 @@ class Warehouse:
 
         Args:
             reload: read every object of the day again, known or not.
+            only: what it may take; what else has come stays news. Nothing waits for what is left out.
             run_id: noted in the ledger.
             progress: told of each object that was read: its number, how many there are, its rows.
 
         Raises:
             LandingUnavailable: the landing zone gave no answer; nothing was loaded, and the next load goes on.
+            WarehouseError: part of an API's fetch was asked for, which counts as a whole.
             WarehouseDamaged: the ledger isn't what was written.
         """
         with self._told(f"{dataset.raw} {day}"):
             self._sweep()
-            return self._loader(dataset).load(day, reload=reload, run_id=run_id, progress=progress)
+            return self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """
@@ -273,6 +276,10 @@ class Warehouse:
             objects: as `listing` gave them.
         """
         return self._loader(dataset).news(day, objects)
+
+    def waiting(self, dataset: Dataset, day: date | None = None) -> tuple[Waiting, ...]:
+        """Objects that are to be read and are being fetched back from an archive, of one day or of all, by key."""
+        return tuple(self.ledger.waits(dataset.name, day).values())
 
     def raw_day(self, dataset: Dataset, day: date) -> RawDay:
         """A raw partition as it stands."""

@@ -166,7 +166,6 @@ def test_a_missing_bucket_is_told_at_once(s3_server: S3Server, faults: Faults) -
         (403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
         (400, "ExpiredToken", "AWS_PROFILE"),
-        (403, "InvalidObjectState", "restore"),
         (400, "AuthorizationHeaderMalformed", "AWS_REGION"),
         (400, "InvalidRequest", "this store"),
     ],

@@ -239,7 +239,7 @@ def test_a_slow_landing_zone_does_not_cost_the_tick(place: World) -> None:
     time = iter(range(0, 10_000, 15))
     with place.resource.opened() as warehouse:
         found = look(
-            place.datasets["tills"], warehouse, Cursor(), TODAY, lambda day: False, clock=lambda: float(next(time))
+            place.datasets["tills"], warehouse, Cursor(), TODAY, lambda *_: False, clock=lambda: float(next(time))
         )
     assert found.listed == 2
     assert [arrival.day for arrival in found.arrivals] == [YESTERDAY, TODAY]
@@ -383,4 +383,4 @@ def test_busy_knows_tables_and_days(place: World) -> None:
     one = instance.get_runs()[0]
     assert days_of(one) == (date(2024, 10, 3), date(2024, 10, 5))
     instance.report_run_failed(one)
-    assert busy(instance).spans == ()
+    assert busy(instance).runs == ()

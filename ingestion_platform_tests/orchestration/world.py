@@ -24,13 +24,16 @@ from ingestion_platform.warehouse import (
     Balance,
     ColumnDoc,
     LedgerEntry,
+    Only,
     RawDay,
     SenderReport,
     SqlTable,
     SqlTables,
     TableDay,
+    Waiting,
     Warehouse,
 )
+from ingestion_platform.warehouse.results import EVERYTHING
 
 ROWS = 10
 """Rows of every object of the fake."""
@@ -233,13 +236,19 @@ class FakeWarehouse(Warehouse):
         day: date,
         *,
         reload: bool = False,
+        only: Only = EVERYTHING,
         run_id: str = "",
         progress: Callable[[int, int, int], None] | None = None,
     ) -> RawDay:
-        """Everything listed becomes `ROWS` rows an object."""
+        """Everything listed that it may take becomes `ROWS` rows an object."""
         self._begin("load", dataset.raw, day, reload)
-        entries = []
-        for one in self.world.objects.get((dataset.name, day), []):
+        before = self.world.raw.get((dataset.name, day))
+        there = self.world.objects.get((dataset.name, day), [])
+        left = {one.key for one in there if not only.takes(one.key, one.size_bytes)}
+        entries = [entry for entry in before.entries if entry.key in left] if before else []
+        for one in there:
+            if one.key in left:
+                continue
             is_rejected = one.key in self.world.rejected
             rows = 0 if is_rejected else ROWS
             lost = 1 if (dataset.raw, day) in self.world.unbalanced else 0
@@ -322,6 +331,10 @@ class FakeWarehouse(Warehouse):
     def close(self) -> None:
         """Count it."""
         self.world.closed += 1
+
+    def waiting(self, dataset: Dataset, day: date | None = None) -> tuple[Waiting, ...]:
+        """Nothing is in an archive."""
+        return ()
 
     def raw_day(self, dataset: Dataset, day: date) -> RawDay:
         """What load left."""

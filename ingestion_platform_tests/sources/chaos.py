@@ -205,7 +205,7 @@ class Campaign:
     def loaded(self) -> list[dict[str, Any]]:
         """What the raw table has of it, by shard and position."""
         settings = self.site.settings()
-        landing = open_landing(settings.landing)
+        landing = open_landing(*settings.landing_places)
         dataset = Dataset(
             name="numbers",
             description="What was put.",

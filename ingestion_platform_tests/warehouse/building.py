@@ -1,14 +1,16 @@
 """Small warehouses over small businesses, and their sorted exports, for tests."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
-from ingestion_platform.landing import LandingZone, open_landing
+from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, open_landing
+from ingestion_platform.lifecycle import Place, RestoreTier
 from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, Mask, decimal
 from ingestion_platform.warehouse import RawDay, SqlTables, TableDay, Warehouse, load_sql_tables
@@ -88,7 +90,7 @@ class Bench:
                 **self.overrides,
             }
         )
-        self.landing = self.zone or open_landing(self.settings.landing)
+        self.landing = self.zone or open_landing(*self.settings.landing_places)
         has_tables = self.sql is not None or any(dataset.kind == "changes" for dataset in self.datasets.values())
         folder = self.sql or self.root / "no-sql"
         tables = load_sql_tables(self.datasets, zone=self.settings.zone, folder=folder) if has_tables else SqlTables({})
@@ -132,6 +134,46 @@ class Bench:
     def export(self) -> dict[str, str]:
         """Every table, sorted, as CSV text: equal exports, equal tables."""
         return export(self.warehouse)
+
+
+class Through:
+    """A landing zone that does as another one does; tests change a call of it."""
+
+    def __init__(self, zone: LandingZone) -> None:
+        self._zone = zone
+        self.url = zone.url
+
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[LandedObject]:
+        """As the zone does."""
+        return self._zone.list(prefix, start_after=start_after)
+
+    def read(self, object_: LandedObject) -> bytes:
+        """As the zone does."""
+        return self._zone.read(object_)
+
+    def open(self, object_: LandedObject) -> ObjectFile:
+        """As the zone does."""
+        return self._zone.open(object_)
+
+    def put_if_absent(self, key: str, content: bytes) -> bool:
+        """As the zone does."""
+        return self._zone.put_if_absent(key, content)
+
+    def is_at_hand(self, object_: LandedObject) -> bool:
+        """As the zone does."""
+        return self._zone.is_at_hand(object_)
+
+    def fetch_back(self, object_: LandedObject, *, days: int, tier: RestoreTier) -> timedelta | None:
+        """As the zone does."""
+        return self._zone.fetch_back(object_, days=days, tier=tier)
+
+    def ageing(self) -> AbstractContextManager[bool]:
+        """As the zone does."""
+        return self._zone.ageing()
+
+    def age(self, object_: LandedObject, place: Place, sha256: str) -> Place:
+        """As the zone does."""
+        return self._zone.age(object_, place, sha256)
 
 
 def export(warehouse: Warehouse) -> dict[str, str]:

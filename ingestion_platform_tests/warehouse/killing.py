@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd  # noqa: F401  # pyarrow imports it at its first conversion; forked, each worker would do so anew
 
-from ingestion_platform.warehouse import upkeep
+from ingestion_platform.warehouse import Only, upkeep
 from ingestion_platform_tests.warehouse.building import Bench
 
 
@@ -71,6 +71,11 @@ def _fork(folder: Path, choice: float) -> int:
             for dataset in bench.datasets.values():
                 for day in upkeep.landed_days(bench.warehouse, dataset):
                     bench.warehouse.load(dataset, day, reload=True)
+        elif choice < 0.8:
+            # Loads of parts, as a routing asks for them, in an order of their own.
+            for limit in (1000, 4000, 2000):
+                for day in upkeep.landed_days(bench.warehouse, bench.datasets["tills"]):
+                    bench.warehouse.load(bench.datasets["tills"], day, only=Only(up_to_bytes=limit))
         upkeep.catch_up(bench.warehouse)
         for dataset in bench.datasets.values():
             for day in bench.warehouse.days(dataset.processed):

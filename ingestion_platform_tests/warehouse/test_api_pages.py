@@ -12,10 +12,13 @@ from ingestion_platform.api import ApiPages, Cursor, EachValue, Endpoint
 from ingestion_platform.dataset import Changes, Daily, Dataset, Datasets
 from ingestion_platform.errors import DeclarationError, NotMaterialized, WarehouseError
 from ingestion_platform.format import Json
+from ingestion_platform.landing.s3 import S3Landing
+from ingestion_platform.sources import fetch as fetch_module
 from ingestion_platform.sources.fetch import Fetch, Fetched
 from ingestion_platform.sources.fetched import LandedEndpoint
 from ingestion_platform.table import BIGINT, BOOLEAN, TIMESTAMP, VARCHAR, Column
-from ingestion_platform.warehouse import upkeep
+from ingestion_platform.warehouse import Only, upkeep
+from ingestion_platform_tests.s3_faults import S3Server
 from ingestion_platform_tests.sources.memory_api import PAGINGS, Killed, MemoryApi, endpoint, records
 from ingestion_platform_tests.warehouse.building import DAY, Bench, differences
 
@@ -284,3 +287,35 @@ def test_rows_of_a_snapshot_are_given_as_they_stood_on_a_day(tmp_path: Path) -> 
     assert ask(shops, ["shop", "since"], DAY) == []
     with pytest.raises(WarehouseError, match="can't be understood"):
         ask(shops, ["shop"], DAY, where="nothing ==")
+
+
+def test_a_fetch_in_an_archive_counts_as_a_whole(
+    tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one of its groups isn't at hand none is loaded, and the former fetch's rows stand; a load of a part is refused."""
+    monkeypatch.setattr(fetch_module, "GROUP_BYTES", 1)
+    here = World(tmp_path, snapshots(), MemoryApi(records(5)))
+    here.fetch()
+    here.settle()
+    before = here.names()
+    here.api.records[0]["name"] = "renamed"
+    bucket = s3_server.new_bucket()
+    here.fetch()
+    for path in sorted((tmp_path / "landing").rglob("*")):
+        if path.is_file():
+            s3_server.put(bucket, f"in/{path.relative_to(tmp_path / 'landing')}", path.read_bytes())
+    archived = S3Landing(f"s3://{bucket}/in")
+    pages = [one.key for one in archived.list() if one.key.endswith(".parquet")]
+    assert len(pages) == 4
+    s3_server.move(bucket, f"in/{pages[-1]}", "GLACIER")
+    here.bench.landing = archived
+    here.bench.warehouse = here.bench.open()
+    assert [one.key for one in here.bench.load("things").waiting] == [pages[-1]]
+    here.bench.process("things")
+    assert here.names() == before
+    with pytest.raises(WarehouseError, match="as a whole"):
+        here.bench.warehouse.load(here.dataset, DAY, only=Only(up_to_bytes=1))
+    s3_server.restored(bucket, f"in/{pages[-1]}")
+    here.settle()
+    assert here.names() != before
+    here.bench.warehouse.close()
