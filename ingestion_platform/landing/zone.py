@@ -7,6 +7,7 @@ Belongs here: the contract. Doesn't: a place that keeps it (`local.py`, `s3.py`)
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 
@@ -109,5 +110,26 @@ class LandingZone(Protocol):
         Raises:
             LandingError: the key leaves the landing zone.
             LandingUnavailable: no answer after every attempt.
+        """
+        ...
+
+    def put_file_if_absent(self, key: str, file: Path, part_bytes: int) -> bool:
+        """
+        Write an object of any size whole, from a finished file of this machine, unless one is under that key already.
+
+        The file is handed over: nobody may write to it any more, since a folder on the same disk makes it the object. To a store it is sent
+        in parts; those that a former attempt for the same key has sent aren't sent again.
+
+        Args:
+            key: as of `put_if_absent`.
+            file: what is to land.
+            part_bytes: a larger file is sent in parts of this size; 5 MiB at least.
+
+        Returns:
+            Whether it was written; False leaves what is there as it is.
+
+        Raises:
+            LandingError: the key leaves the landing zone, or the file can't be read.
+            LandingUnavailable: no answer after every attempt; what was sent is kept for the next one.
         """
         ...
