@@ -25,6 +25,9 @@ from ingestion_platform.table import IDENTIFIER, STRICT
 SMALLEST_PART_BYTES = 5 * 1024**2
 """S3 takes no smaller part but the last."""
 
+LARGEST_PART_BYTES = 256 * 1024**2
+"""A part that is sent is held in memory."""
+
 _VERSION = re.compile(r"(?P<number>[0-9]{5,9})-(?P<sha>[0-9a-f]{16})-(?P<stamp>[0-9a-f]{16})(?P<endings>(?:\.[^/]*)?)")
 _MARK = "same-"
 _ENDINGS = re.compile(r"(?:\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -107,9 +110,9 @@ class RemoteFiles:
             "None: as fast as it goes",
         )
         self._require(
-            SMALLEST_PART_BYTES <= self.part_bytes <= 1024**3,
-            f"part_bytes is {SMALLEST_PART_BYTES:,} to {1024**3:,}, not {self.part_bytes:,}",
-            "S3 takes no smaller parts",
+            SMALLEST_PART_BYTES <= self.part_bytes <= LARGEST_PART_BYTES,
+            f"part_bytes is {SMALLEST_PART_BYTES:,} to {LARGEST_PART_BYTES:,}, not {self.part_bytes:,}",
+            "S3 takes no smaller ones, and each is held in memory while it is sent",
         )
         self._require(1 <= self.concurrency <= 64, f"concurrency is 1 to 64, not {self.concurrency}")
 

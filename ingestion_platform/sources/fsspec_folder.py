@@ -7,7 +7,7 @@ have modules of their own; S3 as the landing zone.
 
 import posixpath
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -81,7 +81,7 @@ class FsspecFolder:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def read(self, path: str, begin: int, piece_bytes: int) -> Iterator[bytes]:
+    def read(self, path: str, begin: int, piece_bytes: int) -> Generator[bytes, None, None]:
         """Yield a file's bytes; see `RemoteFolder.read`. What can't be read from the middle is read over."""
         with self._told():
             try:
@@ -172,7 +172,8 @@ def _moment(value: object) -> datetime | None:
             case int() | float():
                 return datetime.fromtimestamp(value, UTC)
             case tuple() | list():
-                return datetime(*value[:6], tzinfo=UTC)
+                year, month, day, *time = value
+                return datetime(year, month, day, *time[:3]).replace(tzinfo=UTC)
             case str() if value.isdigit() and len(value) == 14:
                 return datetime.strptime(value, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
             case str() if value[:4].isdigit():

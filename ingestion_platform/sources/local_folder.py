@@ -10,7 +10,7 @@ and then gone name by name without following any link, so that one put there mea
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -71,7 +71,7 @@ class LocalFolder:
         modified_at = _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
         return RemoteFile(name, is_folder, status.st_size, modified_at, problem=problem)
 
-    def read(self, path: str, begin: int, piece_bytes: int) -> Iterator[bytes]:
+    def read(self, path: str, begin: int, piece_bytes: int) -> Generator[bytes, None, None]:
         """Yield a file's bytes; see `RemoteFolder.read`."""
         with self._told():
             try:

@@ -6,7 +6,7 @@ Belongs here: the contract, which names are refused, and what may go wrong with 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -76,7 +76,7 @@ class RemoteFolder(Protocol):
         """
         ...
 
-    def read(self, path: str, begin: int, piece_bytes: int) -> Iterator[bytes]:
+    def read(self, path: str, begin: int, piece_bytes: int) -> Generator[bytes, None, None]:
         """
         Yield a file's bytes from *begin* on, in pieces of at most *piece_bytes*.
 

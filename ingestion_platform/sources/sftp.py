@@ -3,20 +3,19 @@ A folder on an SFTP server.
 
 Belongs here: the connection, who one says one is, whose host key is trusted, and what the server's refusals mean. Doesn't: copying.
 
-asyncssh itself, not sshfs over it: names that aren't UTF-8 spoil the whole listing there, a host key is asked for only where somebody thought
-of it, and a connection that breaks is a new file system. One connection serves all threads, on an event loop in a thread of its own; it is made
-anew when it has broken.
+asyncssh itself, not sshfs over it: there, one name that isn't UTF-8 spoils the whole listing, and a connection that breaks needs a new
+file system. One connection serves all threads, on an event loop in a thread of its own; it is made anew when it has broken.
 """
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import asyncssh
@@ -25,6 +24,8 @@ from ingestion_platform.errors import SettingsError, SourceError, SourceUnavaila
 from ingestion_platform.sources.remotes import MOST_NAMES, FileGone, FileRefused, RemoteFile
 
 T = TypeVar("T")
+_Files: TypeAlias = list[RemoteFile]
+_Keys: TypeAlias = list[asyncssh.SSHKey]
 
 _GONE = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath, asyncssh.SFTPNotADirectory)
 _BROKEN = (
@@ -111,7 +112,7 @@ class SftpFolder:
             except _GONE:
                 return None
 
-    def read(self, path: str, begin: int, piece_bytes: int) -> Iterator[bytes]:
+    def read(self, path: str, begin: int, piece_bytes: int) -> Generator[bytes, None, None]:
         """Yield a file's bytes; see `RemoteFolder.read`."""
         with self._told():
             try:
@@ -119,7 +120,7 @@ class SftpFolder:
             except _GONE as error:
                 raise FileGone from error
             try:
-                while piece := self._run(file.read(piece_bytes, begin)):
+                while piece := cast(bytes, self._run(file.read(piece_bytes, begin))):
                     begin += len(piece)
                     yield piece
             finally:
@@ -146,9 +147,9 @@ class SftpFolder:
 
     # --- on the event loop
 
-    async def _list(self, place: bytes) -> "Sequence[RemoteFile]":
+    async def _list(self, place: bytes) -> _Files:
         client = await self._connected()
-        found = []
+        found: _Files = []
         async for entry in client.scandir(place):
             name = entry.filename
             assert isinstance(name, bytes), "no encoding was asked for"
@@ -170,7 +171,7 @@ class SftpFolder:
         client = await self._connected()
         return _file(name, await client.stat(place))
 
-    async def _open(self, place: bytes) -> "asyncssh.SFTPClientFile[bytes]":
+    async def _open(self, place: bytes) -> asyncssh.SFTPClientFile:
         client = await self._connected()
         return await client.open(place, "rb")
 
@@ -198,7 +199,7 @@ class SftpFolder:
                 self._client = await self._connection.start_sftp_client(path_encoding=None)
             return self._client
 
-    def _key(self) -> "list[asyncssh.SSHKey] | None":
+    def _key(self) -> _Keys | None:
         if not self._access.key_file:
             return None
         try:
