@@ -84,11 +84,15 @@ class KeyTemplate:
         found = re.search(r"\{|%H", text)
         return _with_day(text[: found.start()] if found else text, day)
 
-    def segments(self, day: date) -> tuple[str | re.Pattern[str], ...]:
-        """What the `/`-separated names of a key of *day* are: the name itself where it is known, else what it looks like."""
+    def segments(self, day: date | None) -> tuple[str | re.Pattern[str], ...]:
+        """
+        What the `/`-separated names of a key of *day* (None: of any) are: the name itself where it is known, else what it looks like.
+        """
         found: list[str | re.Pattern[str]] = []
         for segment in self.text.split("/"):
-            text = segment.replace("%Y", f"{day.year:04}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}")
+            text = segment
+            if day is not None:
+                text = text.replace("%Y", f"{day.year:04}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}")
             pattern, position = "", 0
             for token in _TOKEN.finditer(text):
                 part = _DIRECTIVES.get(token["strftime"] or "", "[^/]+")

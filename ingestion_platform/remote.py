@@ -85,10 +85,10 @@ class RemoteFiles:
             "it is relative to the URL",
         )
         try:
-            captures = self.template.captures
+            _ = self.template
         except DeclarationError as error:
             raise self._error(error.what, error.hint) from error
-        self._require("version" not in captures, "a capture can't be called version", "rename it")
+        self._require("{version}" not in self.path, "a capture can't be called version", "rename it")
         given = {directive for directive in ("%Y", "%m", "%d") if directive in self.path}
         if self.day == "path":
             self._require(
@@ -166,9 +166,9 @@ class RemoteFiles:
         found = self.template.match(f"{self.day_prefix(day)}{path}/-")
         return found is not None and found[0] == day
 
-    def segments(self, day: date) -> tuple[str | re.Pattern[str], ...]:
-        """What the names on the way to a file of *day* are: the name itself, or what it looks like; the file's own last."""
-        return self.template.segments(day)[self.day_prefix(day).count("/") : -1]
+    def segments(self, day: date | None) -> tuple[str | re.Pattern[str], ...]:
+        """What the names on the way to a file of *day* (None: of any) are: the name itself, or what it looks like; the file's own last."""
+        return self.template.segments(day)[self.day_prefix(self.first_day).count("/") : -1]
 
     def version_key(self, day: date, path: str, number: int, sha256: str, stamp: str) -> str:
         """The key of a version of a file."""

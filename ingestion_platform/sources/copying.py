@@ -5,7 +5,7 @@ Belongs here: which files are of a day, which of them are new or changed, readin
 to a server (`remotes.py` says how), what there is already (`copied.py`).
 
 A file is copied when its size, modification time or ETag isn't what it was. It lands when all of its bytes are here, it still looks as it
-did before, and its digest is what the sender says, where he does. Small files are held in memory meanwhile, large ones on disk (`spool.py`).
+did before, and its digest is what the sender says, where he does. Small files are in memory meanwhile, large ones on disk (`spool.py`).
 """
 
 import hashlib
@@ -262,8 +262,18 @@ class Copy:
                 found.refused.append(Told(shown, f"it {one.problem}"))
             elif folders and one.is_folder:
                 self._walk(day, f"{folder}{one.name}/", folders[1:], name, found)
-            elif not folders and not one.is_folder and self._is_of(day, f"{folder}{one.name}", one, found):
+            elif folders:
+                found.others += 1
+            elif not one.is_folder and self._is_of(day, f"{folder}{one.name}", one, found):
                 found.files[f"{folder}{one.name}"] = one
+
+    def _is_other(self, depth: int, name: str) -> bool:
+        """Whether no file of any day is called so, *depth* folders above the files, and no digest of one."""
+        ending = self._remote.checksum
+        return not (
+            _fits(self._remote.segments(None)[-1 - depth], name)
+            or (ending and not depth and _fits(self._remote.segments(None)[-1], name.removesuffix(ending)))
+        )
 
     def _is_of(self, day: date, path: str, file: RemoteFile, found: _Found) -> bool:
         if self._remote.day == "modified":
