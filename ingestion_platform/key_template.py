@@ -85,9 +85,7 @@ class KeyTemplate:
         return _with_day(text[: found.start()] if found else text, day)
 
     def segments(self, day: date | None) -> tuple[str | re.Pattern[str], ...]:
-        """
-        What the `/`-separated names of a key of *day* (None: of any) are: the name itself where it is known, else what it looks like.
-        """
+        """What the `/`-separated names of a key of *day* (None: of any) are: the name where it is known, else what it looks like."""
         found: list[str | re.Pattern[str]] = []
         for segment in self.text.split("/"):
             text = segment

@@ -174,6 +174,7 @@ class Copy:
         self._now = now
         self._sleep = sleep
         self._on_file = on_file
+        self._names = self._remote.segments(None)
         self._listed: dict[str, Sequence[RemoteFile] | FileRefused | None] = {}
 
     def run(self, day: date) -> Copied:
@@ -255,9 +256,7 @@ class Copy:
             if problem:
                 found.refused.append(Told(shown, f"its name {problem}"))
             elif not _fits(wanted, one.name):
-                found.others += not (
-                    one.is_folder or (self._remote.checksum and one.name.endswith(self._remote.checksum))
-                )
+                found.others += not one.is_folder and self._is_other(len(folders), one.name)
             elif one.problem:
                 found.refused.append(Told(shown, f"it {one.problem}"))
             elif folders and one.is_folder:
@@ -269,11 +268,9 @@ class Copy:
 
     def _is_other(self, depth: int, name: str) -> bool:
         """Whether no file of any day is called so, *depth* folders above the files, and no digest of one."""
-        ending = self._remote.checksum
-        return not (
-            _fits(self._remote.segments(None)[-1 - depth], name)
-            or (ending and not depth and _fits(self._remote.segments(None)[-1], name.removesuffix(ending)))
-        )
+        names, ending = self._names[-1 - depth], self._remote.checksum
+        is_digest = bool(ending) and not depth and _fits(names, name.removesuffix(ending))
+        return not (_fits(names, name) or is_digest)
 
     def _is_of(self, day: date, path: str, file: RemoteFile, found: _Found) -> bool:
         if self._remote.day == "modified":
