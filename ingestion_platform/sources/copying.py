@@ -118,7 +118,10 @@ class _Found:
 class _Tally:
     """What was done until now, by all threads."""
 
+    on_read: Callable[[int, int, int], None]
     lock: threading.Lock = field(default_factory=threading.Lock)
+    done: int = 0
+    todo: int = 0
     fates: dict[Fate, list[Told]] = field(default_factory=lambda: {"left": [], "refused": [], "failed": []})
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
@@ -129,6 +132,11 @@ class _Tally:
     def add(self, name: str, number: int = 1) -> None:
         with self.lock:
             self.counts[name] += number
+
+    def read(self, size_bytes: int) -> None:
+        with self.lock:
+            self.counts["read"] += size_bytes
+            self.on_read(self.done, self.todo, self.counts["read"])
 
     def tell(self, fate: Fate, path: str, reason: str) -> None:
         with self.lock:
@@ -150,7 +158,6 @@ class Copy:
         bandwidth: how fast files are read; shared by whoever is given it.
         now: the moment, UTC.
         sleep: waits for so many seconds.
-        on_file: told of each file that was dealt with: how many there are by now, of how many, and bytes read.
     """
 
     def __init__(
@@ -163,7 +170,6 @@ class Copy:
         bandwidth: Bandwidth | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
-        on_file: Callable[[int, int, int], None] | None = None,
     ) -> None:
         self._landed = landed
         self._remote = landed.remote
@@ -173,13 +179,16 @@ class Copy:
         self._bandwidth = bandwidth or Bandwidth(self._remote.rate_bytes_per_second)
         self._now = now
         self._sleep = sleep
-        self._on_file = on_file
         self._names = self._remote.segments(None)
         self._listed: dict[str, Sequence[RemoteFile] | FileRefused | None] = {}
 
-    def run(self, day: date) -> Copied:
+    def run(self, day: date, *, on_read: Callable[[int, int, int], None] = lambda *_: None) -> Copied:
         """
         Copy what is new or changed of a day.
+
+        Args:
+            day: business day.
+            on_read: told of each piece that was read: how many files are done by now, of how many that are to be copied, and all bytes.
 
         Raises:
             SourceUnavailable: the remote gave no answer; what landed until then stays, and large files go on where they stopped.
@@ -189,7 +198,7 @@ class Copy:
         began = time.perf_counter()
         self._spool.sweep()
         found = self._find(day)
-        tally = _Tally()
+        tally = _Tally(on_read)
         tally.fates["refused"], tally.fates["failed"] = found.refused, found.failed
         last = self._landed.last(day)
         todo: list[tuple[str, RemoteFile]] = []
@@ -306,10 +315,9 @@ class Copy:
         self, day: date, todo: Sequence[tuple[str, RemoteFile]], last: dict[str, CopiedFile], tally: _Tally
     ) -> None:
         stop = threading.Event()
-        done = 0
+        tally.todo = len(todo)
 
         def copy(path: str, file: RemoteFile) -> None:
-            nonlocal done
             if stop.is_set():
                 raise _Stopped
             try:
@@ -324,9 +332,7 @@ class Copy:
                 stop.set()
                 raise
             with tally.lock:
-                done += 1
-                if self._on_file is not None:
-                    self._on_file(done, len(todo), tally.counts["read"])
+                tally.done += 1
 
         with ThreadPoolExecutor(self._remote.concurrency, thread_name_prefix="copy") as pool:
             futures = [pool.submit(copy, path, file) for path, file in todo]
@@ -395,7 +401,7 @@ class Copy:
                         if begin > size_bytes:
                             raise _Left("it has grown while it was copied")
                         self._bandwidth.take(len(piece))
-                        tally.add("read", len(piece))
+                        tally.read(len(piece))
                         attempt = 1
                         yield piece
             except SourceUnavailable:
