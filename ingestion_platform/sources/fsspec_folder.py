@@ -5,7 +5,6 @@ Belongs here: what of fsspec's many file systems tells size, moment and ETag of 
 have modules of their own; S3 as the landing zone.
 """
 
-import posixpath
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,14 +69,14 @@ class FsspecFolder:
                 raise SourceError(
                     f"{self._url}: {folder!r} has {len(found):,} names", f"at most {MOST_NAMES:,} are listed"
                 )
-            return [self._file(info) for info in found if info["name"].rstrip("/") != place.rstrip("/")]
+            return [self._file(info, folder) for info in found if info["name"].rstrip("/") != place.rstrip("/")]
 
     def look(self, path: str) -> RemoteFile | None:
         """A file as it is now; see `RemoteFolder.look`."""
         with self._told(), self._lock:
             self._files.invalidate_cache()
             try:
-                return self._file(self._files.info(self._place(path)))
+                return self._file(self._files.info(self._place(path)), path.rpartition("/")[0])
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -103,16 +102,12 @@ class FsspecFolder:
         """The file system's own connections end with it."""
 
     def _place(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
+        return "/".join(part for part in (self._root, path) if part)
 
-    def _file(self, info: Mapping[str, Any]) -> RemoteFile:
+    def _file(self, info: Mapping[str, Any], folder: str) -> RemoteFile:
         place = str(info["name"]).rstrip("/")
-        # A name that doesn't stand below what was asked for is shown whole, and refused for its slashes.
-        name = (
-            posixpath.basename(place)
-            if place.startswith(f"{self._root}/".lstrip("/")) or self._is_below(place)
-            else place
-        )
+        # A name that doesn't stand right below what was asked for is shown whole, and refused for its slashes.
+        name = place.lstrip("/").removeprefix(f"{self._place(folder)}/".lstrip("/"))
         if info.get("type") == "directory":
             return RemoteFile(name, is_folder=True)
         size = info.get("size")
@@ -123,9 +118,6 @@ class FsspecFolder:
             return RemoteFile(name, problem="has no size that the server would tell")
         etag = next((str(info[key]) for key in _ETAGS if info.get(key)), "")
         return RemoteFile(name, False, int(size), self._modified_at(place, info), etag)
-
-    def _is_below(self, place: str) -> bool:
-        return place.lstrip("/").startswith(f"{self._root}/".lstrip("/"))
 
     def _modified_at(self, place: str, info: Mapping[str, Any]) -> datetime | None:
         for key in _MOMENTS:
