@@ -50,7 +50,8 @@ class RemoteFiles:
         schedule: cron, in business time; None: by hand only.
         look_back_days: the schedule looks for files of today and of so many days before.
         settle_seconds: a file younger than that is left for the next look: it may still be being written.
-        checksum: ending of the file beside each one that has its digest; a file whose digest isn't there yet is left for the next look.
+        checksum: ending of the file beside each one that has its digest, by which it is known to be whole, however young it is; a file
+            whose digest isn't there yet is left for the next look.
         rate_bytes_per_second: how fast files are read, all of a run together; None: as fast as it goes.
         part_bytes: a larger file is copied in parts: after an interruption only parts that are missing are read, and S3 gets it in parts.
         concurrency: files that are copied at a time.

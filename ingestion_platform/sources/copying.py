@@ -208,9 +208,12 @@ class Copy:
             stamp = stamp_of(file.size_bytes, file.modified_at, file.etag)
             if path in last and stamp in last[path].version.stamps and not tells_nothing(stamp):
                 tally.add("unchanged")
+            elif self._remote.checksum:
+                # Its sender's digest tells that it is whole, however young it is.
+                todo.append((path, file))
             elif file.modified_at is None or file.modified_at > moment + AHEAD:
                 unsettled.append((path, file))
-            elif (moment - file.modified_at).total_seconds() < self._remote.settle_seconds:
+            elif self._is_young(file):
                 tally.tell(
                     "left", path, f"it was written at {file.modified_at:%Y-%m-%d %H:%M:%S} UTC, and may still be"
                 )
@@ -227,6 +230,13 @@ class Copy:
             others=found.others, bytes_read=counts["read"], bytes_resumed=counts["resumed"], bytes_landed=counts["landed"],
             seconds=time.perf_counter() - began,
         )  # fmt: skip
+
+    def _is_young(self, file: RemoteFile) -> bool:
+        """Whether a file may still be being written, by its modification time."""
+        return (
+            file.modified_at is not None
+            and (self._now() - file.modified_at).total_seconds() < self._remote.settle_seconds
+        )
 
     # --- what there is
 
@@ -355,7 +365,7 @@ class Copy:
         if file.size_bytes <= IN_MEMORY_BYTES:
             content = b"".join(self._read(path, 0, file.size_bytes, tally, stop))
             sha256 = hashlib.sha256(content).hexdigest()
-            self._check(path, stamp, wanted, sha256, hashlib.md5(content, usedforsecurity=False).hexdigest())
+            self._check(path, file, wanted, sha256, hashlib.md5(content, usedforsecurity=False).hexdigest())
             self._land(
                 day, path, stamp, sha256, len(content), before, tally, lambda key: self._landed.put(key, content)
             )
@@ -368,7 +378,7 @@ class Copy:
                 spooled.begin_anew()
             self._fill(path, file.size_bytes, spooled, tally, stop)
             try:
-                self._check(path, stamp, wanted, spooled.sha256.hexdigest(), spooled.md5.hexdigest())
+                self._check(path, file, wanted, spooled.sha256.hexdigest(), spooled.md5.hexdigest())
             except (_Left, FileRefused):
                 spooled.discard()
                 raise
@@ -413,12 +423,14 @@ class Copy:
                 if begin < size_bytes:
                     raise _Left("it has become shorter while it was copied")
 
-    def _check(self, path: str, stamp: str, wanted: str, sha256: str, md5: str) -> None:
+    def _check(self, path: str, file: RemoteFile, wanted: str, sha256: str, md5: str) -> None:
         """See that what was read is the file as it was listed, and as its sender means it."""
-        if self._changed(path, stamp):
+        if self._changed(path, stamp_of(file.size_bytes, file.modified_at, file.etag)):
             raise _Left("it has changed while it was copied")
         digest = md5 if self._remote.checksum == ".md5" else sha256
         if wanted and digest != wanted:
+            if self._is_young(file):
+                raise _Left(f"it isn't what its {self._remote.checksum} says, and may still be being written")
             raise FileRefused(
                 f"isn't what its sender says: {path}{self._remote.checksum} has {wanted}, and it is {digest}"
             )
