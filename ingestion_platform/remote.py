@@ -54,6 +54,7 @@ class RemoteFiles:
             whose digest isn't there yet is left for the next look.
         rate_bytes_per_second: how fast files are read, all of a run together; None: as fast as it goes.
         part_bytes: a larger file is copied in parts: after an interruption only parts that are missing are read, and S3 gets it in parts.
+        max_bytes: a file that is larger is refused.
         concurrency: files that are copied at a time.
         owners: `team:name` or an e-mail address.
         tags: shown in Dagster.
@@ -71,6 +72,7 @@ class RemoteFiles:
     checksum: Literal["", ".sha256", ".md5"] = ""
     rate_bytes_per_second: int | None = None
     part_bytes: int = 16 * 1024**2
+    max_bytes: int = 64 * 1024**3
     concurrency: int = 4
     owners: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class RemoteFiles:
             f"part_bytes is {SMALLEST_PART_BYTES:,} to {LARGEST_PART_BYTES:,}, not {self.part_bytes:,}",
             "S3 takes no smaller ones, and each is held in memory while it is sent",
         )
+        self._require(self.max_bytes >= 1, f"max_bytes is 1 or more, not {self.max_bytes}")
         self._require(1 <= self.concurrency <= 64, f"concurrency is 1 to 64, not {self.concurrency}")
 
     def __hash__(self) -> int:

@@ -181,9 +181,6 @@ class Settings(BaseSettings):
             url = rest.pop("url", None)
             if not isinstance(url, str | None):
                 raise SettingsError(f"{where}: url of {remote!r} is no text", 'as in url = "sftp://…"')
-            for name, value in rest.items():
-                if not isinstance(value, str | bool | int):
-                    raise SettingsError(f"{where}: {name!r} of {remote!r} is no text", f'as in {name} = "…"')
             said[remote] = RemoteSettings(url, rest)
         return said
 

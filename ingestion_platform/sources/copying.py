@@ -282,8 +282,27 @@ class Copy:
                 self._walk(day, f"{folder}{one.name}/", folders[1:], name, found)
             elif folders:
                 found.others += 1
-            elif not one.is_folder and self._is_of(day, f"{folder}{one.name}", one, found):
-                found.files[f"{folder}{one.name}"] = one
+            elif not one.is_folder:
+                self._take(day, f"{folder}{one.name}", one, found)
+
+    def _take(self, day: date, path: str, file: RemoteFile, found: _Found) -> None:
+        known: RemoteFile | None = file
+        if not file.is_known:
+            try:
+                known = self._patiently(lambda: self._folder.look(path))
+            except FileRefused as error:
+                found.failed.append(Told(path, f"it {error}"))
+                return
+        if known is None or known.is_folder:
+            return
+        if known.problem:
+            found.refused.append(Told(path, f"it {known.problem}"))
+        elif known.size_bytes > self._remote.max_bytes:
+            found.refused.append(
+                Told(path, f"it has {known.size_bytes:,} bytes, and {self._remote.max_bytes:,} are allowed")
+            )
+        elif self._is_of(day, path, known, found):
+            found.files[path] = known
 
     def _is_other(self, depth: int, name: str) -> bool:
         """Whether no file of any day is called so, *depth* folders above the files, and no digest of one."""

@@ -8,9 +8,11 @@ have modules of their own; S3 as the landing zone.
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 import fsspec
 
@@ -18,6 +20,7 @@ from ingestion_platform.errors import IngestionError, SettingsError, SourceError
 from ingestion_platform.sources.remotes import MOST_NAMES, FileGone, FileRefused, RemoteFile
 
 _MOMENTS = ("mtime", "modified", "LastModified", "last_modified", "Last-Modified", "updated", "modify", "date_time")
+_SKIPPED_BYTES = 1024**2
 _ETAGS = ("etag", "ETag", "md5Hash", "content_md5", "CRC")
 
 
@@ -35,7 +38,7 @@ class FsspecFolder:
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._url = url
-        self._secrets = [value for value in options.values() if isinstance(value, str) and len(value) > 3]
+        self._secrets = [text for text in _texts(options) if len(text) > 3]
         self._lock = threading.Lock()
         try:
             self._files, root = fsspec.core.url_to_fs(
@@ -69,7 +72,7 @@ class FsspecFolder:
                 raise SourceError(
                     f"{self._url}: {folder!r} has {len(found):,} names", f"at most {MOST_NAMES:,} are listed"
                 )
-            return [self._file(info, folder) for info in found if info["name"].rstrip("/") != place.rstrip("/")]
+            return [self._listed(info, folder) for info in found if info["name"].rstrip("/") != place.rstrip("/")]
 
     def look(self, path: str) -> RemoteFile | None:
         """A file as it is now; see `RemoteFolder.look`."""
@@ -84,19 +87,33 @@ class FsspecFolder:
         """Yield a file's bytes; see `RemoteFolder.read`. What can't be read from the middle is read over."""
         with self._told():
             try:
-                file = self._files.open(self._place(path), "rb")
+                file = self._opened(path, begin)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
                 raise FileGone from error
             with file:
-                left = 0
-                try:
-                    file.seek(begin)
-                except (ValueError, OSError, NotImplementedError):
-                    left = begin
-                while left and (piece := file.read(min(left, piece_bytes))):
-                    left -= len(piece)
                 while piece := file.read(piece_bytes):
                     yield piece
+
+    def _opened(self, path: str, begin: int) -> BinaryIO:
+        """A file, at *begin*."""
+        place = self._place(path)
+        # Over HTTP a file is one answer, not one for each block: not every server gives parts.
+        in_one = {"block_size": 0} if self._url.lower().startswith("http") else {}
+        if begin:
+            file = self._files.open(place, "rb")
+            try:
+                file.seek(begin)
+                # What can't be given from the middle is told by the first byte.
+                file.read(1)
+                file.seek(begin)
+                return cast(BinaryIO, file)
+            except (ValueError, OSError, NotImplementedError):
+                file.close()
+        file = self._files.open(place, "rb", **in_one)
+        left = begin
+        while left and (piece := file.read(min(left, _SKIPPED_BYTES))):
+            left -= len(piece)
+        return cast(BinaryIO, file)
 
     def close(self) -> None:
         """The file system's own connections end with it."""
@@ -104,16 +121,20 @@ class FsspecFolder:
     def _place(self, path: str) -> str:
         return "/".join(part for part in (self._root, path) if part)
 
+    def _listed(self, info: Mapping[str, Any], folder: str) -> RemoteFile:
+        """A file of a listing; a page of links tells names alone."""
+        found = self._file({**info, "size": info.get("size") or 0}, folder)
+        return replace(found, is_known=found.is_folder or info.get("size") is not None)
+
     def _file(self, info: Mapping[str, Any], folder: str) -> RemoteFile:
         place = str(info["name"]).rstrip("/")
         # A name that doesn't stand right below what was asked for is shown whole, and refused for its slashes.
         name = place.lstrip("/").removeprefix(f"{self._place(folder)}/".lstrip("/"))
         if info.get("type") == "directory":
             return RemoteFile(name, is_folder=True)
+        if "url" in info and urlsplit(info["url"]).netloc != urlsplit(place).netloc:
+            return RemoteFile(name, problem="is sent on to another host")
         size = info.get("size")
-        if size is None:
-            info = {**info, **self._files.info(place)}
-            size = info.get("size")
         if size is None:
             return RemoteFile(name, problem="has no size that the server would tell")
         etag = next((str(info[key]) for key in _ETAGS if info.get(key)), "")
@@ -151,6 +172,15 @@ class FsspecFolder:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in what the settings say."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
 
 
 def _moment(value: object) -> datetime | None:

@@ -28,6 +28,7 @@ class RemoteFile:
         modified_at: UTC; None where the remote doesn't tell.
         etag: what else changes with the content; empty where the remote has none.
         problem: why it can't be copied; empty where it can.
+        is_known: False where a listing tells the name alone: who wants to know more looks at the file.
     """
 
     name: str
@@ -36,6 +37,7 @@ class RemoteFile:
     modified_at: datetime | None = None
     etag: str = ""
     problem: str = ""
+    is_known: bool = True
 
 
 class FileGone(Exception):

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -375,7 +377,7 @@ def test_a_wrong_password_is_told_and_not_shown(server: SftpServer, tmp_path: Pa
 def test_a_private_key_lets_in(server: SftpServer, tmp_path: Path) -> None:
     """With its passphrase, where it has one; a key that can't be read is a setting that is wrong."""
     key = tmp_path / "key"
-    key.write_bytes(server.client_key.export_private_key(passphrase="open sesame"))
+    key.write_bytes(server.client_key.export_private_key(passphrase="open sesame", rounds=1))
     folder = server.folder(password="", key_file=str(key), passphrase="open sesame")
     assert folder.list("") == []
     folder.close()
@@ -426,6 +428,46 @@ def test_what_fsspec_does_not_know_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         FsspecFolder("s3://bucket/x", {})
     assert "install" in caught.value.hint
+
+
+def test_a_page_of_links_is_a_folder_too(here: Copying, outbox: FolderSender) -> None:
+    """Over HTTP: only files that are of the day are asked for more than their names."""
+    outbox.put(NORTH, b"id\n1\n")
+    outbox.put(SOUTH, LARGE)
+    outbox.put("north/statement_20240930.csv", b"another day")
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            asked.append(str(args[0]))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(outbox.root)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        here.folder = FsspecFolder(f"http://127.0.0.1:{server.server_port}/", {})
+        assert numbers(here.copy()) == {"seen": 2, "new": 2}
+        assert here.landed() == {NORTH: b"id\n1\n", SOUTH: LARGE}
+        again = here.copy()
+        assert (numbers(again), again.bytes_read) == ({"seen": 2, "unchanged": 2}, 0)
+        assert not any("20240930" in line for line in asked)
+        assert b"".join(here.folder.read(SOUTH, PART + 7, PART)) == LARGE[PART + 7 :]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    with pytest.raises(SourceUnavailable):
+        here.copy()
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(here: Copying, outbox: FolderSender) -> None:
+    """Whatever a server tells of its size."""
+    here.remote = remote(max_bytes=10)
+    outbox.put(NORTH, b"x" * 11)
+    outbox.put(SOUTH, b"x" * 10)
+    copied = here.copy()
+    assert (numbers(copied), copied.bytes_read) == ({"seen": 1, "new": 1, "refused": 1}, 10)
+    assert copied.refused[0].reason == "it has 11 bytes, and 10 are allowed"
 
 
 def test_files_in_a_zip_are_remote_files_too(here: Copying, tmp_path: Path) -> None:
