@@ -377,7 +377,7 @@ def test_a_wrong_password_is_told_and_not_shown(server: SftpServer, tmp_path: Pa
 def test_a_private_key_lets_in(server: SftpServer, tmp_path: Path) -> None:
     """With its passphrase, where it has one; a key that can't be read is a setting that is wrong."""
     key = tmp_path / "key"
-    key.write_bytes(server.client_key.export_private_key(passphrase="open sesame", rounds=1))
+    key.write_bytes(server.client_key.export_private_key(passphrase="open sesame", rounds=50))
     folder = server.folder(password="", key_file=str(key), passphrase="open sesame")
     assert folder.list("") == []
     folder.close()
