@@ -42,7 +42,13 @@ _MAGIC = {
 }
 _SURELY = {"bzip2": (b"1AY&SY", 4), "zip": (b"PK\x03\x04", 0)}
 """What else must be where, for bytes under a plain name to be taken for packed ones: text can begin with BZh."""
-_DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
+DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
+"""What reading packed bytes raises when they aren't what they should be."""
+
+
+def packing_of(key: str) -> str:
+    """How an object is packed, as its key says; empty when it isn't."""
+    return next((kind for kind, (ending, _) in _MAGIC.items() if key.endswith(ending)), "")
 
 
 class _Readable(Protocol):
@@ -96,7 +102,7 @@ class Stream:
             raise
         except EOFError as error:
             raise ObjectRejected(f"is cut: its {self._kind} stream has no end", _AGAIN) from error
-        except _DAMAGED as error:
+        except DAMAGED as error:
             if "Truncated" in str(error):
                 raise ObjectRejected(f"is cut: its {self._kind} stream has no end", _AGAIN) from error
             raise ObjectRejected(f"is damaged {self._kind}: {excerpt(str(error), 200)}", _AGAIN) from error
@@ -137,7 +143,7 @@ class Content:
         self.packed_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
         beginning = file.read(16)
-        self.kind = next((kind for kind, (ending, _) in _MAGIC.items() if key.endswith(ending)), "")
+        self.kind = packing_of(key)
         if self.kind:
             ending, magic = _MAGIC[self.kind]
             if not beginning.startswith(magic) and not (self.kind == "zip" and beginning.startswith(b"PK\x05\x06")):
@@ -167,7 +173,7 @@ class Content:
             "gzip": lambda: gzip.GzipFile(fileobj=self._file),
             "zstd": lambda: _zstd(self._file),
             "bzip2": lambda: _Bzip2(self._file),
-            "zip": lambda: _zip_member(self._file, self.packed_bytes, self._zip_member),
+            "zip": lambda: _zip_member(self._file, self._zip_member),
         }
         return Stream(opens[self.kind](), self.kind, self.packed_bytes, self._max_bytes)
 
@@ -193,16 +199,30 @@ class Content:
             self._unpacked = None
 
 
-def _zstd(file: Any) -> _Readable:
-    source: Any = pa.PythonFile(file, "r")
-    # Closing the stream would close the object's file.
-    return _Unclosed(pa.CompressedInputStream(source, "zstd"), source)
+def _zstd(file: BinaryIO) -> _Readable:
+    borrowed: Any = _Borrowed(file)
+    return _Bytes(pa.CompressedInputStream(pa.PythonFile(borrowed, "r"), "zstd"))
 
 
-class _Unclosed:
-    def __init__(self, stream: Any, source: Any) -> None:
+class _Borrowed:
+    """A file that Arrow may read, and close when it likes: the file itself stays open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Bytes:
+    """An Arrow stream whose reader gets bytes."""
+
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._source = source
 
     def read(self, size: int, /) -> bytes:
         return bytes(self._stream.read(size))
@@ -240,12 +260,22 @@ class _Bzip2:
                 return piece
 
 
-def _zip_member(file: BinaryIO, size_bytes: int, wanted: str) -> _Readable:
-    _refuse_large_directory(file, size_bytes)
+def open_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """
+    Open a zip.
+
+    Raises:
+        ObjectRejected: it is cut or damaged, or holds thousands of files.
+    """
+    _refuse_large_directory(file)
     try:
-        archive = zipfile.ZipFile(file)
-    except _DAMAGED as error:
+        return zipfile.ZipFile(file)
+    except DAMAGED as error:
         raise ObjectRejected(f"is cut, or damaged zip: {excerpt(str(error), 200)}", _AGAIN) from error
+
+
+def _zip_member(file: BinaryIO, wanted: str) -> _Readable:
+    archive = open_zip(file)
     # macOS adds what it knows of each file beside the data.
     files = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
     found = [one for one in files if fnmatchcase(one.filename, wanted)] if wanted else files
@@ -262,13 +292,13 @@ def _zip_member(file: BinaryIO, size_bytes: int, wanted: str) -> _Readable:
         )
     try:
         return archive.open(found[0])
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ObjectRejected(f"is damaged zip, or packed in an odd way: {excerpt(str(error), 200)}", _AGAIN) from error
 
 
-def _refuse_large_directory(file: BinaryIO, size_bytes: int) -> None:
+def _refuse_large_directory(file: BinaryIO) -> None:
     """The directory of a zip is held in memory: one of many thousand names is refused before it is."""
-    begin = max(0, size_bytes - 65_557)
+    begin = max(0, file.seek(0, io.SEEK_END) - 65_557)
     file.seek(begin)
     tail = file.read(65_557)
     at = tail.rfind(b"PK\x05\x06")

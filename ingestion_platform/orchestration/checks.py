@@ -147,7 +147,7 @@ def judge_raw(
         verdicts.append(_all_senders_reported(senders, is_over=is_over))
     if unknown_types is not None:
         verdicts.append(_known_types(dataset, raw, unknown_types))
-    return [*verdicts, _schema_drift(raw), _volume(dataset, raw, trailing, is_over=is_over)]
+    return [*verdicts, _schema_drift(dataset, raw), _volume(dataset, raw, trailing, is_over=is_over)]
 
 
 def judge_processed(dataset: Dataset, table_day: TableDay) -> list[Verdict]:
@@ -287,9 +287,10 @@ def _known_types(dataset: Dataset, raw: RawDay, unknown: Mapping[str, int]) -> V
     )
 
 
-def _schema_drift(raw: RawDay) -> Verdict:
-    drifted = [entry for entry in raw.entries if entry.unknown_columns or entry.missing_columns]
-    unknown = sorted({name for entry in drifted for name in entry.unknown_columns})
+def _schema_drift(dataset: Dataset, raw: RawDay) -> Verdict:
+    is_ignored = dataset.on_unknown_column == "ignore"
+    drifted = [entry for entry in raw.entries if (entry.unknown_columns and not is_ignored) or entry.missing_columns]
+    unknown = [] if is_ignored else sorted({name for entry in drifted for name in entry.unknown_columns})
     missing = sorted({name for entry in drifted for name in entry.missing_columns})
     details = show.numbers({"objects": len(drifted), "unknown_columns": len(unknown), "missing_columns": len(missing)})
     if not drifted:
@@ -299,7 +300,7 @@ def _schema_drift(raw: RawDay) -> Verdict:
         for names, text in (
             (
                 unknown,
-                f"columns that the declaration doesn't know: {_some(unknown)} (kept in _extra, unless declared otherwise)",
+                f"columns that the declaration doesn't know: {_some(unknown)} (kept in _extra)",
             ),
             (missing, f"declared columns that are missing: {_some(missing)} (NULL)"),
         )

@@ -32,7 +32,7 @@ import pyarrow as pa
 from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
-from ingestion_platform.formats import Field, RecordReader, Records, open_records
+from ingestion_platform.formats import Field, RecordReader, Records, open_records, packing_of
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
 from ingestion_platform.remote import RemoteObjects, digest_in
 from ingestion_platform.stream import Span, StreamSegments
@@ -63,7 +63,6 @@ PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
 _HASHED_BYTES = 1024**2
-_PACKED_ENDINGS = (".parquet", ".gz", ".zst", ".bz2", ".zip")
 
 Progress: TypeAlias = Callable[[int, int, int], None]
 """Told of each object: its number, how many there are, and its rows."""
@@ -270,12 +269,7 @@ class Loader:
         return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
-        return (
-            row is None
-            or row.token != landed.token
-            or row.reader != self._reader
-            or row.state in ("pending", "replaced")
-        )
+        return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
 
     def _readings(
         self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool, batch: "_Batch"
@@ -290,7 +284,9 @@ class Loader:
                 while position < len(todo) or waiting:
                     while position < len(todo):
                         landed = todo[position]
-                        size = landed.size_bytes * (PACKED if landed.key.endswith(_PACKED_ENDINGS) else 1)
+                        size = landed.size_bytes * (
+                            PACKED if packing_of(landed.key) or landed.key.endswith(".parquet") else 1
+                        )
                         # What is larger doesn't stay in memory.
                         size = min(size, 2 * IN_MEMORY_BYTES)
                         if waiting and in_flight + size > IN_FLIGHT_BYTES:
@@ -378,6 +374,9 @@ class Loader:
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
         of_the_key = [captures[column.capture] for column in self._dataset.columns if column.capture is not None]
+        if packing := packing_of(key):
+            # The same bytes under a plain name are something else.
+            of_the_key.append(packing)
         if self._dataset.kind == "snapshots":
             # A sender's later snapshot replaces the former even when it says what an earlier one had said.
             of_the_key += [day.isoformat(), key if self._dataset.senders is not None else ""]
