@@ -700,7 +700,7 @@ class ApiPages:
         Which of a day's keys count.
 
         Returns:
-            Those of pages that count; and those of pages that counted before a later fetch, with the name of that.
+            Those of pages that count; and those of pages that counted before a later fetch, with the reason why they don't any more.
         """
         whole = [fetch for fetch in fetches(keys) if fetch.is_whole]
         if self.endpoint.cursor is not None:
@@ -708,4 +708,5 @@ class ApiPages:
         if not whole:
             return frozenset(), {}
         *former, last = whole
-        return frozenset(last.groups), {key: last.name for fetch in former for key in fetch.groups}
+        reason = f"fetch {last.name} of the same day came later"
+        return frozenset(last.groups), {key: reason for fetch in former for key in fetch.groups}

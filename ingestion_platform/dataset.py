@@ -33,6 +33,7 @@ from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
+from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
@@ -71,7 +72,7 @@ class LandedFiles:
         return None
 
 
-Source = LandedFiles | StreamSegments | ApiPages
+Source = LandedFiles | StreamSegments | ApiPages | RemoteObjects
 
 Route = Literal["urgent", "small", "large"]
 """How an object goes: before everything, along with the day's others, or alone."""
@@ -84,11 +85,13 @@ def overlap(one: Source, other: Source) -> str | None:
     """
     A key that both would take; None when none was found by trying each one's own keys on the other.
 
-    Datasets of one stream, or of one endpoint, share its keys.
+    Datasets of one stream, of one endpoint or of one remote share its keys.
     """
     if isinstance(one, StreamSegments) and isinstance(other, StreamSegments) and one.stream.name == other.stream.name:
         return None
     if isinstance(one, ApiPages) and isinstance(other, ApiPages) and one.endpoint.name == other.endpoint.name:
+        return None
+    if isinstance(one, RemoteObjects) and isinstance(other, RemoteObjects) and one.remote.name == other.remote.name:
         return None
     for ours, theirs in ((one, other), (other, one)):
         for template in ours.keys:
@@ -589,6 +592,20 @@ class Datasets(Mapping[str, Dataset]):
                 add(dataset.source.endpoint)
         return found
 
+    @property
+    def remotes(self) -> Mapping[str, RemoteFiles]:
+        """Every remote that a dataset is made of, by name."""
+        found: dict[str, RemoteFiles] = {}
+        for dataset in self._by_name.values():
+            if isinstance(dataset.source, RemoteObjects):
+                remote = dataset.source.remote
+                if found.setdefault(remote.name, remote) != remote:
+                    raise DeclarationError(
+                        f"remote {remote.name!r} is declared twice, and not alike",
+                        "declare it once, and import it where it is used",
+                    )
+        return found
+
     def of_endpoint(self, endpoint: Endpoint) -> tuple[Dataset, ...]:
         """The datasets made of an endpoint."""
         return tuple(
@@ -645,10 +662,10 @@ class Datasets(Mapping[str, Dataset]):
         files = [name for name, dataset in self._by_name.items() if isinstance(dataset.source, LandedFiles)]
         taken: set[str] = set()
         apis: dict[str, Api] = {}
-        for name in (*files, *self.streams, *self.endpoints):
+        for name in (*files, *self.streams, *self.endpoints, *self.remotes):
             if name in taken:
                 raise DeclarationError(
-                    f"two of the datasets of files, the streams and the endpoints are called {name!r}",
+                    f"two of the datasets of files, the streams, the endpoints and the remotes are called {name!r}",
                     "each has an asset landing/<name>: rename one of them",
                 )
             taken.add(name)

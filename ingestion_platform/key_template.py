@@ -84,6 +84,21 @@ class KeyTemplate:
         found = re.search(r"\{|%H", text)
         return with_day(text[: found.start()] if found else text, day)
 
+    def segments(self, day: date | None) -> tuple[str | re.Pattern[str], ...]:
+        """What the `/`-separated names of a key of *day* (None: of any) are: the name where it is known, else what it looks like."""
+        found: list[str | re.Pattern[str]] = []
+        for segment in self.text.split("/"):
+            text = segment
+            if day is not None:
+                text = text.replace("%Y", f"{day.year:04}").replace("%m", f"{day:%m}").replace("%d", f"{day:%d}")
+            pattern, position = "", 0
+            for token in _TOKEN.finditer(text):
+                part = _DIRECTIVES.get(token["strftime"] or "", "[^/]+")
+                pattern += f"{re.escape(text[position : token.start()])}(?:{part})"
+                position = token.end()
+            found.append(re.compile(pattern + re.escape(text[position:]), re.DOTALL) if pattern else text)
+        return tuple(found)
+
     def key(self, day: date, **captures: str) -> str:
         """The key of an object of *day*, in its first hour, with these captures."""
         parts = re.split(r"\{([^{}]*)\}", self.text)

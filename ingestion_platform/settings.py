@@ -35,6 +35,20 @@ class ApiSettings:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True)
+class RemoteSettings:
+    """
+    What a deployment says of a remote.
+
+    Args:
+        url: instead of the declared one; None: that.
+        access: all else, by name: who one is, secrets, what is known of the host.
+    """
+
+    url: str | None = None
+    access: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
 class Settings(BaseSettings):
     """What a deployment decides. Each field is the variable `INGESTION_<FIELD>`."""
 
@@ -72,6 +86,10 @@ class Settings(BaseSettings):
     apis: Path | None = Field(
         None,
         description="TOML file with a table for each API: its secrets; `base_url` and `private_hosts` where they aren't as declared",
+    )
+    remotes: Path | None = Field(
+        None,
+        description="TOML file with a table for each remote: user, secrets, host key; `url` where it isn't as declared",
     )
     threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
     memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")
@@ -149,6 +167,25 @@ class Settings(BaseSettings):
                 if not isinstance(value, str):
                     raise SettingsError(f"{where}: {name!r} of {api!r} is no text", f'as in {name} = "…"')
             said[api] = ApiSettings(base_url, private_hosts, rest)
+        return said
+
+    def remote_settings(self) -> dict[str, RemoteSettings]:
+        """
+        What is said of remotes, by their names.
+
+        Raises:
+            SettingsError: the file isn't there, or isn't one of tables.
+        """
+        if self.remotes is None:
+            return {}
+        where = f"INGESTION_REMOTES: {self.remotes}"
+        said = {}
+        for remote, table in _tables(self.remotes, where, 'as in [bank] and username = "…"').items():
+            rest = dict(table)
+            url = rest.pop("url", None)
+            if not isinstance(url, str | None):
+                raise SettingsError(f"{where}: url of {remote!r} is no text", 'as in url = "sftp://…"')
+            said[remote] = RemoteSettings(url, rest)
         return said
 
     @property

@@ -154,9 +154,17 @@ class Faults:
             told.append((status, headers))
             return lambda data: None
 
-        if environ["REQUEST_METHOD"] == "PUT":
+        if environ["REQUEST_METHOD"] == "PUT" and "partNumber=" not in environ["QUERY_STRING"]:
             # S3's conditional write is atomic; moto looks and then writes.
             with self._put_lock:
+                body = b"".join(self._app(environ, keep))
+        elif environ["REQUEST_METHOD"] == "POST" and environ.get("HTTP_IF_NONE_MATCH") == "*":
+            # S3 completes an upload under this condition; moto doesn't know it.
+            with self._put_lock:
+                _, bucket, key = environ["PATH_INFO"].split("/", 2)
+                if _backend().head_object(bucket, key) is not None:
+                    body = b"<Error><Code>PreconditionFailed</Code><Message>it is there</Message></Error>"
+                    return "412 Precondition Failed", [("Content-Type", "application/xml")], body
                 body = b"".join(self._app(environ, keep))
         else:
             body = b"".join(self._app(environ, keep))

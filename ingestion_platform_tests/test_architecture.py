@@ -236,7 +236,7 @@ def watch(event, arguments):
 
 # What libraries do while they are imported is theirs: only what is ours is watched.
 for library in ("pydantic_settings", "duckdb", "pandas", "pyarrow.parquet", "sqlglot", "boto3", "stamina", "msgspec", "tqdm",
-                "httpcore", "dagster", "dagster._core.definitions"):
+                "httpcore", "asyncssh", "fsspec", "dagster", "dagster._core.definitions"):
     importlib.import_module(library)
 
 import duckdb

@@ -1,4 +1,4 @@
-"""The README is held to: its settings are the settings; its dataset, its API and its report work to the letter."""
+"""The README is held to: its settings are the settings; its dataset, its API, its remote files and its report work to the letter."""
 
 import os
 import re
@@ -6,11 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from datetime import date
 from pathlib import Path
 
 from ingestion_platform.dataset import Dataset, Datasets
-from ingestion_platform.settings import Settings
+from ingestion_platform.remote import RemoteFiles
+from ingestion_platform.settings import RemoteSettings, Settings
+from ingestion_platform.sources.opening import open_remote
 from ingestion_platform_tests.warehouse.building import Bench
 
 ROOT = Path(__file__).parent.parent
@@ -105,3 +108,38 @@ def test_the_api_of_the_readme_works(tmp_path: Path) -> None:
     assert "25 read = 24 processed + 0 duplicates + 1 quarantined" in done.stdout
     assert "is above 5" in done.stdout
     assert list((tmp_path / "data/landing/apis/reviews/2024/10/01").glob("*/00001.parquet"))
+
+
+def test_the_remote_files_of_the_readme_work(tmp_path: Path) -> None:
+    """What a newcomer pastes and types in a checkout copies a file, loads one row of two, and both when the file was mended."""
+    shutil.copytree(ROOT / "ingestion_platform", tmp_path / "ingestion_platform")
+    (tmp_path / "ingestion_platform" / "datasets" / "settlements.py").write_text(
+        _block("python", "card_settlements = Dataset("), encoding="utf-8"
+    )
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    shutil.copy(ROOT / "demo.env", tmp_path / "ingestion.env")
+    done = subprocess.run(
+        ["bash", "-euc", _block("sh", "> data/remotes.toml") + _block("sh", "s/lots/80.00/")],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "landing.settlements 2024-10-01: 1 files: 1 new, 0 changed, 0 unchanged" in done.stdout
+    assert "2 read = 1 processed + 0 duplicates + 1 quarantined" in done.stdout
+    assert "landing.settlements 2024-10-01: 1 files: 0 new, 1 changed, 0 unchanged" in done.stdout
+    assert "2 read = 2 processed + 0 duplicates + 0 quarantined" in done.stdout
+    assert "R1,north,120.50\nR2,north,80.00\n" in done.stdout
+
+
+def test_the_settings_of_a_real_server_are_what_sftp_is_told() -> None:
+    """The table of the README opens a folder; nothing is connected."""
+    table = tomllib.loads(_block("toml", "[settlements]"))["settlements"]
+    declared: dict[str, object] = {}
+    exec(compile(_block("python", "card_settlements = Dataset("), "settlements.py", "exec"), declared)
+    outbox = declared["outbox"]
+    assert isinstance(outbox, RemoteFiles)
+    assert open_remote(outbox, {"settlements": RemoteSettings(None, table)}).url == "sftp://files.bank.example/outbox"

@@ -19,6 +19,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -36,6 +37,7 @@ from ingestion_platform.lifecycle import PLACES, Place, RestoreTier
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_UTF8 = re.compile("[\udc80-\udcff\ufffd]+")
 _SHOWN_BYTE = re.compile("\ufffd([89A-F][0-9A-F])")
+_COPIED_BYTES = 1024**2
 _GONE = (FileNotFoundError, NotADirectoryError)
 
 _COPIED_BYTES = 1024**2
@@ -213,6 +215,39 @@ class LocalLanding:
 
         It is on disk, not only in memory, when this returns. A process killed meanwhile can leave a temporary file, which is never listed.
         """
+
+        def write(temporary: bytes) -> None:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+        return self._put(key, write)
+
+    def put_file_if_absent(self, key: str, file: Path, part_bytes: int) -> bool:
+        """
+        Write an object whole from a file, unless one is under that key already; see `LandingZone.put_file_if_absent`.
+
+        On the same disk the file itself becomes the object, without being copied.
+        """
+
+        def write(temporary: bytes) -> None:
+            with open(file, "rb") as opened:
+                os.fsync(opened.fileno())
+                try:
+                    os.link(file, temporary)
+                except OSError as error:
+                    if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                        raise
+                    with open(temporary, "xb") as target:
+                        shutil.copyfileobj(opened, target, _COPIED_BYTES)
+                        target.flush()
+                        os.fsync(target.fileno())
+
+        return self._put(key, write)
+
+    def _put(self, key: str, write: Callable[[bytes], None]) -> bool:
+        """Have an object written under a temporary name, and give it its own; nothing, where one is there."""
         check_key(key)
         what = f"object {key!r}"
         *folders, name = (segment.encode() for segment in key.split("/"))
@@ -222,10 +257,7 @@ class LocalLanding:
             if _is_object(what, target) or self._has_aged_object(key):
                 return False
             try:
-                with open(temporary, "xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                write(temporary)
                 while True:
                     try:
                         os.link(temporary, target)

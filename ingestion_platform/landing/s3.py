@@ -4,14 +4,18 @@ A bucket, or a prefix in one, as landing zone: S3 and whatever speaks like it.
 Belongs here: S3's requests, and what it refuses. Doesn't: making clients, and what is the same for every service of AWS (`aws.py`).
 """
 
+import hashlib
 import io
+import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 from uuid import uuid4
 
 from boto3.session import Session
@@ -24,13 +28,20 @@ from ingestion_platform.landing.zone import LandedObject, ObjectFile
 from ingestion_platform.lifecycle import Place, RestoreTier, restore_takes
 
 if TYPE_CHECKING:
-    from types_boto3_s3.type_defs import GetObjectRequestTypeDef, ListObjectsV2RequestTypeDef
+    from types_boto3_s3.type_defs import (
+        CompletedPartTypeDef,
+        GetObjectRequestTypeDef,
+        ListMultipartUploadsRequestTypeDef,
+        ListObjectsV2RequestTypeDef,
+        ListPartsRequestTypeDef,
+    )
 
 T = TypeVar("T")
 
 SPOOL_BYTES = 16 * 1024**2
 """Objects up to this size are held in memory while they are read; larger ones go to disk, in ranges of this size."""
 _THREADS = 32
+_MOST_PARTS = 10_000
 _PUT_ID = "landing-put-id"
 
 _BUSY_CODES = {
@@ -50,6 +61,8 @@ _ABOUT_THE_OBJECT = {
     "NoSuchKey",
     "404",
     "InvalidRange",
+    "NoSuchUpload",
+    "InvalidPart",
     "416",
     "RestoreAlreadyInProgress",
     "NoSuchLifecycleConfiguration",
@@ -353,6 +366,133 @@ class S3Landing:
         except ClientError as error:
             raise self._refusal(what, error) from error
 
+    # --- files
+
+    def put_file_if_absent(self, key: str, file: Path, part_bytes: int) -> bool:
+        """
+        Write an object whole from a file, unless one is under that key already; see `LandingZone.put_file_if_absent`.
+
+        An upload in parts that was begun for the key and not ended is gone on with: of its parts those count whose ETag is the MD5 of what
+        would be sent. (Where the store's ETags are something else, as with keys of KMS, all parts are sent again.) An upload that is never
+        gone on with stays until the bucket's own rule for incomplete uploads ends it.
+        """
+        check_key(key)
+        what = f"object {key!r}"
+        try:
+            with open(file, "rb") as opened:
+                size_bytes = os.fstat(opened.fileno()).st_size
+                if size_bytes <= part_bytes:
+                    return self.put_if_absent(key, opened.read())
+                if any(there.key == key for there in islice(self.list(key), 1)):
+                    return False
+                part_bytes = max(part_bytes, -(-size_bytes // _MOST_PARTS))
+                return self._put_parts(what, self._prefix + key, opened, size_bytes, part_bytes)
+        except OSError as error:
+            raise LandingError(
+                f"{what}: {file} can't be read: {error.strerror or error}", "see to that file"
+            ) from error
+
+    def _put_parts(self, what: str, name: str, file: BinaryIO, size_bytes: int, part_bytes: int) -> bool:
+        bucket = self._bucket
+        begun, put_id = self._begun_upload(what, name), uuid4().hex
+        upload = begun or self._ask(
+            what,
+            lambda: self._client.create_multipart_upload(Bucket=bucket, Key=name, Metadata={_PUT_ID: put_id})[
+                "UploadId"
+            ],
+        )
+        try:
+            there = self._parts_there(what, name, upload) if begun else {}
+            etags = [""] * -(-size_bytes // part_bytes)
+            for number in range(1, len(etags) + 1):
+                content = file.read(part_bytes)
+                etag, sent_bytes = there.get(number, ("", 0))
+                digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+                if (etag.strip('"'), sent_bytes) != (digest, len(content)):
+                    etag = self._put_part(what, name, upload, number, content)
+                etags[number - 1] = etag
+            return self._complete(what, name, upload, etags, size_bytes, "" if begun else put_id)
+        except ClientError as error:
+            if aws.code_of(error) == "NoSuchUpload":
+                # Somebody else has ended it: by completing it, or for good.
+                if self._has_size(what, name, size_bytes):
+                    return False
+                raise LandingUnavailable(
+                    f"{self._url}: {what}: its upload was ended by somebody else", "try again"
+                ) from error
+            raise self._refusal(what, error) from error
+
+    def _put_part(self, what: str, name: str, upload: str, number: int, content: bytes) -> str:
+        def put() -> str:
+            return self._client.upload_part(
+                Bucket=self._bucket, Key=name, UploadId=upload, PartNumber=number, Body=content
+            )["ETag"]
+
+        return self._ask(what, put)
+
+    def _begun_upload(self, what: str, name: str) -> str:
+        """The newest upload that was begun for a key and not ended; empty without one."""
+        request: ListMultipartUploadsRequestTypeDef = {"Bucket": self._bucket, "Prefix": name}
+        found: list[tuple[datetime, str]] = []
+        while True:
+            page = self._ask(what, lambda: self._client.list_multipart_uploads(**request))
+            found += [(one["Initiated"], one["UploadId"]) for one in page.get("Uploads", ()) if one["Key"] == name]
+            if not page.get("IsTruncated"):
+                return max(found)[1] if found else ""
+            request["KeyMarker"], request["UploadIdMarker"] = page["NextKeyMarker"], page["NextUploadIdMarker"]
+
+    def _parts_there(self, what: str, name: str, upload: str) -> dict[int, tuple[str, int]]:
+        """Number → ETag and size of the parts that an upload has."""
+        request: ListPartsRequestTypeDef = {"Bucket": self._bucket, "Key": name, "UploadId": upload}
+        found: dict[int, tuple[str, int]] = {}
+        while True:
+            page = self._ask(what, lambda: self._client.list_parts(**request))
+            found |= {one["PartNumber"]: (one["ETag"], one["Size"]) for one in page.get("Parts", ())}
+            if not page.get("IsTruncated"):
+                return found
+            request["PartNumberMarker"] = page["NextPartNumberMarker"]
+
+    def _complete(self, what: str, name: str, upload: str, etags: Sequence[str], size_bytes: int, put_id: str) -> bool:
+        parts: Sequence[CompletedPartTypeDef] = [
+            {"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, start=1)
+        ]
+        sent = 0
+
+        def complete() -> bool:
+            nonlocal sent
+            sent += 1
+            try:
+                answer = self._client.complete_multipart_upload(
+                    Bucket=self._bucket, Key=name, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+                )
+            except ClientError as error:
+                code = aws.code_of(error)
+                ended = code in ("PreconditionFailed", "412")
+                # When the answer to a completion is lost, the next attempt finds the upload ended and the object there. Whose it is
+                # can't be told of an upload that somebody else had begun: its size must do.
+                if sent > 1 and (ended or code == "NoSuchUpload") and self._has_size(what, name, size_bytes, put_id):
+                    return True
+                if not ended:
+                    raise
+                with suppress(ClientError):  # it has ended
+                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload)
+                return False
+            if not answer.get("ETag"):
+                raise _Truncated("an answer to a completed upload without an ETag")
+            return True
+
+        return self._ask(what, complete)
+
+    def _has_size(self, what: str, name: str, size_bytes: int, put_id: str = "") -> bool:
+        """Whether an object of that size is there, put by us where *put_id* says so."""
+        try:
+            head = self._ask(what, lambda: self._client.head_object(Bucket=self._bucket, Key=name))
+        except ClientError as error:
+            if aws.code_of(error) in ("404", "NoSuchKey"):
+                return False
+            raise
+        return head["ContentLength"] == size_bytes and put_id in ("", head.get("Metadata", {}).get(_PUT_ID))
+
     def _ask(self, what: str, call: Callable[[], T]) -> T:
         """
         Send one request until there is an answer.
@@ -410,7 +550,9 @@ class S3Landing:
             )
         if code in ("AccessDenied", "AllAccessDisabled", "403"):
             return LandingError(
-                where, "allow s3:ListBucket, s3:GetObject and s3:PutObject here to the user or role that runs this"
+                where,
+                "allow s3:ListBucket, s3:GetObject and s3:PutObject here to the user or role that runs this; and for files in parts"
+                " s3:ListBucketMultipartUploads, s3:ListMultipartUploadParts and s3:AbortMultipartUpload",
             )
         if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired") or (
             status in (401, 403) and code != "InvalidObjectState"

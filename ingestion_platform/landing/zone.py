@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ingestion_platform.lifecycle import Place, RestoreTier
@@ -187,5 +188,28 @@ class LandingZone(Protocol):
             ObjectMissing: it is gone.
             ObjectChanged: it isn't the one that was listed (any more), or not the content that is known; what is under the key stays.
             LandingError: the colder place can't take it; it stays where it was.
+        """
+        ...
+
+    # --- files
+
+    def put_file_if_absent(self, key: str, file: Path, part_bytes: int) -> bool:
+        """
+        Write an object of any size whole, from a finished file of this machine, unless one is under that key already.
+
+        The file is handed over: nobody may write to it any more, since a folder on the same disk makes it the object. To a store it is sent
+        in parts; those that a former attempt for the same key has sent aren't sent again.
+
+        Args:
+            key: as of `put_if_absent`.
+            file: what is to land.
+            part_bytes: a larger file is sent in parts of this size; 5 MiB at least.
+
+        Returns:
+            Whether it was written; False leaves what is there as it is.
+
+        Raises:
+            LandingError: the key leaves the landing zone, or the file can't be read.
+            LandingUnavailable: no answer after every attempt; what was sent is kept for the next one.
         """
         ...

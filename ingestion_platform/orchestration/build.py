@@ -6,11 +6,11 @@ import dagster as dg
 
 from ingestion_platform.dataset import Datasets, LandedFiles
 from ingestion_platform.landing import open_landing
-from ingestion_platform.orchestration import ageing, alerts, assets, endpoints, schedules, sensors, streams
+from ingestion_platform.orchestration import ageing, alerts, assets, endpoints, remotes, schedules, sensors, streams
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
-from ingestion_platform.orchestration.resource import ApisResource, StreamsResource, WarehouseResource
+from ingestion_platform.orchestration.resource import ApisResource, RemotesResource, StreamsResource, WarehouseResource
 from ingestion_platform.settings import Settings
 from ingestion_platform.warehouse import SqlTables, Warehouse
 
@@ -23,6 +23,7 @@ def build_definitions(
     warehouse: WarehouseResource | None = None,
     opened: StreamsResource | None = None,
     apis: ApisResource | None = None,
+    elsewhere: RemotesResource | None = None,
     retries: dg.RetryPolicy = assets.RETRIES,
 ) -> dg.Definitions:
     """
@@ -35,6 +36,7 @@ def build_definitions(
         warehouse: what opens the warehouse; default: the one that the settings name.
         opened: what opens streams; default: those that the settings name.
         apis: what asks APIs; default: as the settings say.
+        elsewhere: what opens remotes; default: as the settings say.
         retries: of steps that fail by an error that says a retry can help.
     """
     zone = settings.zone
@@ -48,6 +50,8 @@ def build_definitions(
             made.append(
                 endpoints.endpoint_asset(endpoint, datasets=datasets, time_zone=zone.key, store=store, retries=retries)
             )
+        for remote in datasets.remotes.values():
+            made.append(remotes.remote_asset(remote, time_zone=zone.key, store=store, retries=retries))
         for dataset in datasets.values():
             if isinstance(dataset.source, LandedFiles):
                 made.append(landing_asset(dataset, time_zone=zone.key, store=store))
@@ -73,6 +77,11 @@ def build_definitions(
         ]
         has_colder = store == "s3" or bool(settings.landing_warm or settings.landing_cold)
         ages = [ageing.ageing_schedule(zone, is_running=has_colder)] if any(datasets.roots.values()) else []
+        known_remotes = settings.remote_settings()
+        declared += [
+            remotes.copy_schedule(remote, zone, is_running=remote.name in known_remotes)
+            for remote in datasets.remotes.values()
+        ]
         return dg.Definitions(
             assets=made,
             sensors=[
@@ -85,7 +94,14 @@ def build_definitions(
                 schedules.close_of_the_day(
                     graph,
                     zone,
-                    [one for one in datasets.endpoints.values() if one.asks_for_days and one.api.name in known_apis],
+                    [
+                        *(
+                            one
+                            for one in datasets.endpoints.values()
+                            if one.asks_for_days and one.api.name in known_apis
+                        ),
+                        *(one for one in datasets.remotes.values() if one.name in known_remotes),
+                    ],
                 ),
                 *(one for one in declared if one is not None),
                 *ages,
@@ -94,6 +110,7 @@ def build_definitions(
                 "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone),
                 "streams": opened or StreamsResource(settings),
                 "apis": apis or ApisResource(settings),
+                "remotes": elsewhere or RemotesResource(settings),
             },
             # A step here is short and the warehouse does its own parallel work: a process for each costs seconds and gains nothing.
             executor=dg.in_process_executor,

@@ -26,7 +26,7 @@ from ingestion_platform.errors import (
 from ingestion_platform.formats import Field, read_records
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.checks import Verdict, specs
-from ingestion_platform.orchestration.graph import Table, asset_key, endpoint_key, table_of
+from ingestion_platform.orchestration.graph import Table, asset_key, fetched_key, table_of
 from ingestion_platform.orchestration.metadata import Metadata
 from ingestion_platform.orchestration.partitions import daily, reading_days
 from ingestion_platform.orchestration.progress import FetchProgress
@@ -67,7 +67,7 @@ def endpoint_asset(
         store: `s3` or `file`, for the icon.
         retries: of a fetch that fails by an error that says a retry can help.
     """
-    key = endpoint_key(endpoint)
+    key = fetched_key(endpoint)
     table = Table(table_of(key), endpoint.first_day, ())
     partitions = daily(endpoint.first_day, time_zone)
     check_specs = specs(table.key, (FRESH, ALL_PAGES), partitions)
@@ -146,7 +146,7 @@ def _asked_of(endpoint: Endpoint, datasets: Datasets) -> list[dg.AssetKey]:
         case EachRow(dataset=name):
             return [asset_key(datasets[name].processed)]
         case EachRecord(endpoint=other):
-            return [endpoint_key(other)]
+            return [fetched_key(other)]
         case _:
             return []
 
@@ -360,7 +360,7 @@ def fetch_schedule(
     """
     if endpoint.schedule is None:
         return None
-    keys = [endpoint_key(one) for one in (endpoint, *followers)]
+    keys = [fetched_key(one) for one in (endpoint, *followers)]
     back = endpoint.refetch_days if endpoint.asks_for_days else 0
 
     def run(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

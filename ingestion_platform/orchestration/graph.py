@@ -12,6 +12,7 @@ import dagster as dg
 
 from ingestion_platform.api import ApiPages, Endpoint
 from ingestion_platform.dataset import Dataset
+from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.stream import Stream, StreamSegments
 from ingestion_platform.warehouse import SqlTable
 
@@ -116,18 +117,20 @@ def table_of(key: dg.AssetKey) -> str:
 
 
 def landing_key(dataset: Dataset) -> dg.AssetKey:
-    """The asset that stands for what has landed: of a stream or an endpoint one for all that is made of it."""
+    """The asset that stands for what has landed: of a stream, an endpoint or a remote one for all that is made of it."""
     match dataset.source:
         case StreamSegments(stream=stream):
             return stream_key(stream)
         case ApiPages(endpoint=endpoint):
-            return endpoint_key(endpoint)
+            return fetched_key(endpoint)
+        case RemoteObjects(remote=remote):
+            return fetched_key(remote)
         case _:
             return dg.AssetKey(["landing", dataset.name])
 
 
-def endpoint_key(endpoint: Endpoint) -> dg.AssetKey:
-    """The asset that stands for what has landed of an endpoint."""
+def fetched_key(endpoint: Endpoint | RemoteFiles) -> dg.AssetKey:
+    """The asset that stands for what has landed of an endpoint or a remote."""
     return dg.AssetKey(["landing", endpoint.name])
 
 

@@ -86,6 +86,34 @@ class FetchProgress(_NowAndThen):
             self._say(f"{self._what}: {pages:,} pages, {records:,} records, {pages / seconds:,.1f} pages a second")
 
 
+class CopyProgress:
+    """
+    Says how far a copy of remote files is.
+
+    Args:
+        what: the asset and the day.
+        say: takes each line.
+        clock: seconds.
+    """
+
+    def __init__(self, what: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._say = say
+        self._clock = clock
+        self._began = self._told = clock()
+
+    def read(self, number: int, of: int, bytes_read: int) -> None:
+        """Take note of bytes that were read: how many files are done by now, of how many that are to be copied, and all their bytes."""
+        now = self._clock()
+        if now - self._told < TOLD_EVERY_SECONDS:
+            return
+        self._told = now
+        self._say(
+            f"{self._what}: {number:,} of {of:,} files, {bytes_read / 1e6:,.1f} MB,"
+            f" {bytes_read / 1e6 / (now - self._began):,.1f} MB a second"
+        )
+
+
 class DrainProgress:
     """
     Says how far a drain is, while it runs.

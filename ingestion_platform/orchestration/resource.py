@@ -1,5 +1,5 @@
 """
-The warehouse, the streams and the APIs as steps and sensors get them.
+The warehouse, the streams, the APIs and the remotes as steps and sensors get them.
 
 Nothing is opened before the first question; each step and each sensor tick opens its own and closes it, so that what it changed is
 published for readers when it ends.
@@ -13,12 +13,16 @@ from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import Api, Endpoint
 from ingestion_platform.landing import open_landing
-from ingestion_platform.settings import ApiSettings, Settings
+from ingestion_platform.remote import RemoteFiles
+from ingestion_platform.settings import ApiSettings, RemoteSettings, Settings
+from ingestion_platform.sources.copied import LandedRemote
 from ingestion_platform.sources.fetch import Client
 from ingestion_platform.sources.fetched import LandedEndpoint
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.opening import Connections, open_client, open_reader
+from ingestion_platform.sources.opening import Connections, open_client, open_reader, open_remote
 from ingestion_platform.sources.reading import StreamReader
+from ingestion_platform.sources.remotes import RemoteFolder
+from ingestion_platform.sources.spool import Spool
 from ingestion_platform.stream import Stream
 from ingestion_platform.warehouse import Warehouse
 
@@ -119,3 +123,46 @@ class ApisResource:
     def today(self) -> date:
         """The business day that it is now."""
         return self.now().astimezone(self.zone).date()
+
+
+class RemotesResource:
+    """
+    Opens remotes for a step.
+
+    Args:
+        settings: of the deployment; its landing zone is opened when asked for.
+        open_remote: makes the folder that the files stand in; default: as the URL and the settings say.
+        now: the moment, UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_remote: Callable[[RemoteFiles, Mapping[str, RemoteSettings]], RemoteFolder] = open_remote,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._open_remote = open_remote
+        self.now = now
+        self.zone = settings.zone
+
+    def copies(self, remote: RemoteFiles) -> bool:
+        """Whether this deployment copies it: the file of INGESTION_REMOTES has a table for it, if only an empty one."""
+        return remote.name in self._settings.remote_settings()
+
+    def landed(self, remote: RemoteFiles) -> LandedRemote:
+        """The remote in the landing zone."""
+        return LandedRemote(remote, open_landing(self._settings.landing))
+
+    def spool(self, remote: RemoteFiles) -> Spool:
+        """Where its large files are kept on their way, beside the warehouse."""
+        return Spool(self._settings.warehouse_folder / "spool" / remote.name)
+
+    @contextmanager
+    def folder(self, remote: RemoteFiles) -> Iterator[RemoteFolder]:
+        """The folder that the files stand in; closed at the end."""
+        folder = self._open_remote(remote, self._settings.remote_settings())
+        try:
+            yield folder
+        finally:
+            folder.close()

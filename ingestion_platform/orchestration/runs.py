@@ -16,8 +16,9 @@ import dagster as dg
 from ingestion_platform.api import Endpoint
 from ingestion_platform.dataset import Route
 from ingestion_platform.landing import LandedObject
-from ingestion_platform.orchestration.graph import Graph, asset_key, endpoint_key, table_of
+from ingestion_platform.orchestration.graph import Graph, asset_key, fetched_key, table_of
 from ingestion_platform.orchestration.partitions import day_of
+from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.warehouse import Only
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -54,19 +55,19 @@ def request(
     run_key: str | None,
     cause: str,
     tags: Mapping[str, str] | None = None,
-    endpoints: Sequence[Endpoint] = (),
+    fetched: Sequence[Endpoint | RemoteFiles] = (),
     config: Mapping[str, Any] | None = None,
 ) -> dg.RunRequest:
-    """A run over *tables*, and *endpoints* before them, from day *first* to *last*, both included; None for tables without days."""
+    """A run over *tables*, and what is *fetched* before them, from day *first* to *last*, both included; None for tables without days."""
     begins = {graph.tables[key].first_day for key in tables if graph.tables[key].is_daily}
-    begins |= {endpoint.first_day for endpoint in endpoints}
+    begins |= {one.first_day for one in fetched}
     is_one_partition = first is not None and first == last and len(begins) == 1
     days = {}
     if first is not None and last is not None and not is_one_partition:
         days = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
     return dg.RunRequest(
         run_key=run_key,
-        asset_selection=[*(endpoint_key(one) for one in endpoints), *(asset_key(key) for key in tables)],
+        asset_selection=[*(fetched_key(one) for one in fetched), *(asset_key(key) for key in tables)],
         partition_key=first.isoformat() if is_one_partition and first is not None else None,
         tags={CAUSE: cause, **days, **(tags or {})},
         run_config=config,

@@ -15,6 +15,7 @@ from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.runs import request
+from ingestion_platform.remote import RemoteFiles
 
 CLOSE_OF_THE_DAY = "0 2 * * *"
 EVERY_ASSET_JOB = "__ASSET_JOB"
@@ -24,12 +25,12 @@ EVERY_ASSET_JOB = "__ASSET_JOB"
 def close_of_the_day(
     graph: Graph,
     zone: ZoneInfo,
-    endpoints: Sequence[Endpoint] = (),
+    fetched: Sequence[Endpoint | RemoteFiles] = (),
     status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING,
 ) -> dg.ScheduleDefinition:
-    """The whole graph for yesterday, at 02:00, *endpoints* of APIs asked for yesterday among it."""
+    """The whole graph for yesterday, at 02:00, what is *fetched* for yesterday from APIs and remotes among it."""
     tables = tuple(table.key for table in graph)
-    return _schedule("close_of_the_day", CLOSE_OF_THE_DAY, graph, tables, zone, status, endpoints)
+    return _schedule("close_of_the_day", CLOSE_OF_THE_DAY, graph, tables, zone, status, fetched)
 
 
 def dataset_schedule(
@@ -58,7 +59,7 @@ def _schedule(
     tables: Sequence[str],
     zone: ZoneInfo,
     status: dg.DefaultScheduleStatus,
-    endpoints: Sequence[Endpoint] = (),
+    fetched: Sequence[Endpoint | RemoteFiles] = (),
 ) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=name,
@@ -73,8 +74,8 @@ def _schedule(
         chosen = [key for key in tables if not graph.tables[key].is_daily or graph.tables[key].has_day(day)]
         if not any(graph.tables[key].is_daily for key in chosen):
             return dg.SkipReason(f"nothing begins before {day}")
-        asked = [endpoint for endpoint in endpoints if endpoint.first_day <= day]
-        return request(graph, chosen, day, day, run_key=f"{name}|{day}", cause=name, endpoints=asked)
+        asked = [one for one in fetched if one.first_day <= day]
+        return request(graph, chosen, day, day, run_key=f"{name}|{day}", cause=name, fetched=asked)
 
     return run
 

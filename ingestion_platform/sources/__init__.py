@@ -7,7 +7,11 @@ How things get into the landing zone, where their producers don't put them there
 | `landed` | what of a stream has landed, told from names alone: where to go on, what is missing |
 | `drain` | records into segments, until now or without end |
 | `turns` | a few threads that take turns over many shards |
-| `opening` | the reader of a declared stream |
+| `opening` | the reader of a declared stream, the client of an API, the folder of a remote |
+| `remotes` | what every kind of remote folder can do, and which names no file may have |
+| `local_folder`, `sftp`, `fsspec_folder` | a folder of this machine, an SFTP server, whatever fsspec knows |
+| `copied`, `copying` | which versions of remote files have landed; what is new or changed into the landing zone |
+| `spool`, `bandwidth` | large files on their way, part by part; how fast they are read |
 | `kafka`, `kafka_client`, `kafka_records`, `schema_registry` | Kafka's partitions, its client, messages to envelopes, writers' schemas |
 | `kinesis`, `kinesis_client`, `kinesis_records`, `kpl` | Kinesis's shards, its client, records to envelopes, aggregated records |
 | `kinesis_producer` | records into Kinesis, for users and tests |

@@ -1,18 +1,22 @@
 """
-The reader of a declared stream, the client of a declared API: which one it takes, and what that is told of the deployment.
+The reader of a declared stream, the client of a declared API, the folder of a declared remote: which one it takes, and what that is told of
+the deployment.
 
-Belongs here: choosing. Doesn't: any client; each is imported when a stream of its kind is opened.
+Belongs here: choosing. Doesn't: any client; each is imported when something of its kind is opened.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ingestion_platform.api import SECRETS, Api
 from ingestion_platform.errors import DeclarationError, SettingsError
-from ingestion_platform.settings import ApiSettings
+from ingestion_platform.remote import RemoteFiles
+from ingestion_platform.settings import ApiSettings, RemoteSettings
 from ingestion_platform.sources.reading import StreamReader
+from ingestion_platform.sources.remotes import RemoteFolder
 from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Stream
 
 if TYPE_CHECKING:
@@ -114,3 +118,57 @@ def open_client(api: Api, said: Mapping[str, ApiSettings], folder: Path) -> "Api
     from ingestion_platform.sources.pace import Pace
 
     return ApiClient(api, access(api, said), Pace(api.rate, folder / "pace" / f"{api.name}.pace"))
+
+
+def open_remote(remote: RemoteFiles, said: Mapping[str, RemoteSettings]) -> RemoteFolder:
+    """
+    The folder that remote files stand in. Nothing is connected before it is asked.
+
+    Args:
+        remote: as declared.
+        said: what the settings say of remotes, by name.
+
+    Raises:
+        SettingsError: something that is needed isn't said, or can't be.
+    """
+    own = said.get(remote.name, RemoteSettings())
+    where = f"the file of INGESTION_REMOTES: [{remote.name}]"
+    if own.url is not None:
+        try:
+            remote = replace(remote, url=own.url)
+        except DeclarationError as error:
+            # What is no URL may hold a password all the same.
+            raise SettingsError(f"{where}: {error.what.replace(repr(own.url), 'in it')}", error.hint) from None
+    scheme = urlsplit(remote.url).scheme.lower() if "://" in remote.url else ""
+    if scheme == "sftp":
+        return _open_sftp(remote.url, own, where)
+    if scheme in ("", "file"):
+        from ingestion_platform.sources.local_folder import LocalFolder
+
+        if own.access:
+            raise SettingsError(
+                f"{where} has {sorted(own.access)}, which a folder of this machine has no use for", "leave them out"
+            )
+        return LocalFolder(remote.url.partition("://")[2] if scheme else remote.url)
+    from ingestion_platform.sources.fsspec_folder import FsspecFolder
+
+    return FsspecFolder(remote.url, own.access)
+
+
+def _open_sftp(url: str, own: RemoteSettings, where: str) -> RemoteFolder:
+    from ingestion_platform.sources.sftp import SftpAccess, SftpFolder
+
+    known = [one.name for one in fields(SftpAccess)]
+    for name, value in own.access.items():
+        if name not in known:
+            raise SettingsError(f"{where} has {name!r}, which SFTP has no use for", f"it may have {', '.join(known)}")
+        if not isinstance(value, str):
+            raise SettingsError(f"{where}: {name!r} is no text", f'as in {name} = "…"')
+    if not own.access.get("username"):
+        raise SettingsError(f"{where} has no username", "who is the platform there?")
+    if bool(own.access.get("known_hosts")) == bool(own.access.get("host_key")):
+        raise SettingsError(
+            f"{where} must have either known_hosts or host_key: whose host key it is, is always checked",
+            'known_hosts names a file; or host_key = "ssh-ed25519 AAAA…", as the server\'s owner or ssh-keyscan says it',
+        )
+    return SftpFolder(url, SftpAccess(**own.access))

@@ -35,6 +35,7 @@ from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing, 
 from ingestion_platform.formats import Field, RecordReader, Records, open_records, packing_of
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, same_version
 from ingestion_platform.lifecycle import RESTORE_DAYS, RESTORE_TIER
+from ingestion_platform.remote import RemoteObjects, digest_in
 from ingestion_platform.stream import Span, StreamSegments
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import parquet, text
@@ -145,7 +146,7 @@ class Loader:
         return self._listed(day)[0]
 
     def _listed(self, day: date) -> tuple[list[LandedObject], list[tuple[LandedObject, str]]]:
-        """The day's objects that count, by key; and those of an API's fetches that a later one has replaced, with its name."""
+        """The day's objects that count, by key; and those of an API or a remote that a later one has replaced, with the reason."""
         found: dict[str, LandedObject] = {}
         for prefix in sorted({template.prefix(day) for template in self._dataset.source.keys}):
             for landed in self._landing.list(prefix):
@@ -153,10 +154,10 @@ class Loader:
         source = self._dataset.source
         ours = {key for key in found if (match := source.match(key)) is not None and match[0] == day}
         replaced: dict[str, str] = {}
-        if isinstance(source, ApiPages):
-            # What counts is told by the notes that stand beside the pages.
-            counting, by = source.choose(found)
-            replaced = {key: by[key] for key in ours if key in by}
+        if isinstance(source, ApiPages | RemoteObjects):
+            # What counts is told by the notes that stand beside the pages, and by the other versions of a file.
+            counting, reasons = source.choose(found)
+            replaced = {key: reasons[key] for key in ours if key in reasons}
             ours &= counting
         return [found[key] for key in sorted(ours)], [(found[key], replaced[key]) for key in sorted(replaced)]
 
@@ -292,8 +293,8 @@ class Loader:
         there = {landed.key for landed in listed}
         gone = [row for row in known.values() if row.state == "pending" and row.key not in there]
         retired = [
-            (landed, by)
-            for landed, by in replaced
+            (landed, reason)
+            for landed, reason in replaced
             if (row := known.get(landed.key)) is None or row.state != "replaced" or row.reader != self._reader
         ]
         if not is_whole:
@@ -307,8 +308,8 @@ class Loader:
         try:
             for row in gone:
                 batch.miss(row)
-            for landed, by in retired:
-                batch.retire(landed, by)
+            for landed, reason in retired:
+                batch.retire(landed, reason)
             again = {landed.key for landed in todo if reload or landed.key in waits}
             with closing(self._readings(todo, known, again, batch)) as readings:
                 for number, reading in enumerate(readings, start=1):
@@ -456,6 +457,10 @@ class Loader:
         if landed.size_bytes > WHOLE_BYTES and batch.has_double(landed.key, sha256):
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, is_double=True)
+        source = self._dataset.source
+        if isinstance(source, RemoteObjects) and not sha256.startswith(digest_in(landed.key)):
+            opened.check()
+            return _Reading(landed, sha256, size_bytes, None, "isn't what was copied: its digest is another one")
         try:
             reader = open_records(self._dataset.source.format, opened.file, self._fields, key=landed.key)
             records = batch.gather(landed.key, reader)
@@ -601,6 +606,7 @@ class _Batch:
         self._demoted: dict[str, str] = {}
         self._touched: list[tuple[ObjectRow, str, str]] = []
         self._claims: dict[str, str] = {}
+        self._retired: set[str] = set()
         self._furthest: dict[str, tuple[str, Span]] = {}
         self._shards: Counter[str] | None = None
         self._segments: dict[str, Overlaps] = {}
@@ -643,7 +649,7 @@ class _Batch:
         """Whether the ledger has this content loaded, from an object that stands for it whatever this load finds."""
         content = self._loader.content_of(key, sha256, self._day)
         other = self._loader._ledger.loaded_with_content(self._dataset.name, content) if content is not None else None
-        if other is None or other.key == key or other.key in self._todo:
+        if other is None or other.key == key or other.key in self._todo or other.key in self._retired:
             return False
         return other.order < (self._day.isoformat(), len(key), key)
 
@@ -756,11 +762,11 @@ class _Batch:
             )
         )  # fmt: skip
 
-    def retire(self, landed: LandedObject, by: str) -> None:
-        """Take back what a fetch has landed: a later one of the same day counts. What was never loaded isn't read any more."""
+    def retire(self, landed: LandedObject, reason: str) -> None:
+        """Take back a former fetch or version: a later one counts. What was never loaded isn't read any more."""
         before = self._known.get(landed.key)
         self._found[landed.key] = before
-        reason = f"fetch {by} of the same day came later"
+        self._retired.add(landed.key)
         unread = _Reading(landed, "", landed.size_bytes, None, reason)
         row = self._loader.row_of(unread, self._day, "replaced", self._run_id)
         if before is not None:
@@ -774,6 +780,8 @@ class _Batch:
             return self._claims[row.content]
         other = self._loader._ledger.loaded_with_content(self._dataset.name, row.content)
         if other is None or other.key == row.key or (other.key in self._todo and other.day == row.day):
+            return None
+        if other.key in self._retired:
             return None
         self._found[other.key] = other
         if other.order < row.order:

@@ -2,11 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Barrier
 
 import pytest
 
-from ingestion_platform.errors import LandingError, ObjectChanged, ObjectMissing
+from ingestion_platform.errors import LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
 from ingestion_platform.landing import LandedObject, LandingZone, s3
 from ingestion_platform_tests.conftest import Producer
 
@@ -274,3 +275,55 @@ def test_an_object_that_changes_is_not_opened_or_told_at_its_end(
         producer.delete(key)
         with pytest.raises(ObjectMissing):
             landing.open(object_)
+
+
+PART = 5 * 1024**2
+
+
+def finished(folder: Path, content: bytes) -> Path:
+    """A finished file, to be handed over."""
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{len(list(folder.iterdir()))}.spool"
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 2 * PART, 2 * PART + 12345])
+def test_a_file_of_any_size_lands_whole(landing: LandingZone, tmp_path: Path, size: int) -> None:
+    """Around the size of a part and beyond, byte for byte; what is there stays as it is."""
+    content = bytes(range(251)) * (size // 251 + 1)
+    content = content[:size]
+    assert landing.put_file_if_absent("a/b.csv", finished(tmp_path / "spool", content), PART) is True
+    (object_,) = landing.list()
+    assert (object_.key, object_.size_bytes) == ("a/b.csv", size)
+    assert landing.read(object_) == content
+    assert landing.put_file_if_absent("a/b.csv", finished(tmp_path / "spool", b"other" * PART), PART) is False
+    assert list(landing.list()) == [object_]
+
+
+def test_of_four_files_at_once_exactly_one_lands(landing: LandingZone, tmp_path: Path) -> None:
+    """Under one key, in parts."""
+    files = [finished(tmp_path / "spool", bytes([number]) * (PART + 10)) for number in range(4)]
+    barrier = Barrier(4)
+
+    def put(file: Path) -> bool | Exception:
+        barrier.wait()
+        try:
+            return landing.put_file_if_absent("a/b.csv", file, PART)
+        except LandingUnavailable as error:
+            # Who went on with another's upload finds that it was ended, or has other parts now.
+            return error
+
+    with ThreadPoolExecutor(4) as pool:
+        written = list(pool.map(put, files))
+    assert [one for one in written if one is True] == [True]
+    (object_,) = landing.list()
+    assert landing.read(object_) == files[written.index(True)].read_bytes()
+
+
+def test_a_file_under_a_hostile_key_is_refused(landing: LandingZone, tmp_path: Path) -> None:
+    """As any object is."""
+    for key in ("../x", "/x", "a/../x", "a\0"):
+        with pytest.raises(LandingError):
+            landing.put_file_if_absent(key, finished(tmp_path / "spool", b"x"), PART)
+    assert keys(landing) == []

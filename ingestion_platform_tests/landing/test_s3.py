@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,3 +243,96 @@ def test_a_store_that_lists_out_of_order_is_refused(landing: S3Landing, monkeypa
     monkeypatch.setattr(landing._client, "list_objects_v2", reverse)
     with pytest.raises(LandingError, match="order of bytes"):
         list(landing.list())
+
+
+PART = 5 * 1024**2
+
+
+def three_parts(folder: Path) -> Path:
+    """A finished file of two parts and a bit."""
+    file = folder / "finished"
+    file.write_bytes(b"1" * PART + b"2" * PART + b"3" * 1000)
+    return file
+
+
+@pytest.fixture
+def sent_parts(landing: S3Landing, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the parts that are sent."""
+    sent: list[int] = []
+    original = landing._put_part
+
+    def put_part(what: str, name: str, upload: str, number: int, content: bytes) -> str:
+        sent.append(number)
+        return original(what, name, upload, number, content)
+
+    monkeypatch.setattr(landing, "_put_part", put_part)
+    return sent
+
+
+def test_a_file_whose_upload_broke_off_goes_on_with_the_parts_that_are_missing(
+    landing: S3Landing, faults: Faults, tmp_path: Path, sent_parts: list[int]
+) -> None:
+    """Nothing is listed before all parts are there; the next attempt sends what isn't, and nothing else."""
+    file = three_parts(tmp_path)
+    original = landing._put_part
+
+    def break_off(*arguments: Any) -> str:
+        if arguments[3] == 3:
+            raise LandingUnavailable("the network is gone")
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(landing, "_put_part", break_off)
+        with pytest.raises(LandingUnavailable):
+            landing.put_file_if_absent("a/x.bin", file, PART)
+    assert list(landing.list()) == []
+    assert sent_parts == [1, 2]
+    assert landing.put_file_if_absent("a/x.bin", file, PART) is True
+    assert sent_parts == [1, 2, 3]
+    (object_,) = landing.list()
+    assert landing.read(object_) == file.read_bytes()
+
+
+def test_a_storm_while_a_file_is_sent_is_survived(
+    landing: S3Landing, faults: Faults, tmp_path: Path, sent_parts: list[int]
+) -> None:
+    """Bad answers in the middle cost an attempt each, and no part more than is needed."""
+    file = three_parts(tmp_path)
+    faults.slow_down(3)
+    faults.cut_before_answer(1, is_done=True, method="PUT")
+    assert landing.put_file_if_absent("a/x.bin", file, PART) is True
+    (object_,) = landing.list()
+    assert landing.read(object_) == file.read_bytes()
+
+
+def test_a_part_of_other_bytes_is_sent_again(
+    landing: S3Landing, faults: Faults, tmp_path: Path, sent_parts: list[int]
+) -> None:
+    """An upload that somebody began with another file under that key doesn't get into ours."""
+    file = three_parts(tmp_path)
+    upload = landing._client.create_multipart_upload(Bucket=landing._bucket, Key="landing/a/x.bin")["UploadId"]
+    landing._put_part("", "landing/a/x.bin", upload, 1, b"x" * PART)
+    landing._put_part("", "landing/a/x.bin", upload, 2, b"2" * PART)
+    sent_parts.clear()
+    assert landing.put_file_if_absent("a/x.bin", file, PART) is True
+    assert sent_parts == [1, 3]
+    (object_,) = landing.list()
+    assert landing.read(object_) == file.read_bytes()
+
+
+def test_a_completed_upload_whose_answer_is_lost_counts_as_written(
+    landing: S3Landing, faults: Faults, tmp_path: Path
+) -> None:
+    """The upload has ended and the object is there, in its size."""
+    file = three_parts(tmp_path)
+    original = landing._complete
+
+    def lose_the_answer(*arguments: Any) -> bool:
+        faults.cut_before_answer(1, is_done=True, method="POST")
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(landing, "_complete", lose_the_answer)
+        assert landing.put_file_if_absent("a/x.bin", file, PART) is True
+    (object_,) = landing.list()
+    assert object_.size_bytes == 2 * PART + 1000

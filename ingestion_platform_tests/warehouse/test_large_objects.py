@@ -140,6 +140,10 @@ class _Changing(Through):
 
         return ObjectFile(super().open(object_).file, check)
 
+    def put_file_if_absent(self, key: str, file: Path, part_bytes: int) -> bool:
+        """As the zone does."""
+        return self._zone.put_file_if_absent(key, file, part_bytes)
+
 
 def test_a_load_that_fails_leaves_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends it: files that were begun are deleted, and the next load starts anew."""

@@ -577,6 +577,10 @@ class Flaky(Through):
             raise self._errors.pop()
         return super().read(object_)
 
+    def put_file_if_absent(self, key: str, file: Path, part_bytes: int) -> bool:
+        """As the zone does."""
+        return self._zone.put_file_if_absent(key, file, part_bytes)
+
 
 def test_a_warehouse_is_not_rebuilt_from_an_empty_landing_zone(bench: Bench) -> None:
     """A disk that isn't mounted over its folder would end in an empty warehouse, told as done; what is there stays."""
