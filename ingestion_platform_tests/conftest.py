@@ -149,7 +149,7 @@ def landing_and_producer(request: pytest.FixtureRequest, tmp_path: Path) -> tupl
     if request.param == "aged":
         roots = [tmp_path / name for name in ("landing", "warm", "cold")]
         for root in roots:
-            root.mkdir()
+            root.mkdir(exist_ok=True)
         ageing = LocalLanding(roots[0], warm=roots[1], cold=roots[2])
         return ageing, AgeingProducer(ageing, roots[0])
     server: S3Server = request.getfixturevalue("s3_server")

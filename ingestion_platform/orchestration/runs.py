@@ -189,11 +189,14 @@ def op_name(table: str) -> str:
     return table.replace(".", "__")
 
 
-def under_way(instance: dg.DagsterInstance, tag: str, value: str) -> str | None:
-    """The id of an unfinished run with that tag; None without one."""
-    statuses = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
-    runs = instance.get_runs(dg.RunsFilter(statuses=statuses, tags={tag: value}), limit=1)
-    return runs[0].run_id if runs else None
+def under_way(instance: dg.DagsterInstance, tag: str, value: str, clock: Callable[[], float] = time.time) -> str | None:
+    """The id of an unfinished run with that tag; None without one, or when its process has died without a word."""
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=UNFINISHED, tags={tag: value})):
+        run = record.dagster_run
+        is_waiting = run.status is dg.DagsterRunStatus.QUEUED
+        if is_waiting or clock() - _last_heard(instance, record) <= SILENT_AFTER_SECONDS:
+            return run.run_id
+    return None
 
 
 def _last_heard(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
