@@ -98,7 +98,9 @@ def read_records(
         rejected += piece.rejected
     ending = reader.ending
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    return Records(table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions)
+    return Records(
+        table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions, ending.trailers
+    )
 
 
 def _pieces(

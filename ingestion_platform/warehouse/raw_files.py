@@ -225,4 +225,6 @@ def gather(
     if files is not None:
         return OwnFiles(files[0].finish(), files[1].finish(), ending)
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    return Records(table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions)
+    return Records(
+        table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions, ending.trailers
+    )

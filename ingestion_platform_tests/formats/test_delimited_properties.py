@@ -94,7 +94,7 @@ def test_a_truncation_is_rejected_or_harmless(
     table: Table, quoting: bool, end: str, data: st.DataObject | None
 ) -> None:
     """
-    A prefix of an object is rejected, or gives the first rows and no others.
+    A prefix of an object is rejected, or gives the first rows and no others; a last record with an open quote may be set aside.
 
     Where no final line end is declared, the last cell of the last row may also be the beginning of the true one: that can't be told.
     """
@@ -106,9 +106,12 @@ def test_a_truncation_is_rejected_or_harmless(
             records = read_if_possible(Csv(final_newline=final_newline), content[:size], *header(table))
             if records is None:
                 continue
-            assert rejections(records) == []
             found = rows(records)
-            if final_newline or not found:
+            assert [(row, why) for row, why, _ in rejections(records)] in (
+                [],
+                [(len(found) + 1, "opens a quote that is never closed")],
+            )
+            if final_newline or records.rejected or not found:
                 assert found == whole[: len(found)]
             else:
                 assert found[:-1] == whole[: len(found) - 1]
