@@ -152,6 +152,12 @@ class Api:
         secret = next((name for name in self.headers if name.lower() in ("authorization", "cookie", "x-api-key")), None)
         if secret is not None:
             raise self._error(f"header {secret!r} would hold a secret", "declare auth; the settings have the secret")
+        key = {self.auth.name: ""} if isinstance(self.auth, ApiKey) and self.auth.where == "header" else {}
+        for name, value in {**self.headers, **key}.items():
+            if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
+                raise self._error(
+                    f"header {name!r} can't be sent", "letters, digits and - in its name; ASCII on one line"
+                )
 
     def __hash__(self) -> int:
         return hash((self.name, self.base_url))
@@ -376,6 +382,8 @@ Placeholders of the partition: the business day; the moments at which it begins 
 take the end as included.
 """
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([^{}]+))?\}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
 _FETCH = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{6}")
 _DONE = re.compile(r"done-([0-9]{1,7})\.json")
 _GROUP = re.compile(r"[0-9]{5,7}")

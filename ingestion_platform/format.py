@@ -207,4 +207,79 @@ class Parquet(Bounded):
     """Parquet. Values enter raw as text in their canonical form; nested ones as JSON text."""
 
 
-Format = Csv | JsonLines | Json | Xml | Parquet
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class FixedWidth(Bounded):
+    """
+    Text whose lines have each field at its place. A column's source is the field's name.
+
+    Spaces around a value are taken away; a line without a single character is no record. A line that is too short or too long goes to
+    quarantine as it stands.
+
+    Args:
+        fields: name and width of each, from the left; an empty name for places that hold nothing. What they hold nevertheless is kept
+            in `_extra`, under its first and last place (`12-20`).
+        encoding: as Python names it; a byte-order mark is always allowed.
+        unit: what widths count: characters, or bytes of the encoding.
+        may_end_early: spaces at the end of a line may be missing.
+        header_lines: at the beginning; they are no records.
+        final_newline: as in `Csv`.
+    """
+
+    fields: tuple[tuple[str, int], ...]
+    encoding: str = "utf-8"
+    unit: Literal["characters", "bytes"] = "characters"
+    may_end_early: bool = False
+    header_lines: int = 0
+    final_newline: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [name for name, _ in self.fields if name]
+        if not names or len(set(names)) < len(names) or any(width < 1 for _, width in self.fields):
+            raise DeclarationError(
+                "FixedWidth: fields have names of their own, and are at least 1 wide", 'as in (("store", 5), ("", 2))'
+            )
+        if self.header_lines < 0:
+            raise DeclarationError("FixedWidth: header_lines can't be less than 0")
+
+    @property
+    def width(self) -> int:
+        """Of a whole line."""
+        return sum(width for _, width in self.fields)
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Avro(Bounded):
+    """
+    Avro object container files. A column's source is a dotted path: `payment.method`.
+
+    Values enter raw as in streams of Avro: decimals with all their digits, dates and times in ISO 8601, `bytes` and `fixed` in base64,
+    what is nested as JSON text. A file that is cut between two of its blocks can't be told from a whole one: Avro writes no end.
+    """
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Excel(Bounded):
+    """
+    A sheet of an Excel workbook (.xlsx, .xlsm). A column's source is its name in the header.
+
+    Values enter raw as the cell shows them, without its decoration: numbers with the 15 digits that Excel has (whole ones with all),
+    dates and times in ISO 8601, what formulas gave when the workbook was saved. An empty cell is NULL, an empty row is no record.
+    A record goes to quarantine where its value stands in another cell (merged cells), where a formula has no value, or where a column
+    without a name holds one.
+
+    Args:
+        sheet: its name; empty: there is one only that isn't hidden.
+        header_row: the number of the row that names the columns; what is above isn't read.
+    """
+
+    sheet: str = ""
+    header_row: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.header_row < 1:
+            raise DeclarationError("Excel: rows are numbered from 1")
+
+
+Format = Csv | FixedWidth | JsonLines | Json | Xml | Parquet | Avro | Excel

@@ -338,6 +338,8 @@ def run(settings_file: Path, *, tell: Callable[[str], None] = print, until: thre
         until: end when it is set; None: never.
     """
     with serve(settings_file=settings_file) as server:
+        # Days of the past are asked for as often as one likes: nothing should be new in them.
+        server.replies.has_appeared = True
         tell(f"{', '.join(APIS)} on 127.0.0.1:{server.port}, until ctrl-C")
         tell(f"export INGESTION_APIS={settings_file}")
         (until or threading.Event()).wait()

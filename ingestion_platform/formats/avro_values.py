@@ -1,8 +1,8 @@
 """
-Avro values of stream records, as JSON objects.
+Avro values of stream records, and records of Avro files, as JSON objects.
 
 Belongs here: the only use of the Avro library; what Avro's types are in JSON. Doesn't: where schemas come from
-(`sources/schema_registry.py`).
+(`sources/schema_registry.py`), what is around the records of a file (`avro_files.py`).
 
 Records and maps are objects, so that dotted paths work; a union is the value that was chosen, without its type's name. Decimals are numbers
 with all their digits, `bytes` and `fixed` base64, enums text, UUIDs text. Dates, times and timestamps are ISO 8601: those that are moments
@@ -13,7 +13,7 @@ column takes.
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -133,6 +133,38 @@ class _Reader:
         if left:
             raise NotAnObject(f"is not Avro of its schema: {left:,} bytes are left after its end")
         return text
+
+
+def read_block(schema: str, block: bytes, count: int) -> Iterator[bytes]:
+    """
+    The records of one block of an object container file, as JSON objects' texts.
+
+    Args:
+        schema: the writer's.
+        block: decompressed.
+        count: how many there are.
+
+    Raises:
+        NotAnObject: the block isn't what its schema says.
+    """
+    reader = _reader_of(schema)
+    if reader.why_not:
+        raise NotAnObject(reader.why_not)
+    if count > len(block) * _VALUES_A_BYTE + _VALUES_A_BYTE:
+        raise NotAnObject(f"has {count:,} records in {len(block):,} bytes")
+    file = io.BytesIO(block)
+    try:
+        for _ in range(count):
+            found = reader.read_one(file, reader.schema, None)
+            if type(found) is not dict:
+                raise NotAnObject(f"is no record: its Avro schema is of type {_type_name(reader.schema)}")
+            yield _encode(found)
+    except RecursionError as error:
+        raise NotAnObject("is nested too deeply") from error
+    except _NO_AVRO as error:
+        raise NotAnObject(f"is not Avro of its schema: {excerpt(str(error) or type(error).__name__, 200)}") from error
+    if file.tell() != len(block):
+        raise NotAnObject(f"is not Avro of its schema: {len(block) - file.tell():,} bytes are left after its end")
 
 
 @lru_cache(256)

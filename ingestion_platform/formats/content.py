@@ -42,7 +42,8 @@ _MAGIC = {
 }
 _SURELY = {"bzip2": (b"1AY&SY", 4), "zip": (b"PK\x03\x04", 0)}
 """What else must be where, for bytes under a plain name to be taken for packed ones: text can begin with BZh."""
-_DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
+DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
+"""What reading packed bytes raises when they aren't what they should be."""
 
 
 class _Readable(Protocol):
@@ -96,7 +97,7 @@ class Stream:
             raise
         except EOFError as error:
             raise ObjectRejected(f"is cut: its {self._kind} stream has no end", _AGAIN) from error
-        except _DAMAGED as error:
+        except DAMAGED as error:
             if "Truncated" in str(error):
                 raise ObjectRejected(f"is cut: its {self._kind} stream has no end", _AGAIN) from error
             raise ObjectRejected(f"is damaged {self._kind}: {excerpt(str(error), 200)}", _AGAIN) from error
@@ -167,7 +168,7 @@ class Content:
             "gzip": lambda: gzip.GzipFile(fileobj=self._file),
             "zstd": lambda: _zstd(self._file),
             "bzip2": lambda: _Bzip2(self._file),
-            "zip": lambda: _zip_member(self._file, self.packed_bytes, self._zip_member),
+            "zip": lambda: _zip_member(self._file, self._zip_member),
         }
         return Stream(opens[self.kind](), self.kind, self.packed_bytes, self._max_bytes)
 
@@ -240,12 +241,22 @@ class _Bzip2:
                 return piece
 
 
-def _zip_member(file: BinaryIO, size_bytes: int, wanted: str) -> _Readable:
-    _refuse_large_directory(file, size_bytes)
+def open_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """
+    Open a zip.
+
+    Raises:
+        ObjectRejected: it is cut or damaged, or holds thousands of files.
+    """
+    _refuse_large_directory(file)
     try:
-        archive = zipfile.ZipFile(file)
-    except _DAMAGED as error:
+        return zipfile.ZipFile(file)
+    except DAMAGED as error:
         raise ObjectRejected(f"is cut, or damaged zip: {excerpt(str(error), 200)}", _AGAIN) from error
+
+
+def _zip_member(file: BinaryIO, wanted: str) -> _Readable:
+    archive = open_zip(file)
     # macOS adds what it knows of each file beside the data.
     files = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
     found = [one for one in files if fnmatchcase(one.filename, wanted)] if wanted else files
@@ -262,13 +273,13 @@ def _zip_member(file: BinaryIO, size_bytes: int, wanted: str) -> _Readable:
         )
     try:
         return archive.open(found[0])
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ObjectRejected(f"is damaged zip, or packed in an odd way: {excerpt(str(error), 200)}", _AGAIN) from error
 
 
-def _refuse_large_directory(file: BinaryIO, size_bytes: int) -> None:
+def _refuse_large_directory(file: BinaryIO) -> None:
     """The directory of a zip is held in memory: one of many thousand names is refused before it is."""
-    begin = max(0, size_bytes - 65_557)
+    begin = max(0, file.seek(0, io.SEEK_END) - 65_557)
     file.seek(begin)
     tail = file.read(65_557)
     at = tail.rfind(b"PK\x05\x06")

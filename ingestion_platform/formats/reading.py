@@ -11,9 +11,11 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from ingestion_platform.api import Pages
-from ingestion_platform.format import Bounded, Csv, Format, Json, JsonLines, Parquet, Xml
+from ingestion_platform.format import Avro, Bounded, Csv, Excel, FixedWidth, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.delimited import read_delimited
+from ingestion_platform.formats.excel_sheets import read_excel
+from ingestion_platform.formats.fixed_width import read_fixed_width
 from ingestion_platform.formats.json_documents import read_json
 from ingestion_platform.formats.json_lines import read_json_lines
 from ingestion_platform.formats.pages import read_pages
@@ -107,7 +109,11 @@ def _pieces(
     format: Format | Segments | Pages, file: BinaryIO, fields: Sequence[Field], key: str, block_bytes: int
 ) -> Pieces:
     content = Content(
-        file, key, max_bytes=format.max_bytes, zip_member=format.zip_member if isinstance(format, Bounded) else ""
+        file,
+        key,
+        max_bytes=format.max_bytes,
+        zip_member=format.zip_member if isinstance(format, Bounded) else "",
+        is_zip=isinstance(format, Excel),
     )
     try:
         match format:
@@ -119,6 +125,15 @@ def _pieces(
                 return (yield from read_json(format, content, fields, block_bytes=block_bytes))
             case Xml():
                 return (yield from read_xml(format, content, fields, block_bytes=block_bytes))
+            case FixedWidth():
+                return (yield from read_fixed_width(format, content, fields, block_bytes=block_bytes))
+            case Avro():
+                # Its library is only wanted where there is Avro.
+                from ingestion_platform.formats.avro_files import read_avro
+
+                return (yield from read_avro(format, content, fields, block_bytes=block_bytes))
+            case Excel():
+                return (yield from read_excel(format, content, fields, block_bytes=block_bytes))
             case Parquet():
                 return (yield from read_parquet(format, content, fields, block_bytes=block_bytes))
             case Pages():

@@ -6,12 +6,13 @@ done by itself. Doesn't: fetching (`sources/fetch.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from ingestion_platform.api import EachRecord, EachRow, EachValue, Endpoint, Pages
+from ingestion_platform.api import EachRecord, EachRow, EachValue, Endpoint, LandedFetch, Pages
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import DeclarationError, ObjectRejected, SourceError
 from ingestion_platform.formats import Field, read_records
@@ -22,7 +23,7 @@ from ingestion_platform.orchestration.metadata import Metadata
 from ingestion_platform.orchestration.partitions import daily, reading_days
 from ingestion_platform.orchestration.progress import FetchProgress
 from ingestion_platform.orchestration.resource import ApisResource
-from ingestion_platform.orchestration.runs import CAUSE, RANGE_END, RANGE_START
+from ingestion_platform.orchestration.runs import CAUSE, RANGE_END, RANGE_START, under_way
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
 from ingestion_platform.sources.fetch import Fetch, Fetched
 from ingestion_platform.sources.fetched import LandedEndpoint
@@ -81,10 +82,18 @@ def endpoint_asset(
     def fetch(context: dg.AssetExecutionContext, config: FetchConfig) -> Iterator[Event]:
         resource: ApisResource = context.resources.apis
         landed = resource.landed(endpoint)
-        with resource.client(endpoint.api) as client:
+        is_asked = resource.asks(endpoint.api)
+        if not is_asked:
+            context.log.warning(
+                f"{endpoint.name} isn't fetched from here: the file of INGESTION_APIS has no table [{endpoint.api.name}]."
+                " What has landed of it stays"
+            )
+        with resource.client(endpoint.api) if is_asked else nullcontext() as client:
 
             def work(warehouse: Warehouse, day: date | None, _is_shown: bool) -> Outcome:
                 assert day is not None
+                if client is None:
+                    return _as_it_stays(landed, day)
                 today = resource.today()
                 if not endpoint.asks_for_days and day != today:
                     return _as_it_landed(landed, day, today)
@@ -170,17 +179,28 @@ def _as_it_landed(landed: LandedEndpoint, day: date, today: date) -> Outcome:
             "fetch it on the day itself (its schedule does); if the API can be asked for past days, put {day} or {window_start}"
             " into params",
         )
+    return _standing(landed, day, fetch, "fetched on the day itself")
+
+
+def _as_it_stays(landed: LandedEndpoint, day: date) -> Outcome:
+    """A day of an endpoint that isn't asked from here: what has landed of it."""
+    fetch = landed.last_whole(day)
+    if fetch is None:
+        return Outcome(
+            _landed_for(landed, day), [Verdict(FRESH, True, "not fetched from here")], "", "nothing has landed"
+        )
+    return _standing(landed, day, fetch, "fetched before")
+
+
+def _standing(landed: LandedEndpoint, day: date, fetch: LandedFetch, how: str) -> Outcome:
+    """A fetch that stands, and isn't asked for again."""
     note = landed.note(fetch)
     stale_from = note.stale_from
     shown = _landed_for(landed, day) | show.numbers({"records": note.records})
     verdict = Verdict(
-        FRESH,
-        stale_from is None,
-        "fetched on the day itself" if stale_from is None else f"fetch {stale_from} stands in for it",
+        FRESH, stale_from is None, how if stale_from is None else f"fetch {stale_from} stands in for the API's answer"
     )
-    return Outcome(
-        shown, [verdict], fetch.name, f"fetched on the day itself, {note.records:,} records; it isn't asked again"
-    )
+    return Outcome(shown, [verdict], fetch.name, f"{how}, {note.records:,} records; it isn't asked again")
 
 
 def _landed_for(landed: LandedEndpoint, day: date) -> Metadata:
@@ -285,15 +305,9 @@ def fetch_schedule(
         today = context.scheduled_execution_time.astimezone(zone).date()
         if today < endpoint.first_day:
             return dg.SkipReason(f"{endpoint.name} begins on {endpoint.first_day}")
-        unfinished = context.instance.get_runs(
-            dg.RunsFilter(
-                statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
-                tags={"ingestion/endpoint": endpoint.name},
-            ),
-            limit=1,
-        )
-        if unfinished:
-            return dg.SkipReason(f"a fetch of {endpoint.name} is under way: {unfinished[0].run_id}")
+        run_id = under_way(context.instance, "ingestion/endpoint", endpoint.name)
+        if run_id is not None:
+            return dg.SkipReason(f"a fetch of {endpoint.name} is under way: {run_id}")
         first = max(today - timedelta(days=back), endpoint.first_day)
         return dg.RunRequest(
             run_key=f"{endpoint.name}|{context.scheduled_execution_time.isoformat()}",

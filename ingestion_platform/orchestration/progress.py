@@ -35,12 +35,12 @@ class DaysProgress:
         return f" ({self._done:,} of {self._days:,} days" + (f", about {left:,.0f} s to go)" if left >= 1 else ")")
 
 
-class LoadProgress:
+class _NowAndThen:
     """
-    Says how far the load of a day is.
+    Says something once in a while.
 
     Args:
-        what: the table and the day.
+        what: the table or asset, and the day.
         say: takes each line.
         clock: seconds.
     """
@@ -50,47 +50,40 @@ class LoadProgress:
         self._say = say
         self._clock = clock
         self._began = self._told = clock()
-        self._rows = 0
+
+    def _seconds_if_due(self) -> float | None:
+        """How long it has taken until now, when it is time to say something again."""
+        now = self._clock()
+        if now - self._told < TOLD_EVERY_SECONDS:
+            return None
+        self._told = now
+        return now - self._began
+
+
+class LoadProgress(_NowAndThen):
+    """Says how far the load of a day is."""
+
+    _rows = 0
 
     def object_read(self, number: int, of: int, rows: int) -> None:
         """Take note of an object: which of how many, and its rows."""
         self._rows = rows if number == 1 else self._rows + rows
-        now = self._clock()
-        if now - self._told < TOLD_EVERY_SECONDS:
-            return
-        self._told = now
-        seconds = now - self._began
-        self._say(
-            f"{self._what}: {number:,} of {of:,} objects, {self._rows:,} rows, {self._rows / seconds:,.0f} a second,"
-            f" {seconds * (of - number) / number:,.0f} s to go"
-        )
+        seconds = self._seconds_if_due()
+        if seconds is not None:
+            self._say(
+                f"{self._what}: {number:,} of {of:,} objects, {self._rows:,} rows, {self._rows / seconds:,.0f} a second,"
+                f" {seconds * (of - number) / number:,.0f} s to go"
+            )
 
 
-class FetchProgress:
-    """
-    Says how far a fetch is. How many pages there will be, an API doesn't say.
-
-    Args:
-        what: the asset and the day.
-        say: takes each line.
-        clock: seconds.
-    """
-
-    def __init__(self, what: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._what = what
-        self._say = say
-        self._clock = clock
-        self._began = self._told = clock()
+class FetchProgress(_NowAndThen):
+    """Says how far a fetch is. How many pages there will be, an API doesn't say."""
 
     def page_came(self, pages: int, records: int) -> None:
         """Take note of a page: how many there are by now, and their records."""
-        now = self._clock()
-        if now - self._told < TOLD_EVERY_SECONDS:
-            return
-        self._told = now
-        self._say(
-            f"{self._what}: {pages:,} pages, {records:,} records, {pages / (now - self._began):,.1f} pages a second"
-        )
+        seconds = self._seconds_if_due()
+        if seconds is not None:
+            self._say(f"{self._what}: {pages:,} pages, {records:,} records, {pages / seconds:,.1f} pages a second")
 
 
 class DrainProgress:

@@ -104,6 +104,10 @@ class ApisResource:
         self.now = now
         self.zone = settings.zone
 
+    def asks(self, api: Api) -> bool:
+        """Whether this deployment asks it: the file of INGESTION_APIS has a table for it, if only an empty one."""
+        return api.name in self._settings.api_settings()
+
     def landed(self, endpoint: Endpoint) -> LandedEndpoint:
         """The endpoint in the landing zone."""
         return LandedEndpoint(endpoint, open_landing(self._settings.landing))

@@ -104,6 +104,13 @@ def busy(instance: dg.DagsterInstance, clock: Callable[[], float] = time.time) -
     return Busy(tuple(spans))
 
 
+def under_way(instance: dg.DagsterInstance, tag: str, value: str) -> str | None:
+    """The id of an unfinished run with that tag; None without one."""
+    statuses = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    runs = instance.get_runs(dg.RunsFilter(statuses=statuses, tags={tag: value}), limit=1)
+    return runs[0].run_id if runs else None
+
+
 def _last_heard(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
     """When a run last told anything, in seconds since 1970."""
     events = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records

@@ -19,7 +19,7 @@ from ingestion_platform.orchestration.metadata import Metadata
 from ingestion_platform.orchestration.partitions import daily, day_of
 from ingestion_platform.orchestration.progress import DrainProgress
 from ingestion_platform.orchestration.resource import StreamsResource
-from ingestion_platform.orchestration.runs import CAUSE
+from ingestion_platform.orchestration.runs import CAUSE, under_way
 from ingestion_platform.orchestration.steps import EVENTS_ARE_OUT, Event, as_failure
 from ingestion_platform.sources.drain import Drain, Drained, LandedSegment, ShardState
 from ingestion_platform.sources.landed import LandedStream
@@ -307,15 +307,9 @@ def drain_schedule(stream: Stream, zone: ZoneInfo, *, is_running: bool) -> dg.Sc
         day = context.scheduled_execution_time.astimezone(zone).date()
         if day < stream.first_day:
             return dg.SkipReason(f"{stream.name} begins on {stream.first_day}")
-        unfinished = context.instance.get_runs(
-            dg.RunsFilter(
-                statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
-                tags={"ingestion/stream": stream.name},
-            ),
-            limit=1,
-        )
-        if unfinished:
-            return dg.SkipReason(f"a drain of {stream.name} is under way: {unfinished[0].run_id}")
+        run_id = under_way(context.instance, "ingestion/stream", stream.name)
+        if run_id is not None:
+            return dg.SkipReason(f"a drain of {stream.name} is under way: {run_id}")
         return dg.RunRequest(
             run_key=f"{stream.name}|{context.scheduled_execution_time.isoformat()}",
             asset_selection=[stream_key(stream)],

@@ -41,6 +41,8 @@ RESUME_WITHIN = timedelta(hours=6)
 """A fetch that was interrupted longer ago is begun anew: its pages tell of another state than the ones to come."""
 ATTEMPTS = 3
 """How often a list that moves while it is read is read from its beginning."""
+AHEAD = timedelta(days=1)
+"""A moment further in the future than this is a clock that is wrong: a cursor that followed it would ask for nothing new any more."""
 _AGAIN = "fetch again; if it fails every time, the API pages through something that it changes all the time"
 
 
@@ -259,8 +261,12 @@ class Fetch:
         if endpoint.cursor is not None and state.records and state.cursor is None:
             raise SourceChanged(
                 f"endpoint {endpoint.name!r}: none of {state.records:,} records has a {endpoint.cursor.kind}"
-                f" at {endpoint.cursor.field!r}",
+                f" at {endpoint.cursor.field!r}" + (" that isn't in the future" if state.ahead else ""),
                 "the API has changed, or the cursor is declared wrong",
+            )
+        if state.ahead:
+            log.warning(
+                "%s: %d records have a cursor in the future; it doesn't follow them", endpoint.name, state.ahead
             )
         asked = self._asked()
         furthest = state.cursor if state.cursor is not None else cursor
@@ -413,7 +419,7 @@ class Fetch:
             state.count(key)
         if self._endpoint.cursor is not None:
             for value in inspected.cursors:
-                state.reach(self._endpoint, value)
+                state.reach(self._endpoint, value, self._now() + AHEAD)
         if page.next is not None and page.next in row.asked:
             raise SourceChanged(
                 f"{page.url}: the page that follows is one that came before, {page.next}",
@@ -488,6 +494,7 @@ class _State:
     cursor: str | None = None
     records: int = 0
     repeated: int = 0
+    ahead: int = 0
 
     def count(self, key: tuple[str | None, ...]) -> None:
         """Note that a record came."""
@@ -496,14 +503,17 @@ class _State:
             self.repeated += 1
         self.counted.add(identity)
 
-    def reach(self, endpoint: Endpoint, value: str | None) -> None:
-        """Note how far a record's cursor goes; what can't be compared is left to the rules of its dataset."""
+    def reach(self, endpoint: Endpoint, value: str | None, until: datetime) -> None:
+        """Note how far a record's cursor goes; what can't be compared, or is ahead of *until*, is left to the rules of its dataset."""
         assert endpoint.cursor is not None
         if value is None:
             return
         try:
             found = endpoint.cursor.comparable(value)
         except ValueError:
+            return
+        if isinstance(found, datetime) and found > until:
+            self.ahead += 1
             return
         furthest = endpoint.cursor.comparable(self.cursor) if self.cursor is not None else None
         if furthest is None or found > furthest:  # type: ignore[operator]  # one cursor's values are of one kind

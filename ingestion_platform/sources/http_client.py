@@ -8,9 +8,8 @@ It stands on httpcore alone, without httpx above it: httpx would log each URL wi
 and read URLs in its own way after we have checked them in ours.
 """
 
-import json
+import logging
 import random
-import re
 import ssl
 import threading
 import time
@@ -19,12 +18,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, quote_plus, urlencode, urljoin, urlsplit
+from urllib.parse import quote, quote_plus, urlencode
 
 import httpcore
 import stamina
@@ -33,7 +31,22 @@ from ingestion_platform.api import Api, ApiKey, BasicAuth, BearerToken, ClientCr
 from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.sources.addresses import Resolve, addresses, resolve
 from ingestion_platform.sources.api_secrets import Secrecy, basic, needed
+from ingestion_platform.sources.http_messages import (
+    DEFAULT_PORTS,
+    PASSING,
+    PIECE_BYTES,
+    URL_SAFE,
+    Answer,
+    Place,
+    again_after,
+    read_headers,
+    read_json,
+    unpacked,
+    words_of,
+)
 from ingestion_platform.sources.pace import HeldBack, Pace
+
+log = logging.getLogger(__name__)
 
 Json = Any
 
@@ -45,21 +58,14 @@ LONGEST_WAIT_SECONDS = 30.0
 RENEWED_BEFORE_SECONDS = 60.0
 """A token is renewed so long before it expires, or a tenth of its life before, if that is less."""
 
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, zlib.error, EOFError)
+"""No answer, or half of one."""
 _REDIRECTS = {301, 302, 303, 307, 308}
 _KEPT_HEADERS = {"content-type", "etag", "last-modified", "link", "date", "x-total-count"}
 _SERVERS_WORDS = 300
 """Letters of what a server says that an error tells."""
 _MOST_ERROR_BYTES = 64 * 1024
 _MOST_TOKEN_BYTES = 1024**2
-_PIECE = 64 * 1024
-_SAFE = "/?:@!$&'()*+,;=~-._%[]"
-"""What stays as it is in a URL's path and query; all else is percent-encoded."""
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-_MESSAGES = ("message", "error_description", "error", "detail", "title", "errors")
-_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class Asked:
     Attributes:
         requests: sent, those for tokens and after redirects included.
         retries: of requests that had failed in passing.
-        throttles: 429 or 503 that said when to come again.
+        throttles: 429, 503 and the like that said when to come again.
         waited_seconds: for one's turn, and before retries.
         bytes: of bodies, as they came over the network.
         not_modified: replies that said that nothing has changed.
@@ -164,6 +170,8 @@ class ApiClient:
         resolve: Resolve = resolve,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # Retries are counted, and told by whoever asks; stamina would write each of them to the program's output, too.
+        stamina.instrumentation.set_on_retry_hooks(())
         self.asked = Asked()
         self._api = api
         self._secrets = needed(api, access.secrets)
@@ -174,8 +182,8 @@ class ApiClient:
         self._key = f"{quote(key.name, safe='')}={quote(self._secrets['key'], safe='')}" if key else ""
         self._base_text = access.base_url.rstrip("/")
         try:
-            self._base = _Place.parse(self._base_text)
-            self._hosts = frozenset(_Place.parse(f"https://{host}/").host for host in api.hosts)
+            self._base = Place.parse(self._base_text)
+            self._hosts = frozenset(Place.parse(f"https://{host}/").host for host in api.hosts)
         except ValueError as error:
             raise SettingsError(
                 f"API {api.name!r}: base_url or a host can't be asked: {error}", "as in https://api.example.com/v1"
@@ -205,7 +213,7 @@ class ApiClient:
         if any(part.replace("%2e", ".").replace("%2E", ".") in (".", "..") for part in path.split("/")):
             raise self._error(f"path {path!r} leads out of the base URL", "a value in it is . or ..")
         query = urlencode(params, quote_via=quote)
-        return self._base_text + quote(path, safe=_SAFE.replace("?", "")) + (f"?{query}" if query else "")
+        return self._base_text + quote(path, safe=URL_SAFE.replace("?", "")) + (f"?{query}" if query else "")
 
     def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
         """
@@ -227,7 +235,7 @@ class ApiClient:
             for name, value in (("if-none-match", etag), ("if-modified-since", last_modified))
             if value and value.isascii() and value.isprintable()
         }
-        trial = _Trial(self._api.patience_seconds, self._clock)
+        trial = _Trial(self._api.patience_seconds, self._clock, f"API {self._api.name!r}: GET {self._told(place)}")
         try:
             # The hook alone says when it is over: patience begins with the first request, not while one waits for one's turn.
             for attempt in stamina.retry_context(on=trial.wait_after, attempts=None, timeout=None):
@@ -236,8 +244,8 @@ class ApiClient:
         except _Passing as error:
             raise self._unavailable(place, str(error), trial) from error
         except HeldBack as error:
-            told = f"it is to be left alone for {error.seconds:.0f} seconds yet"
-            raise self._unavailable(place, f"{trial.last}, and {told}" if trial.last else told, trial) from error
+            told = f"it is to be left alone for {error.seconds:.0f} seconds yet" if error.seconds >= 1 else ""
+            raise self._unavailable(place, ", and ".join(filter(None, (trial.last, told))), trial) from error
         raise AssertionError("an attempt returns or raises")
 
     def counts(self) -> Mapping[str, float]:
@@ -258,9 +266,7 @@ class ApiClient:
 
     # --- one attempt
 
-    def _attempt(
-        self, place: "_Place", headers: Mapping[str, str], none_when: Collection[int], trial: "_Trial"
-    ) -> Reply:
+    def _attempt(self, place: Place, headers: Mapping[str, str], none_when: Collection[int], trial: "_Trial") -> Reply:
         trial.attempts += 1
         if trial.failed_at is not None:
             self.asked.add(retries=1, waited_seconds=self._clock() - trial.failed_at)
@@ -294,13 +300,13 @@ class ApiClient:
     def _exchange(
         self,
         method: str,
-        place: "_Place",
+        place: Place,
         headers: Mapping[str, str],
         trial: "_Trial",
         *,
         body: bytes = b"",
         most_bytes: int | None = None,
-    ) -> "_Answer":
+    ) -> Answer:
         """
         One request, when it is our turn.
 
@@ -337,35 +343,24 @@ class ApiClient:
                     extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), silence)},
                 ) as response,
             ):
-                came = _headers(response.headers)
+                came = read_headers(response.headers)
                 if 200 <= response.status < 300:
                     content = self._content(place, response, came.get("content-encoding", ""), most)
                 else:
                     content = self._words(response, came.get("content-encoding", ""))
-        except (httpcore.LocalProtocolError, UnicodeEncodeError):
-            # Its text would show the header, and a secret may stand in it.
-            raise self._error(
-                f"{method} {self._told(place)} has a header that can't be sent",
-                "check the names and values of the declared headers",
-            ) from None
-        except (
-            httpcore.TimeoutException,
-            httpcore.NetworkError,
-            httpcore.ProtocolError,
-            zlib.error,
-            EOFError,
-        ) as error:
-            raise self._broken(place, error) from error
-        answer = _Answer(response.status, came, content, asked_at)
-        if answer.status in _PASSING:
-            again = _again_after(came)
-            if again is not None and answer.status in (429, 503):
-                self.asked.add(throttles=1)
-                self._pace.hold(again)
+        except _BROKEN as error:
+            # Without its cause: that may show what was sent, or a server's echo of it.
+            raise self._broken(place, error) from None
+        answer = Answer(response.status, came, content, asked_at)
+        again = again_after(answer)
+        if again is not None:
+            self.asked.add(throttles=1)
+            self._pace.hold(again)
+        if answer.status in PASSING or again is not None:
             raise _Passing(self._status(answer), again)
         return answer
 
-    def _content(self, place: "_Place", response: httpcore.Response, encoding: str, most: int) -> bytes:
+    def _content(self, place: Place, response: httpcore.Response, encoding: str, most: int) -> bytes:
         """A reply's body, decompressed as it comes: what is too large is noticed before it is there."""
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip"):
@@ -373,10 +368,10 @@ class ApiClient:
                 f"GET {self._told(place)} came encoded as {self._line(encoding)!r}", "only gzip was asked for"
             )
         pieces, size, raw = [], 0, 0
-        for piece in _unpacked(self._counted(response), is_packed="gzip" in encoding):
+        for piece in unpacked(self._counted(response), is_packed="gzip" in encoding):
             raw += piece.raw
             size += len(piece.content)
-            if size > most or raw > most + _PIECE:
+            if size > most or raw > most + PIECE_BYTES:
                 raise self._error(
                     f"the reply of {self._told(place)} is larger than {most:,} bytes",
                     "ask for smaller pages, or declare a larger max_page_bytes",
@@ -388,11 +383,11 @@ class ApiClient:
         """The beginning of what comes with an error, as far as it can be read: the status counts, whatever the body is."""
         words = b""
         try:
-            for piece in _unpacked(self._counted(response), is_packed="gzip" in encoding.lower()):
+            for piece in unpacked(self._counted(response), is_packed="gzip" in encoding.lower()):
                 words += piece.content
                 if len(words) >= _MOST_ERROR_BYTES:
                     break
-        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, zlib.error, EOFError):
+        except _BROKEN:
             pass
         return words[:_MOST_ERROR_BYTES]
 
@@ -403,7 +398,7 @@ class ApiClient:
 
     # --- where it may lead
 
-    def _place(self, url: str, before: "_Place | None") -> "_Place":
+    def _place(self, url: str, before: Place | None) -> Place:
         """
         Where a URL leads, if it may lead there.
 
@@ -412,16 +407,16 @@ class ApiClient:
             before: where we are redirected from.
         """
         try:
-            place = _Place.parse(url, before.text if before else self._base_text + "/")
+            place = Place.parse(url, before.text if before else self._base_text + "/")
         except ValueError as error:
             raise self._error(
                 f"{'a redirect' if before else 'a link'} isn't a URL that can be asked: {error}"
             ) from None
         if place.scheme == "http" and "https" in (self._base.scheme, before.scheme if before else ""):
             raise self._error(f"{'a redirect' if before else 'a link'} leads from https:// to http://{place.host}")
-        is_declared = place.host in self._hosts and place.port == _DEFAULT_PORTS[place.scheme]
+        is_declared = place.host in self._hosts and place.port == DEFAULT_PORTS[place.scheme]
         if (place.host, place.port) != (self._base.host, self._base.port) and not is_declared:
-            shown = place.host if place.port == _DEFAULT_PORTS[place.scheme] else f"{place.host}:{place.port}"
+            shown = place.host if place.port == DEFAULT_PORTS[place.scheme] else f"{place.host}:{place.port}"
             raise self._error(
                 f"{'a redirect' if before else 'a link'} leads to host {self._line(shown)}, which isn't declared",
                 f"when it is meant: hosts=({self._line(place.host)!r},)",
@@ -430,7 +425,7 @@ class ApiClient:
         query = self._secrecy.query(query)
         return replace(place, target=f"{path}?{query}" if mark and query else path)
 
-    def _redirected(self, first: "_Place", place: "_Place", answer: "_Answer") -> "_Place":
+    def _redirected(self, first: Place, place: Place, answer: Answer) -> Place:
         location = answer.headers.get("location", "")
         if not location:
             raise self._error(f"GET {self._told(first)} was redirected to nowhere ({answer.status})")
@@ -438,7 +433,7 @@ class ApiClient:
 
     # --- who one is
 
-    def _credentials(self, place: "_Place", trial: "_Trial") -> tuple[Mapping[str, str], str]:
+    def _credentials(self, place: Place, trial: "_Trial") -> tuple[Mapping[str, str], str]:
         """Headers that say who we are, for the base URL's own host alone; and the token that can be renewed."""
         if place.origin != self._base.origin:
             return {}, ""
@@ -483,7 +478,7 @@ class ApiClient:
         )
         if not 200 <= answer.status < 300:
             raise self._refused("POST", place, answer)
-        told = _json(answer.content)
+        told = read_json(answer.content)
         token = told.get("access_token") if isinstance(told, dict) else None
         kind = told.get("token_type", "Bearer") if isinstance(told, dict) else None
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
@@ -504,7 +499,7 @@ class ApiClient:
 
     # --- what is told
 
-    def _told(self, place: "_Place") -> str:
+    def _told(self, place: Place) -> str:
         return self._secrecy.text(place.text)
 
     def _line(self, text: str) -> str:
@@ -513,17 +508,11 @@ class ApiClient:
         line = self._secrecy.text(" ".join(printable.split()))
         return line if len(line) <= _SERVERS_WORDS else line[: _SERVERS_WORDS - 1] + "…"
 
-    def _message(self, answer: "_Answer") -> str:
+    def _message(self, answer: Answer) -> str:
         """What the server says is wrong."""
-        found = _json(answer.content)
-        words = _said(found) if isinstance(found, dict | list) else ""
-        if not words:
-            words = answer.content.decode("utf-8", "replace")
-            if words.lstrip()[:1] == "<":
-                words = _MARKUP.sub(" ", words)
-        return self._line(words)
+        return self._line(words_of(answer, self._secrecy.text))
 
-    def _status(self, answer: "_Answer") -> str:
+    def _status(self, answer: Answer) -> str:
         try:
             phrase = f"{answer.status} {HTTPStatus(answer.status).phrase}"
         except ValueError:
@@ -531,7 +520,7 @@ class ApiClient:
         words = self._message(answer)
         return f"{phrase}: {words}" if words else phrase
 
-    def _refused(self, method: str, place: "_Place", answer: "_Answer") -> SourceError:
+    def _refused(self, method: str, place: Place, answer: Answer) -> SourceError:
         hints = {
             401: self._credentials_hint,
             403: self._credentials_hint,
@@ -547,7 +536,7 @@ class ApiClient:
             return "the API asks who one is: declare auth"
         return f"credentials: check [{self._api.name}] in the file of INGESTION_APIS, and what they may do"
 
-    def _broken(self, place: "_Place", error: Exception) -> Exception:
+    def _broken(self, place: Place, error: Exception) -> Exception:
         """What a failed exchange means: trying again may help, except where the certificate is wrong."""
         # The pool drops the cause; what was raised first is the argument.
         cause = error.args[0] if error.args else None
@@ -556,17 +545,19 @@ class ApiClient:
                 f"{place.host} doesn't prove that it is {place.host}: {self._line(cause.verify_message)}",
                 "its certificate, or the authorities that this machine trusts",
             )
+        said = self._line(str(error))
         match error:
+            case httpcore.LocalProtocolError():
+                what, said = "the request couldn't be sent", ""  # it would show a header
             case httpcore.TimeoutException():
                 what = "no answer in time"
             case httpcore.ConnectError():
                 what = "no connection"
             case _:
-                what = "the answer was cut"
-        said = self._line(str(error))
+                what = "no whole answer"
         return _Passing(f"{what} ({said})" if said else what, None)
 
-    def _unavailable(self, place: "_Place", last: str, trial: "_Trial") -> SourceUnavailable:
+    def _unavailable(self, place: Place, last: str, trial: "_Trial") -> SourceUnavailable:
         times = "once" if trial.attempts == 1 else f"{trial.attempts} times"
         return SourceUnavailable(
             f"API {self._api.name!r}: GET {self._told(place)}: {last} (tried {times} in {trial.seconds:.0f} seconds)",
@@ -589,9 +580,10 @@ class _Passing(Exception):
 
 
 class _Trial:
-    """The attempts at one thing, and the patience that is left."""
+    """The attempts at *what*, and the patience that is left."""
 
-    def __init__(self, patience: float, clock: Callable[[], float]) -> None:
+    def __init__(self, patience: float, clock: Callable[[], float], what: str) -> None:
+        self._what = what
         self.attempts = 0
         self.last = ""
         self.failed_at: float | None = None
@@ -622,76 +614,11 @@ class _Trial:
             return False
         self.last, self.failed_at = str(error), self._clock()
         longest = min(FIRST_WAIT_SECONDS * 2.0 ** min(self.attempts - 1, 20), LONGEST_WAIT_SECONDS)
-        if error.again is not None and error.again >= 1:
-            return 0.0  # the pace holds everybody back for as long as the server says
-        return min(longest * random.uniform(0.5, 1.0), self.left)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came back, secrets and all."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-    asked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A URL in parts. What is asked is put together from the parts that were checked."""
-
-    scheme: str
-    host: str
-    port: int
-    target: str
-
-    @classmethod
-    def parse(cls, url: str, base: str = "") -> "_Place":
-        """
-        Take a URL apart.
-
-        Args:
-            url: absolute, or relative to the base.
-            base: absolute.
-
-        Raises:
-            ValueError: it isn't one of http or https, or one that different programs read differently.
-        """
-        url = url.strip()
-        if not url or "\\" in url or any(letter < " " or letter == "\x7f" for letter in url):
-            raise ValueError("it holds what no URL may")
-        parts = urlsplit(url if _SCHEME.match(url) else urljoin(base, url))
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise ValueError("it isn't one of http:// or https://")
-        if "@" in parts.netloc:
-            raise ValueError("it holds a user or a password")
-        host = parts.hostname
-        if not host.isascii():
-            host = host.encode("idna").decode("ascii")
-        if re.fullmatch(r"[a-z0-9._:-]+", host) is None:
-            raise ValueError("its host has no name")
-        target = quote(parts.path or "/", safe=_SAFE.replace("?", ""))
-        if parts.query:
-            target += "?" + quote(parts.query, safe=_SAFE)
-        port = parts.port
-        return cls(parts.scheme, host, _DEFAULT_PORTS[parts.scheme] if port is None else port, target)
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        """Who it is that is asked."""
-        return self.scheme, self.host, self.port
-
-    @property
-    def netloc(self) -> str:
-        """Host, and the port unless it is the usual one."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def text(self) -> str:
-        """The URL."""
-        return f"{self.scheme}://{self.netloc}{self.target}"
+        is_told = error.again is not None and error.again >= 1
+        # As long as the server says, the pace holds everybody back.
+        wait = 0.0 if is_told else min(longest * random.uniform(0.5, 1.0), self.left)
+        log.info("%s: %s; trying again in %.1f s", self._what, error, error.again if is_told else wait)
+        return wait
 
 
 class _Network(httpcore.NetworkBackend):
@@ -774,101 +701,6 @@ class _Stream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Some of a body, and how many bytes of the network it took."""
-
-    content: bytes
-    raw: int
-
-
-def _unpacked(chunks: Iterable[bytes], *, is_packed: bool) -> Iterator[_Piece]:
-    """
-    A body in pieces of 64 KiB at most when it is packed: few bytes may become many.
-
-    Raises:
-        zlib.error: it isn't gzip.
-        EOFError: it ends before its end.
-    """
-    if not is_packed:
-        for chunk in chunks:
-            yield _Piece(chunk, len(chunk))
-        return
-    one = None
-    for chunk in chunks:
-        raw, left = len(chunk), chunk
-        while left:
-            if one is None or one.eof:
-                # Another member; or zeros, which some write behind the last one.
-                left = left if one is None else left.lstrip(b"\0")
-                if not left:
-                    break
-                one = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            while True:
-                content = one.decompress(left, _PIECE)
-                yield _Piece(content, raw)
-                raw, left = 0, one.unconsumed_tail
-                if one.eof or (not left and len(content) < _PIECE):
-                    break
-            left = one.unused_data if one.eof else b""
-        if raw:
-            yield _Piece(b"", raw)
-    if one is not None and not one.eof:
-        raise EOFError("gzip without an end")
-
-
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Lower-case name → value; of several with one name, all with commas between."""
-    found: dict[str, str] = {}
-    for name, value in raw:
-        key = name.decode("latin-1").lower()
-        try:
-            text = value.decode("utf-8")
-        except UnicodeDecodeError:
-            text = value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
-
-
-def _again_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks to wait; a date counts from the server's own; None when there is none that can be read."""
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    if _SECONDS.fullmatch(text):
-        return float(text)
-    try:
-        then = parsedate_to_datetime(text)
-        then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    try:
-        now = parsedate_to_datetime(headers.get("date", ""))
-        now = now if now.tzinfo else now.replace(tzinfo=UTC)
-    except ValueError:
-        now = datetime.now(UTC)
-    return max((then - now).total_seconds(), 0.0)
-
-
-def _json(content: bytes) -> Json:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _said(found: Json, depth: int = 4) -> str:
-    """The words of an error in JSON, wherever servers put them."""
-    match found:
-        case str():
-            return found
-        case dict() if depth:
-            return next((words for name in _MESSAGES if (words := _said(found.get(name), depth - 1))), "")
-        case list() if depth:
-            return "; ".join(words for one in found[:3] if (words := _said(one, depth - 1)))
-    return ""
 
 
 def _version() -> str:

@@ -269,12 +269,7 @@ class Loader:
         return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
-        return (
-            row is None
-            or row.token != landed.token
-            or row.reader != self._reader
-            or row.state in ("pending", "replaced")
-        )
+        return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
 
     def _readings(
         self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool, batch: "_Batch"

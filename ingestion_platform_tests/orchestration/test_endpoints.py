@@ -307,3 +307,16 @@ def test_a_declaration_of_the_same_endpoint_in_two_ways_is_told() -> None:
     )  # fmt: skip
     with pytest.raises(DeclarationError, match="endpoint 'listed' is declared twice"):
         Datasets([table(LISTED), other])
+
+
+def test_an_api_that_the_deployment_does_not_name_is_not_asked(deployment: Deployment) -> None:
+    """Without a table in the file of INGESTION_APIS no request goes out: what has landed stays, and nothing is no failure."""
+    assert deployment.run("landing.listed").success
+    asked = len(deployment.api.urls)
+    (deployment.folder / "apis.toml").write_text("[another]\n")
+    result = deployment.run("landing.listed", "raw.listed_things", "processed.listed_things", first=DAY, last=NEXT)
+    assert result.success
+    assert len(deployment.api.urls) == asked
+    assert told(result, "landing.listed")[DAY.isoformat()]["records"] == 4
+    assert told(result, "landing.listed")[NEXT.isoformat()]["fetches"] == 0
+    assert deployment.rows("listed", "thing") == [(1,), (2,), (3,), (4,)]

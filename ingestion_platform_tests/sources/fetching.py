@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ingestion_platform.api import ApiPages, Endpoint
+from ingestion_platform.api import Api, ApiPages, Endpoint, LinkHeader, Rate
+from ingestion_platform.format import Json
 from ingestion_platform.formats import Field, read_records
 from ingestion_platform.landing import open_landing
 from ingestion_platform.sources.fetch import Client, Fetch, Fetched
 from ingestion_platform.sources.fetched import LandedEndpoint
+from ingestion_platform.sources.http_client import Access, ApiClient
+from ingestion_platform.sources.pace import Pace
 from ingestion_platform_tests.sources.memory_api import DAY
 
 ZONE = ZoneInfo("Africa/Johannesburg")
@@ -48,3 +51,15 @@ class Fetching:
     def ids(self, day: date = DAY) -> list[int]:
         """The `id`s that count."""
         return [int(one or -1) for (one,) in self.rows(day)]
+
+
+def fetch_things(folder: Path, base_url: str) -> tuple[Fetching, Fetched]:
+    """Fetch what a server lists under `/things`, from links in headers; for processes that are killed meanwhile."""
+    api = Api(name="example", base_url=base_url, private_hosts=True, rate=Rate(100))
+    declared = Endpoint(
+        name="things", description="Things.", api=api, path="/things", params={"day": "{day}"}, format=Json("items[*]"),
+        paging=LinkHeader(), first_day=DAY, record_key=("id",),
+    )  # fmt: skip
+    with ApiClient(api, Access(base_url, {}, True), Pace(api.rate, folder / "example.pace")) as client:
+        here = Fetching(folder / "landing", declared, client)
+        return here, here.fetch()

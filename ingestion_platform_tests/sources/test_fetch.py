@@ -362,6 +362,16 @@ def test_a_cursor_can_be_set_back_to_its_beginning(world: Callable[..., World]) 
     assert here.fetch(restart=True).records == 3
 
 
+def test_a_cursor_does_not_follow_a_clock_that_is_wrong(world: Callable[..., World]) -> None:
+    """One record of the year 2999 would end it all: it lands, and the cursor stays with the others."""
+    here = world(_following(), MemoryApi([*_moments(1, 2), {"id": 3, "at": "2999-01-01T00:00:00Z"}]))
+    assert here.fetch().cursor == "2024-10-01T08:02:00Z"
+    assert here.ids() == [1, 2, 3]
+    here.api.records[:] = here.api.records[2:]
+    with pytest.raises(SourceChanged, match="a moment at 'at' that isn't in the future"):
+        here.fetch(restart=True)
+
+
 def test_records_without_their_cursor_are_told(world: Callable[..., World]) -> None:
     """A cursor that is nowhere would ask for the same again for ever."""
     here = world(_following(cursor=Cursor(field="changed", begin="2024-10-01")), MemoryApi(_moments(1)))

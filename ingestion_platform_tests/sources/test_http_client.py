@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from ingestion_platform.api import (
     NextLink,
     Rate,
 )
-from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable
+from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.sources import http_client
 from ingestion_platform.sources.addresses import is_public, resolve
 from ingestion_platform.sources.http_client import Access, ApiClient
@@ -40,6 +41,7 @@ from ingestion_platform_tests.sources.api_server import (
     SECRETS,
     Answer,
     ApiServer,
+    http_date,
     secrets_of,
     serve_api,
     throttled,
@@ -55,6 +57,7 @@ EVERY_AUTH: list[Auth | None] = [
     ClientCredentials(token_url="/oauth/token", scope="read all", client_in="body", parameters={"audience": "till"}),
 ]
 RECORDS = [{"id": number} for number in range(5)]
+AT = datetime.fromtimestamp(1727777777, UTC)
 
 
 def _auth_id(auth: Auth | None) -> str:
@@ -358,6 +361,16 @@ def test_no_log_shows_a_secret(
             assert value not in told
             assert quote(value, safe="") not in told
     assert caplog.records
+
+
+def test_no_traceback_shows_a_secret(server: ApiServer, connect: Connect) -> None:
+    """What a server echoes in the middle of its protocol stands in no error that a run would print, causes included."""
+    client = connect(auth=BearerToken(), patience_seconds=0)
+    for words in ("{} 200 OK\r\n\r\n", "HTTP/1.1 200 {}: x\r\n{} {}\r\n\r\n", "HTTP/1.1 500 No\r\n\r\n{}"):
+        server.faults.say(words.replace("{}", SECRETS["token"]).encode())
+        with pytest.raises(SourceUnavailable) as failed:
+            client.get("items")
+        assert SECRETS["token"] not in "".join(traceback.format_exception(failed.value))
 
 
 # --- where it may lead
@@ -808,6 +821,42 @@ def test_a_date_in_the_past_is_no_wait(server: ApiServer, connect: Connect, cloc
     assert 0.7 <= clock.now - 1000 <= 1.6
 
 
+@pytest.mark.parametrize("status", [500, 502, 504, 408, 403])
+def test_whoever_says_when_to_come_again_is_heard(
+    server: ApiServer, connect: Connect, clock: Clock, status: int
+) -> None:
+    """`Retry-After` counts with other statuses too, and makes of a 403 one that passes."""
+    server.faults.throttle(9, status=status)
+    assert connect().get("items").status == 200
+    assert clock.now == pytest.approx(1009, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "waits"),
+    [
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "40"}, 40),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(1727777777 + 50), "Date": http_date(AT)}, 50),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "40", "Retry-After": "3"}, 3),
+        ({"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "40"}, None),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "soon"}, None),
+        ({"X-RateLimit-Remaining": "0"}, None),
+    ],
+)
+def test_a_limit_that_is_used_up_is_waited_for(
+    server: ApiServer, connect: Connect, clock: Clock, headers: dict[str, str], waits: float | None
+) -> None:
+    """A 403 that says that no request is left, and when there are some again, passes then; any other 403 is a refusal."""
+    server.faults.add(lambda handler, _: handler.send(Answer(403, b"limit exceeded", dict(headers))))
+    client = connect()
+    if waits is None:
+        with pytest.raises(SourceError, match="403 Forbidden: limit exceeded"):
+            client.get("items")
+        assert len(server.requests) == 1
+    else:
+        assert client.get("items").status == 200
+        assert clock.now == pytest.approx(1000 + waits, abs=0.1)
+
+
 def test_a_wait_longer_than_patience_fails_at_once(server: ApiServer, connect: Connect, clock: Clock) -> None:
     """Nobody waits for what is known to come too late; and others don't ask meanwhile either."""
     server.faults.throttle(301, None)
@@ -925,12 +974,21 @@ def test_some_statuses_mean_that_there_is_nothing(server: ApiServer, connect: Co
     assert (reply.status, json.loads(reply.content)) == (404, {"message": "there is no /v1/none"})
 
 
-def test_a_header_that_cannot_be_sent_is_told_without_showing_it(connect: Connect) -> None:
-    """A declared header that would begin another one isn't sent."""
-    with pytest.raises(SourceError, match="has a header that can't be sent") as failed:
-        connect(headers={"X-Tenant": "a\r\nX-Evil: hidden"}).get("items")
-    assert "hidden" not in str(failed.value)
-    assert failed.value.__suppress_context__
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"headers": {"X-Tenant": "a\r\nX-Evil: 1"}},
+        {"headers": {"X-Tenant": " blank"}},
+        {"headers": {"X-Tenant": "ä"}},
+        {"headers": {"X Tenant": "a"}},
+        {"headers": {"": "a"}},
+        {"auth": ApiKey(name="X-Key:")},
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_no_declaration(connect: Connect, declared: dict[str, Any]) -> None:
+    """A declared header that would begin another one, or that no request can have, is told when it is declared."""
+    with pytest.raises(DeclarationError, match="can't be sent"):
+        connect(**declared)
 
 
 # --- what is too much
@@ -1050,7 +1108,7 @@ def test_a_token_is_renewed_before_it_expires(
     server.auth = OAUTH
     client.get("items")
     assert client.asked.tokens == 2
-    assert not [seen for seen in server.requests if "401" in str(seen)]
+    assert len(server.requests) - client.asked.tokens == 3
 
 
 def test_a_token_without_an_end_is_kept(server: ApiServer, connect: Connect, clock: Clock) -> None:

@@ -140,6 +140,22 @@ def test_a_fetch_that_was_replaced_before_it_was_loaded_is_not_read(world: Calla
     assert here.bench.load("things").new_keys == ()
 
 
+def test_a_fetch_that_was_taken_away_keeps_its_rows_until_a_rebuild(world: Callable[..., World]) -> None:
+    """As any object that somebody deletes; then the one before it counts again."""
+    here = world()
+    here.fetch()
+    here.settle()
+    here.api.records[0]["name"] = "another"
+    later = here.fetch().name
+    here.settle()
+    for file in here.bench.landing_folder.rglob(f"{later}/*"):
+        file.unlink()
+    here.settle()
+    assert here.names()[0] == (1, "another")
+    assert here.rebuilt() != []
+    assert here.names()[0] == (1, "thing 1")
+
+
 def test_half_a_fetch_is_in_no_table(world: Callable[..., World]) -> None:
     """Killed between two pages: what was there stays; the rest of it lands, and takes its place."""
     here = world()
