@@ -33,6 +33,9 @@ MOST_LINES_BEFORE = 50
 """Records among which the header is looked for."""
 MOST_HEADER_ROWS = 3
 
+MOST_STRAY_SHARE = 0.03
+"""Of the records, with stray quotes; where there are more, quotes are text."""
+
 _SAME = 0.25
 """Two dialects explain as much as each other when their worth differs by less, in records."""
 _VALUE = re.compile(r"[-+(]?[$€£¥]?\s?[0-9][0-9.,:/\- TZ%)]*")
@@ -229,41 +232,35 @@ def _explanations(format: Csv, text: str, is_whole: bool, names: Sequence[str]) 
     if len(names) < 2:
         delimiters.append(next(each for each in DELIMITERS if each not in text)) if not delimiters else None
     quotes = [quote for quote in ('"', "'") if quote in text] or ['"']
-    escapes = [escape for escape in ("", "\\", '"') if not escape or _has_escapes(text, escape)]
-    found = []
-    for order, (delimiter, quote, escape, bare) in enumerate(
-        product(
-            _options(format, "delimiter", delimiters),
-            _options(format, "quote", quotes),
-            _options(format, "escape", escapes),
-            _options(format, "bare_quotes", (False, True)),
-        )
+    found: list[_Explained] = []
+    for order, (delimiter, quote) in enumerate(
+        product(_options(format, "delimiter", delimiters), _options(format, "quote", quotes))
     ):
-        if quote and escape == quote:
-            continue
-        resolved = replace(format, delimiter=delimiter, quote=quote, escape=escape, bare_quotes=bare)
-        dialect = Dialect.of(resolved)
-        # Quotes that are always doubled are an evidence of their own.
-        unusual = (
-            0.5 * (quote == "'")
-            + (-0.5 if escape == '"' else 0.5 * bool(escape))
-            + bare * max(2.0, len(lines) * 0.03)
-            + order * 0.001
-        )
-        usual = 0.6 if quote and _wrapped(text, delimiter, quote) >= 2 else 0.0
-        records = list(_records(dialect, NoRecords(resolved), text, is_whole))
-        explained = _explained(resolved, records, names, len(lines), usual - unusual)
-        if explained is not None:
-            found.append(explained)
+        usual = (0.6 if quote and _wrapped(text, delimiter, quote) >= 2 else 0.0) - 0.5 * (quote == "'") - order * 0.001
+        escapes = _options(format, "escape", [each for each in ("", "\\", '"') if _has_escapes(text, each, quote)])
+        # Some stray quotes are faults. Where there are many, however they are escaped, they are text.
+        fewest, most_stray = len(lines), max(2, len(lines) * MOST_STRAY_SHARE)
+        for bare, escape in product(_options(format, "bare_quotes", (False, True)), escapes):
+            if bare and isinstance(format.bare_quotes, Detect) and fewest <= most_stray:
+                continue
+            resolved = replace(format, delimiter=delimiter, quote=quote, escape=escape, bare_quotes=bare)
+            records = list(_records(Dialect.of(resolved), NoRecords(resolved), text, is_whole))
+            if not bare:
+                fewest = min(fewest, sum(record.cells is None for record in records))
+            # A quote that is always doubled, though another one quotes, is an evidence of its own.
+            worth = usual + (0.5 if escape == '"' else -0.5 * bool(escape)) - 2 * bare
+            explained = _explained(resolved, records, names, len(lines), worth)
+            if explained is not None:
+                found.append(explained)
     return sorted(found, key=lambda each: -each.worth)
 
 
-def _has_escapes(text: str, escape: str) -> bool:
-    """Whether a character shows that it escapes: a backslash before a quote; a quote that is always doubled, though another one quotes."""
-    if escape == "\\":
-        return '\\"' in text or "\\'" in text
-    doubled = text.count('""')
-    return doubled > 1 and doubled * 2 == text.count('"')
+def _has_escapes(text: str, escape: str, quote: str) -> bool:
+    """Whether a character may be what escapes: a backslash before a quote; a quote that is always doubled, though another one quotes."""
+    if escape == '"':
+        doubled = text.count('""')
+        return quote != '"' and doubled > 1 and doubled * 2 == text.count('"')
+    return not escape or (bool(quote) and escape + quote in text)
 
 
 def _wrapped(text: str, delimiter: str, quote: str) -> int:
