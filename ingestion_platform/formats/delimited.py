@@ -59,14 +59,17 @@ def read_delimited(format: Csv, content: Content, fields: Sequence[Field], *, bl
     Raises:
         ObjectRejected: it is empty, cut, not text, its dialect can't be told, or its header has none of the fields.
     """
+    doubts: tuple[str, ...] = ()
     if format.undetected:
-        format = detect(format, content, fields).format
+        detected = detect(format, content, fields)
+        format, doubts = detected.format, detected.doubts
     is_doubted = False
     while True:
         assert isinstance(format.encoding, str)
         window = Window(content, format.encoding, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
         try:
-            return (yield from _Reader(format, window, fields, is_doubted).pieces())
+            ending = yield from _Reader(format, window, fields, is_doubted).pieces()
+            return replace(ending, departures=doubts)
         except _Doubted:
             is_doubted = True
 

@@ -236,7 +236,7 @@ def _explanations(format: Csv, text: str, is_whole: bool, names: Sequence[str]) 
     for order, (delimiter, quote) in enumerate(
         product(_options(format, "delimiter", delimiters), _options(format, "quote", quotes))
     ):
-        usual = (0.6 if quote and _wrapped(text, delimiter, quote) >= 2 else 0.0) - 0.5 * (quote == "'") - order * 0.001
+        usual = (1.6 if quote and _wrapped(text, delimiter, quote) >= 2 else 0.0) - 0.5 * (quote == "'") - order * 0.001
         escapes = _options(format, "escape", [each for each in ("", "\\", '"') if _has_escapes(text, each, quote)])
         # Some stray quotes are faults. Where there are many, however they are escaped, they are text.
         fewest, most_stray = len(lines), max(2, len(lines) * MOST_STRAY_SHARE)

@@ -70,6 +70,7 @@ class Ending:
     missing_columns: tuple[str, ...] = ()
     positions: Positions | None = None
     trailers: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
 
 Pieces: TypeAlias = Generator[Piece, None, Ending]
@@ -89,6 +90,7 @@ class Records:
         missing_columns: sources of fields that the object doesn't have at all.
         positions: of a stream's segment: those of all its records, whichever dataset's they are.
         trailers: lines that are no records and may tell how many there are; the last ones.
+        departures: what isn't as it should be, and is read all the same.
     """
 
     table: pa.Table
@@ -97,6 +99,7 @@ class Records:
     missing_columns: tuple[str, ...] = ()
     positions: Positions | None = None
     trailers: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
     @property
     def rows_read(self) -> int:

@@ -33,7 +33,12 @@ NO_REJECTED_OBJECTS = Check("no_rejected_objects", "", "Every object that landed
 ALL_SENDERS_REPORTED = Check(
     "all_senders_reported", "", "Everybody on the roster has sent; judged when the day is over.", severity="warn"
 )
-SCHEMA_DRIFT = Check("schema_drift", "", "Objects have the declared columns, no more and no fewer.", severity="warn")
+SCHEMA_DRIFT = Check(
+    "schema_drift",
+    "",
+    "Objects have the declared columns, no more and no fewer, in the dialect that is declared or recorded.",
+    severity="warn",
+)
 VOLUME = Check(
     "volume", "", "The day has about as many rows as the trailing days; judged when the day is over.", severity="warn"
 )
@@ -288,10 +293,18 @@ def _known_types(dataset: Dataset, raw: RawDay, unknown: Mapping[str, int]) -> V
 
 
 def _schema_drift(raw: RawDay) -> Verdict:
-    drifted = [entry for entry in raw.entries if entry.unknown_columns or entry.missing_columns]
+    drifted = [entry for entry in raw.entries if entry.unknown_columns or entry.missing_columns or entry.departures]
     unknown = sorted({name for entry in drifted for name in entry.unknown_columns})
     missing = sorted({name for entry in drifted for name in entry.missing_columns})
-    details = show.numbers({"objects": len(drifted), "unknown_columns": len(unknown), "missing_columns": len(missing)})
+    departures = sorted({departure for entry in drifted for departure in entry.departures})
+    details = show.numbers(
+        {
+            "objects": len(drifted),
+            "unknown_columns": len(unknown),
+            "missing_columns": len(missing),
+            "departures": len(departures),
+        }
+    )
     if not drifted:
         return Verdict(SCHEMA_DRIFT, True, "all objects have the declared columns", details)
     parts = [
@@ -302,16 +315,18 @@ def _schema_drift(raw: RawDay) -> Verdict:
                 f"columns that the declaration doesn't know: {_some(unknown)} (kept in _extra, unless declared otherwise)",
             ),
             (missing, f"declared columns that are missing: {_some(missing)} (NULL)"),
+            (departures, f"otherwise than declared or recorded: {_some(departures)}"),
         )
         if names
     ]
     details["examples"] = show.table_of_records(
-        {"object": "string", "unknown columns": "string", "missing columns": "string"},
+        {"object": "string", "unknown columns": "string", "missing columns": "string", "departures": "string"},
         (
             {
                 "object": entry.key,
                 "unknown columns": ", ".join(entry.unknown_columns),
                 "missing columns": ", ".join(entry.missing_columns),
+                "departures": "; ".join(entry.departures),
             }
             for entry in drifted
         ),

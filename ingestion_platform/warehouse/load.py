@@ -30,12 +30,23 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.control import Totals
+from ingestion_platform.dataset import Dataset, LandedFiles
 from ingestion_platform.errors import ObjectChanged, ObjectMissing, ObjectRejected
-from ingestion_platform.formats import Field, RecordReader, Records, open_records
+from ingestion_platform.format import Csv
+from ingestion_platform.formats import (
+    Field,
+    RecordReader,
+    Records,
+    detect_dialect,
+    dialect_departures,
+    open_records,
+)
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
 from ingestion_platform.stream import Span, StreamSegments
 from ingestion_platform.warehouse.contract import Contract
+from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
+from ingestion_platform.warehouse.dialects import DialectNote
 from ingestion_platform.warehouse.engine import parquet, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now, position_text
@@ -61,6 +72,8 @@ ALL_AT_ONCE = 8
 PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
+MOST_MANIFEST_BYTES = 16 * 1024**2
+
 _HASHED_BYTES = 1024**2
 _PACKED_ENDINGS = (".parquet", ".gz", ".zst", ".bz2", ".zip")
 
@@ -75,6 +88,7 @@ class _Reading:
 
     Args:
         is_double: the ledger had its content loaded from another object, so it wasn't parsed.
+        departures: how it isn't as declared or recorded, though it was read.
     """
 
     landed: LandedObject
@@ -84,6 +98,7 @@ class _Reading:
     reason: str = ""
     is_final: bool = True
     is_double: bool = False
+    departures: tuple[str, ...] = ()
 
 
 class _GivenUp(Exception):
@@ -120,6 +135,10 @@ class Loader:
         self._engine = engine
         self._threads = threads or (os.cpu_count() or 1)
         self._reader = contract.reader_digest()
+        self._format = self._dataset.source.format
+        self._note = DialectNote(landing, self._dataset)
+        self._control = self._dataset.source.control if isinstance(self._dataset.source, LandedFiles) else None
+        self._manifests: dict[str, LandedObject] = {}
         self._progress: Progress | None = None
         columns = self._dataset.columns
         self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
@@ -154,10 +173,61 @@ class Loader:
             counting, by = source.choose(found)
             replaced = {key: by[key] for key in ours if key in by}
             ours &= counting
+        ours = {key for key in ours if self._is_whole(key, found)}
         return [found[key] for key in sorted(ours)], [(found[key], replaced[key]) for key in sorted(replaced)]
+
+    def _is_whole(self, key: str, found: dict[str, LandedObject]) -> bool:
+        """Whether all is there that has to be before an object is read; notes its manifest."""
+        if self._control is None:
+            return True
+        for number, companion in enumerate(self._control.companions(key)):
+            if companion not in found:
+                there = next((one for one in self._landing.list(companion) if one.key == companion), None)
+                if there is None:
+                    return False
+                found[companion] = there
+            if self._control.manifest and number == 0:
+                self._manifests[key] = found[companion]
+        return True
+
+    def _token(self, landed: LandedObject) -> str:
+        """Changes whenever the object may have changed, or what its manifest says of it."""
+        manifest = self._manifests.get(landed.key)
+        return landed.token if manifest is None else f"{landed.token} {manifest.token}"
+
+    def _look_up_dialect(self) -> bool:
+        """Read by the dialect that is recorded; whether it is known, or there is none to be recorded."""
+        declared = self._dataset.source.format
+        if not isinstance(declared, Csv) or not declared.undetected:
+            return True
+        recorded = self._note.read(declared)
+        if recorded is None:
+            return False
+        self._format = recorded
+        # What was read before it was recorded is read again.
+        self._reader = hashlib.sha256(f"{self._contract.reader_digest()} {recorded!r}".encode()).hexdigest()[:16]
+        return True
+
+    def _record_dialect(self, objects: Sequence[LandedObject]) -> bool:
+        """Record the dialect of the first object that tells it surely; whether there is one."""
+        declared = self._dataset.source.format
+        assert isinstance(declared, Csv)
+        for landed in objects:
+            try:
+                with self._open(landed) as opened:
+                    found = detect_dialect(declared, opened.file, self._fields, key=landed.key)
+                    opened.check()
+            except (ObjectRejected, ObjectChanged, ObjectMissing):
+                # Why it can't be read is told when it is read.
+                continue
+            if found.is_sure:
+                self._note.write(found.format, landed.key)
+                return self._look_up_dialect()
+        return False
 
     def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
         """Those of a day's objects that a load would read."""
+        self._look_up_dialect()
         known = self._ledger.current(self._dataset.name, day)
         return tuple(landed for landed in objects if self._is_news(landed, known.get(landed.key)))
 
@@ -234,6 +304,8 @@ class Loader:
         known = self._ledger.current(self._dataset.name, day)
         # What is known is asked before what has landed: an object that changes in between is news then.
         listed, replaced = self._listed(day)
+        if not self._look_up_dialect():
+            self._record_dialect(sorted(listed, key=self._claim_order))
         todo = [landed for landed in listed if reload or self._is_news(landed, known.get(landed.key))]
         # What waits to be loaded and isn't there any more would be waited for for ever.
         there = {landed.key for landed in listed}
@@ -269,7 +341,7 @@ class Loader:
         return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
-        return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
+        return row is None or row.token != self._token(landed) or row.reader != self._reader or row.state == "pending"
 
     def _readings(
         self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool, batch: "_Batch"
@@ -325,15 +397,20 @@ class Loader:
             batch.go_on()
             digest.update(piece)
         sha256, size_bytes = digest.hexdigest(), opened.file.tell()
-        if row is not None and row.version == sha256 and row.reader == self._reader and row.state != "pending":
+        is_known = row is not None and row.version == sha256 and row.reader == self._reader and row.state != "pending"
+        if is_known and landed.key not in self._manifests:
             opened.check()
             return _Reading(landed, sha256, size_bytes, None)
         if landed.size_bytes > WHOLE_BYTES and batch.has_double(landed.key, sha256):
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, is_double=True)
+        departures: tuple[str, ...] = ()
         try:
-            reader = open_records(self._dataset.source.format, opened.file, self._fields, key=landed.key)
-            records = batch.gather(landed.key, reader)
+            declared = self._dataset.source.format
+            if isinstance(declared, Csv) and isinstance(self._format, Csv) and declared != self._format:
+                departures = dialect_departures(declared, self._format, opened.file, self._fields, key=landed.key)
+            records, more = self._gather(landed, opened, batch)
+            departures = tuple(map(self._without_excerpts, (*departures, *records.departures, *more)))
             opened.check()
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
                 batch.throw_away(records)
@@ -341,8 +418,48 @@ class Loader:
         except ObjectRejected as error:
             # What changed while it was read may look broken.
             opened.check()
-            return _Reading(landed, sha256, size_bytes, None, self._without_excerpts(str(error)))
-        return _Reading(landed, sha256, size_bytes, records)
+            why = (
+                str(error)
+                if not departures
+                else f"{error}; it departs from the recorded dialect: {'; '.join(departures)}"
+            )
+            return _Reading(landed, sha256, size_bytes, None, self._without_excerpts(why))
+        return _Reading(landed, sha256, size_bytes, records, departures=departures)
+
+    def _gather(
+        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch"
+    ) -> tuple[Records | OwnFiles, tuple[str, ...]]:
+        """
+        Read an object to its end, and hold it against what its sender says of it.
+
+        Returns:
+            Its records, and what couldn't be compared.
+
+        Raises:
+            ObjectRejected: it can't be read, or isn't as its sender says.
+        """
+        reader = open_records(self._format, opened.file, self._fields, key=landed.key)
+        control = self._control
+        if control is None or not (control.trailer or control.manifest):
+            return batch.gather(landed.key, reader), ()
+        totals: Totals | None = None
+        if control.manifest:
+            manifest = self._manifests[landed.key]
+            if manifest.size_bytes > MOST_MANIFEST_BYTES:
+                raise ObjectRejected(f"has a manifest of {manifest.size_bytes:,} bytes", "it should say a few numbers")
+            totals = control.totals_of_manifest(self._landing.read(manifest).decode(errors="replace"), landed.key)
+        counted = CountedReader(reader, control.sum_of)
+        records = batch.gather(landed.key, counted)
+        try:
+            said = totals or control.totals_of_trailers(counted.ending.trailers)
+            not_compared = counted.compare(said)
+        except ObjectRejected as error:
+            batch.throw_away(records)
+            if control.on_mismatch == "reject":
+                raise
+            again = open_records(self._format, opened.file, self._fields, key=landed.key)
+            return batch.gather(landed.key, RefusedReader(again, error.what)), ()
+        return records, (not_compared,) if not_compared else ()
 
     def _without_excerpts(self, reason: str) -> str:
         """A reason is shown where masked tables are: what it quotes of a file with personal columns stays out."""
@@ -395,7 +512,7 @@ class Loader:
             size_bytes=reading.size_bytes,
             landed_at=_utc(reading.landed),
             # An object that moved under us is looked at again, whatever its token says then.
-            token=reading.landed.token if reading.is_final else "",
+            token=self._token(reading.landed) if reading.is_final else "",
             reader=self._reader,
             sender=self._sender(found[1]) if found else None,
             reason=reading.reason,
@@ -405,6 +522,7 @@ class Loader:
             rows_quarantined=records.rows_quarantined if records else 0,
             unknown_columns=json.dumps(reading.records.unknown_columns if reading.records else ()),
             missing_columns=json.dumps(reading.records.missing_columns if reading.records else ()),
+            departures=json.dumps(reading.departures),
             file_id=None,
             quarantine_file_id=None,
             home_days="{}",
@@ -533,7 +651,7 @@ class _Batch:
         self.bytes_read += reading.size_bytes
         if reading.records is None and not reading.reason and not reading.is_double:
             assert before is not None, "only a known object can be merely touched"
-            self._touched.append((before, reading.landed.token, _utc(reading.landed)))
+            self._touched.append((before, self._loader._token(reading.landed), _utc(reading.landed)))
             self._claim_positions(key)
             if before.state == "loaded" and before.content is not None:
                 winner = self._claims.setdefault(before.content, key)

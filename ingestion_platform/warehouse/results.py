@@ -30,6 +30,7 @@ class LedgerEntry:
         rows_quarantined: records that couldn't be read.
         unknown_columns: names that the declaration doesn't know.
         missing_columns: declared ones that it lacks.
+        departures: how else it isn't as declared or recorded, though it is read.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class LedgerEntry:
     rows_quarantined: int = 0
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
