@@ -104,7 +104,7 @@ def detect(format: Csv, content: Content, fields: Sequence[Field]) -> Detected:
         ObjectRejected: its dialect can't be told.
     """
     sample, is_whole = _sample(content)
-    format = replace(format, encoding=_encoding(format, sample))
+    format = replace(format, encoding=_encoding(format, sample, is_whole))
     if not sample.strip(b"\r\n"):
         # Whatever it is, there is nothing to be read by it.
         return Detected(_usual(format), False)
@@ -139,7 +139,7 @@ def departures(declared: Csv, recorded: Csv, content: Content, fields: Sequence[
     if not sample.strip(b"\r\n"):
         return ()
     told: list[str] = []
-    encoding = _encoding(declared, sample)
+    encoding = _encoding(declared, sample, is_whole)
     if encoding != recorded.encoding and not sample.isascii():
         told.append(f"encoding {encoding!r} where {recorded.encoding!r} is recorded")
     names = list(dict.fromkeys(field.source for field in fields))
@@ -170,7 +170,7 @@ def _sample(content: Content) -> tuple[bytes, bool]:
     return sample[:SAMPLE_BYTES], len(sample) <= SAMPLE_BYTES
 
 
-def _encoding(format: Csv, sample: bytes) -> str:
+def _encoding(format: Csv, sample: bytes, is_whole: bool) -> str:
     if not isinstance(format.encoding, Detect):
         return format.encoding
     if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -180,7 +180,7 @@ def _encoding(format: Csv, sample: bytes) -> str:
         return "utf-16-le" if odd > even else "utf-16-be"
     text = sample.decode("utf-8", "replace")
     # The sample may end within a character.
-    wrong = text[:-3].count("\ufffd")
+    wrong = (text if is_whole else text[:-3]).count("\ufffd")
     right = sum(char > "\x7f" for char in text) - wrong
     if wrong * 10 <= right:
         return "utf-8"
