@@ -129,7 +129,7 @@ def test_departures_are_named() -> None:
     assert departs("1,x,2\n2,y,3\n") == ("header_rows 0, where 1 is recorded",)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from([",", ";", "\t", "|", "; "]),
     st.sampled_from(['"', "'"]),
