@@ -211,7 +211,7 @@ class _Reader:
         if window.is_last:
             if len(lines) < footer:
                 raise ObjectRejected(f"is cut: it has no footer of {footer} lines after its header", _CUT)
-            self._trailers += lines[::-1]
+            self._trailers = lines[::-1]
         return end
 
     def _until(self, end: int) -> int | None:
