@@ -1,8 +1,8 @@
 """
 The polluted files of the Pollock benchmark as this platform reads them: a loader for the benchmark's scorer.
 
-    .venv/bin/python benchmarks/pollock.py                                  # both ways, scored by ../shared/cases/01-pollock/score.py
-    .venv/bin/python benchmarks/pollock.py --data DIR                       # files, clean files and hints from elsewhere
+    .venv/bin/python benchmarks/pollock.py                # both ways, scored by ../shared/cases/01-pollock/score.py
+    .venv/bin/python benchmarks/pollock.py --data DIR     # files, clean files and hints from elsewhere
 
 Each file is read as an object of one dataset. With hints, its declaration says what the benchmark's parameters say; without, it has
 the nine columns of the clean file and its dialect is to be detected. What comes back are the rows that were loaded, and how many

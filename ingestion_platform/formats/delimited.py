@@ -49,6 +49,7 @@ _BLOCK_BYTES = 16 * 1024**2
 MOST_TRAILERS = 10
 """Lines of a footer that are told."""
 _CUT = "it is read again when it changes"
+_FOOTER_BYTES = 64 * 1024
 _NO_FINAL_NEWLINE = "if its sender never writes the last line end, declare Csv(final_newline=False)"
 
 
@@ -202,12 +203,17 @@ class _Reader:
         end = len(window.data) if window.is_last else dialect.last_line_end(window.data)
         if not footer or isinstance(footer, str):
             return end
-        lines: list[str] = []
-        while end and len(lines) < footer:
-            line_end = len(dialect.without_line_end(window.data[:end]))
-            end = dialect.last_line_end(window.data[:line_end])
-            if end < line_end:
-                lines.append(window.text(window.data[end:line_end]))
+        # They are at the end, most likely a short one; all of a window is looked at only where that isn't enough.
+        for begin in (max(0, end - _FOOTER_BYTES), 0):
+            tail, lines = window.data[begin:end], list[str]()
+            while tail and len(lines) < footer:
+                line = dialect.without_line_end(tail)
+                tail = line[: dialect.last_line_end(line)]
+                if len(tail) < len(line):
+                    lines.append(window.text(line[len(tail) :]))
+            if tail or not begin:
+                break
+        end = begin + len(tail)
         if window.is_last:
             if len(lines) < footer:
                 raise ObjectRejected(f"is cut: it has no footer of {footer} lines after its header", _CUT)

@@ -36,6 +36,9 @@ MOST_HEADER_ROWS = 3
 MOST_STRAY_SHARE = 0.03
 """Of the records, with stray quotes; where there are more, quotes are text."""
 
+MOST_OPEN_ENDS = 20
+"""Quotes that are never closed; where there are more, it is another dialect's text, and each is looked at to the end."""
+
 _SAME = 0.25
 """Two dialects explain as much as each other when their worth differs by less, in records."""
 _VALUE = re.compile(r"[-+(]?[$€£¥]?\s?[0-9][0-9.,:/\- TZ%)]*")
@@ -272,8 +275,8 @@ def _wrapped(text: str, delimiter: str, quote: str) -> int:
 
 
 def _records(dialect: Dialect, no_records: NoRecords, text: str, is_whole: bool) -> Iterator[_Record]:
-    position, number = 0, 0
-    while position < len(text):
+    position, number, open_ends = 0, 0, 0
+    while position < len(text) and open_ends < MOST_OPEN_ENDS:
         line_end, following = dialect.line(text, position)
         line = text[position:line_end]
         if not line or no_records.has(line):
@@ -284,6 +287,7 @@ def _records(dialect: Dialect, no_records: NoRecords, text: str, is_whole: bool)
         try:
             cells, end = dialect.record(text, position)
         except Fault as fault:
+            open_ends += fault.at is None
             if fault.at is None and not is_whole and len(dialect.lines.findall(text, position)) > 1:
                 # Perhaps the sample ends in it.
                 tail = dialect.lines.split(text[following:])

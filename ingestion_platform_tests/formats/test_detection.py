@@ -154,7 +154,7 @@ def test_what_is_detected_reads_back_equal_or_is_refused(
 
 
 def test_detection_takes_linear_time() -> None:
-    """Of hostile beginnings: nothing but quotes, delimiters, backslashes, one line."""
-    for mark, other in itertools.product("\"'\\,\n", repeat=2):
+    """Of hostile beginnings: nothing but quotes, delimiters, backslashes, one line; quotes that are never closed in each line."""
+    for mark, other in (*itertools.product("\"'\\,\n", repeat=2), ('"""', "\n"), ('"', '""\n')):
         with suppress(ObjectRejected):
             detected("id,name,price\n" + (mark + other) * 30_000)
