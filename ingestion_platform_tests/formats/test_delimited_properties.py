@@ -228,7 +228,7 @@ def test_a_single_corruption_is_harmless_or_reported(
     table: Table, quoting: bool, kind: str, byte: bytes, data: st.DataObject
 ) -> None:
     """
-    One byte changed, added or removed: the object or a record is rejected, columns are told to be missing or unknown, or all rows are there.
+    One byte changed, added or removed: the object or a record is rejected, columns are told to be missing or unknown, or no row is missing.
 
     Then at most one cell says something else: no reader can tell that, only a sender's totals can. Nor can it tell that a lone delimiter,
     a record of two empty cells, has become a blank line.
