@@ -94,6 +94,7 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 bench: setup ## measure against baselines: files, a replayed stream, Kafka, Kinesis, changes (half an hour on a quiet machine)
 	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh
 	@for one in day replay kafka kinesis changes; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
+	@echo; echo "## memory (all formats and 2 GB: benchmarks/memory.py, half an hour more)"; $(BIN)/python benchmarks/memory.py --megabytes 10 200
 
 .PHONY: screenshots
 screenshots: setup ## photograph a running `make dev` (PORT=3000; needs Debian's chromium and chromium-driver)

@@ -320,10 +320,25 @@ class EachRecord:
     Args:
         endpoint: the other one.
         take: placeholder → dotted path in its records.
+        patterns: placeholder → regular expression whose first group is the part of the value that is meant, where it isn't all of it:
+            `{"id": r"/orders/([0-9]+)"}` of a record that has a URL.
     """
 
     endpoint: "Endpoint"
     take: Mapping[str, str]
+    patterns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, pattern in self.patterns.items():
+            try:
+                groups = re.compile(pattern).groups
+            except re.error as error:
+                raise DeclarationError(f"EachRecord: pattern {pattern!r} is no regular expression: {error}") from error
+            if name not in self.take or groups < 1:
+                raise DeclarationError(
+                    f"EachRecord: pattern {pattern!r} of {name!r} takes nothing",
+                    "name one of take, and put a group around what is meant",
+                )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import date
@@ -21,10 +22,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ingestion_platform import api as api_room
+from ingestion_platform import format as format_room
+from ingestion_platform import stream as stream_room
+from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
 from ingestion_platform.control import Control
 from ingestion_platform.errors import DeclarationError
-from ingestion_platform.format import Csv, Format, Xml
+from ingestion_platform.format import Csv, FixedWidth, Format, Xml
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
 from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
@@ -276,6 +281,14 @@ class Dataset:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
 
     def _require_file_fields(self, source: LandedFiles) -> None:
+        if isinstance(source.format, FixedWidth):
+            names = [name for name, _ in source.format.fields if name]
+            for column in self.columns:
+                self._require(
+                    column.capture is not None or column.field in names,
+                    f"column {column.name!r}: {column.field!r} is none of the fields that its lines have",
+                    f"one of {', '.join(names)}",
+                )
         if source.control is None:
             return
         if source.control.sum_of:
@@ -655,11 +668,18 @@ def _declared_in(module: ModuleType) -> Sequence[Dataset]:
 
 
 def _told(place: str, error: ValidationError) -> DeclarationError:
-    """Pydantic's first complaint in our words: the file, the argument, and what was most likely meant."""
-    first = error.errors(include_url=False)[0]
+    """Pydantic's complaint in our words: the file, the argument, and what was most likely meant."""
+    complaints = error.errors(include_url=False)
+    # An argument that is misspelt is also one that is missing: the first of these says it better.
+    first = next((one for one in complaints if one["type"] == "unexpected_keyword_argument"), complaints[0])
     argument = str(first["loc"][0]) if first["loc"] else ""
-    declared: type[object] = {"Dataset": Dataset, "Column": Column, "Check": Check, "Csv": Csv, "Daily": Daily}.get(
-        error.title, Dataset
+    declared = next(
+        (
+            found
+            for room in (sys.modules[__name__], api_room, format_room, stream_room, table_room)
+            if (found := vars(room).get(error.title)) is not None
+        ),
+        Dataset,
     )
     known = list(inspect.signature(declared).parameters)
     if argument.isdigit() and int(argument) < len(known):
@@ -668,6 +688,8 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
         near = difflib.get_close_matches(argument, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"arguments: {', '.join(known)}"
         return DeclarationError(f"{place}: {error.title} has no argument {argument!r}", hint)
+    if first["type"].startswith("missing"):
+        return DeclarationError(f"{place}: {error.title} needs {argument}", "see its docstring")
     found = first.get("input")
     hint = (
         f"write ({found!r},): the comma makes it a tuple"

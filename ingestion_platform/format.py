@@ -204,7 +204,12 @@ class Xml(Bounded):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Parquet(Bounded):
-    """Parquet. Values enter raw as text in their canonical form; nested ones as JSON text."""
+    """
+    Parquet. Values enter raw as text in their canonical form; nested ones as JSON text.
+
+    Pages are held against their check sums, where the writer has made any. What the footer says has none: a flipped bit there is mostly
+    noticed, and may be believed.
+    """
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

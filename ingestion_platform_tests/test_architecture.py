@@ -235,7 +235,7 @@ def watch(event, arguments):
         found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {what}" if frame else f"{current}: {what}")
 
 # What libraries do while they are imported is theirs: only what is ours is watched.
-for library in ("pydantic_settings", "duckdb", "pandas", "pyarrow.parquet", "sqlglot", "boto3", "stamina", "msgspec", "tqdm", "defusedxml",
+for library in ("pydantic_settings", "duckdb", "pandas", "pyarrow.parquet", "sqlglot", "boto3", "stamina", "msgspec", "tqdm",
                 "httpcore", "dagster", "dagster._core.definitions"):
     importlib.import_module(library)
 

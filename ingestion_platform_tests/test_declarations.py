@@ -23,7 +23,7 @@ from ingestion_platform.api import ApiPages
 from ingestion_platform.control import Control
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, find_datasets, senders_from
 from ingestion_platform.errors import DeclarationError
-from ingestion_platform.format import Csv, JsonLines, Parquet, Xml
+from ingestion_platform.format import Csv, FixedWidth, JsonLines, Parquet, Xml
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, Check, Column, DataType, decimal
@@ -583,3 +583,12 @@ def test_two_datasets_cannot_claim_one_object() -> None:
     )
     with pytest.raises(DeclarationError, match="both claim"):
         Datasets([one, dataclasses.replace(one, name="two", source=LandedFiles("x/%Y-%m-%d/{region}.csv"))])
+
+
+def test_a_column_of_fixed_width_is_one_of_its_fields() -> None:
+    """Its lines can have no other, whatever is sent: the mistake is told at import."""
+    lines = FixedWidth(fields=(("visit_id", 5), ("shop_id", 3), ("came", 19)))
+    with pytest.raises(
+        DeclarationError, match=r"'came_at' is none of the fields that its lines have .*visit_id, shop_id, came"
+    ):
+        _dataset(source=LandedFiles("visits/%Y/%m/%d.txt", lines))

@@ -449,7 +449,7 @@ def _tell_apis(
             counts.too_fast == 0 and counts.must_retry > 0,
             f"{counts.requests:,} requests, {counts.tokens} of them for tokens; {counts.must_retry} were asked again: {counts.failed}"
             f" answered 503, {counts.throttled} 429, {counts.dropped} not at all or not to the end,"
-            f" {counts.refused} that their token was refused; {counts.not_modified:,} hadn't changed; none came faster than declared",
+            f" {counts.refused} that their token is worn out; {counts.not_modified:,} hadn't changed; none came faster than declared",
         ),
         (
             weather == sum(roster) and charted == plan.days * len(REGIONS) * CHART_LENGTH,
@@ -523,7 +523,7 @@ def _tell_reports(warehouse: Warehouse, day: date, say: Callable[[str], None]) -
         (
             "Some moments for marketing, of reports.marketing_moments",
             "select region, artist, title, chart_position, positions_climbed, net_zar, against_trailing_pct from reports.marketing_moments"
-            f" where charted_on = date '{day}' and is_moment order by against_trailing_pct desc, region, chart_position limit 5",
+            f" where charted_on = date '{day}' and is_moment order by positions_climbed desc nulls last, region limit 5",
         ),
     ):
         say(f"\n{what}, {day}:")

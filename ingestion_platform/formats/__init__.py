@@ -1,5 +1,8 @@
 """
-Landed bytes to rows of text: CSV, JSON lines, XML, Parquet, gzip around them; segments of streams with values of JSON, Avro, DynamoDB.
+Landed bytes to rows of text: CSV, fixed width, JSON lines and documents, XML, Parquet, Avro, Excel; what is packed around them (gzip, zstd,
+bzip2, zip); pages of APIs; segments of streams with values of JSON, Avro, DynamoDB.
+
+A reader gives an object piece by piece, so that memory doesn't grow with it; the last piece says whether all of it counts.
 
 Belongs here: reading one object's bytes as its declaration says, and telling exactly what couldn't be read. Doesn't: where bytes come from
 (`landing/`), what values mean (`warehouse/contract.py`).
@@ -8,7 +11,7 @@ Every reader is verified, not trusted: nothing is dropped, shifted or guessed in
 rejected by its number and kept as it stands; an object that can't be a whole one raises `ObjectRejected`.
 """
 
-from ingestion_platform.formats.content import BLOCK_BYTES
+from ingestion_platform.formats.content import BLOCK_BYTES, packing_of
 from ingestion_platform.formats.reading import (
     RecordReader,
     detect_dialect,
@@ -20,5 +23,5 @@ from ingestion_platform.formats.records import Ending, Field, Piece, Positions, 
 
 __all__ = [
     "BLOCK_BYTES", "Ending", "Field", "Piece", "Positions", "RecordReader", "Records", "RejectedRecord", "detect_dialect",
-    "dialect_departures", "open_records", "read_records",
+    "dialect_departures", "open_records", "packing_of", "read_records",
 ]  # fmt: skip

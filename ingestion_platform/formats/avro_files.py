@@ -11,6 +11,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -27,6 +28,7 @@ _MAGIC = b"Obj\x01"
 _MARK_BYTES = 16
 _HEADER_BYTES = 1024**2
 _LONG_BYTES = 10
+_LEFT_BYTES = 4
 _AGAIN = "it is read again when it changes"
 
 
@@ -57,6 +59,13 @@ def read_avro(format: Avro, content: Content, fields: Sequence[Field], *, block_
     yield from tables.in_pieces(fields, rows(), rejected, block_bytes)
     missing = dict.fromkeys(field.source for field in fields if records and field.source not in taker.seen)
     return Ending(tuple(taker.unknown), tuple(missing))
+
+
+class _Unpacker(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
 
 
 class _File:
@@ -156,12 +165,11 @@ class _File:
                 case "deflate":
                     inflater = zlib.decompressobj(-15)
                     found = inflater.decompress(packed, most)
-                    if len(found) < most and (not inflater.eof or inflater.unused_data):
-                        raise self._damaged(number, "its deflate stream doesn't end where the block does")
-                case "bzip2":
-                    found = bz2.BZ2Decompressor().decompress(packed, most)
-                case "xz":
-                    found = lzma.LZMADecompressor().decompress(packed, most)
+                    self._require_end(number, inflater, len(found) == most)
+                case "bzip2" | "xz":
+                    unpacker = bz2.BZ2Decompressor() if codec == "bzip2" else lzma.LZMADecompressor()
+                    found = unpacker.decompress(packed, most)
+                    self._require_end(number, unpacker, len(found) == most)
                 case "zstandard":
                     with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
                         found = stream.read(most)
@@ -180,6 +188,11 @@ class _File:
                 "raise max_record_bytes of its format if it may be so large",
             )
         return found
+
+    def _require_end(self, number: int, unpacker: "_Unpacker", is_full: bool) -> None:
+        # Some writers leave zlib's check sum, or a part of it, behind the stream.
+        if not is_full and (not unpacker.eof or len(unpacker.unused_data) > _LEFT_BYTES):
+            raise self._damaged(number, "its compressed stream doesn't end where the block does")
 
     def _unsnapped(self, packed: bytes, number: int) -> bytes:
         """Snappy says its size first; Avro adds a check sum of what was packed."""

@@ -46,6 +46,11 @@ DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplement
 """What reading packed bytes raises when they aren't what they should be."""
 
 
+def packing_of(key: str) -> str:
+    """How an object is packed, as its key says; empty when it isn't."""
+    return next((kind for kind, (ending, _) in _MAGIC.items() if key.endswith(ending)), "")
+
+
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
@@ -138,7 +143,7 @@ class Content:
         self.packed_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
         beginning = file.read(16)
-        self.kind = next((kind for kind, (ending, _) in _MAGIC.items() if key.endswith(ending)), "")
+        self.kind = packing_of(key)
         if self.kind:
             ending, magic = _MAGIC[self.kind]
             if not beginning.startswith(magic) and not (self.kind == "zip" and beginning.startswith(b"PK\x05\x06")):
@@ -194,16 +199,30 @@ class Content:
             self._unpacked = None
 
 
-def _zstd(file: Any) -> _Readable:
-    source: Any = pa.PythonFile(file, "r")
-    # Closing the stream would close the object's file.
-    return _Unclosed(pa.CompressedInputStream(source, "zstd"), source)
+def _zstd(file: BinaryIO) -> _Readable:
+    borrowed: Any = _Borrowed(file)
+    return _Bytes(pa.CompressedInputStream(pa.PythonFile(borrowed, "r"), "zstd"))
 
 
-class _Unclosed:
-    def __init__(self, stream: Any, source: Any) -> None:
+class _Borrowed:
+    """A file that Arrow may read, and close when it likes: the file itself stays open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Bytes:
+    """An Arrow stream whose reader gets bytes."""
+
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._source = source
 
     def read(self, size: int, /) -> bytes:
         return bytes(self._stream.read(size))

@@ -14,8 +14,9 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
+from xml.etree.ElementTree import Element
 
 import msgspec
 
@@ -26,12 +27,11 @@ from ingestion_platform.formats.content import BLOCK_BYTES, DAMAGED, Content, St
 from ingestion_platform.formats.excel_values import Kind, NoValue, kind_of, moment_text, number_text
 from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import excerpt
-from ingestion_platform.formats.xml_events import parse
+from ingestion_platform.formats.xml_events import local_name, walk
 
 _OLD = b"\xd0\xcf\x11\xe0"
 _MOST_COLUMNS = 16_384
 _MOST_ROWS = 1_048_576
-_MOST_MERGED = 100_000
 _MOST_STYLES = 100_000
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
@@ -88,18 +88,15 @@ class _Workbook:
             raise ObjectRejected("is a binary workbook (.xlsb)", "save it as .xlsx")
         if not self._main:
             raise ObjectRejected("is no Excel workbook: it names no main part", _AGAIN)
-        book = _Book()
-        self._parse(self._main, book)
-        self.is_1904 = book.is_1904
-        self.sheet = self._choose(book)
-        styles = _Styles()
-        for path in self._related(self._main, "styles").values():
-            self._parse(path, styles)
-        self.kinds = styles.kinds()
-        self.texts = _Texts(stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES)), format.max_record_bytes)  # noqa: SIM115
+        self._sheets: list[tuple[str, str, bool]] = []
+        self.is_1904 = False
+        self._read_book()
+        self.sheet = self._choose()
+        self.kinds = self._read_kinds()
+        self.texts = _Texts(stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES)))  # noqa: SIM115
         for path in self._related(self._main, "sharedStrings").values():
-            self._parse(path, self.texts)
-        self.texts.finish()
+            for element in self.elements(path, "si"):
+                self.texts.add(_text_of(element))
 
     def _related(self, of: str, kind: str) -> dict[str, str]:
         """Paths of the parts that a part names, by id, as far as they are of one kind."""
@@ -107,31 +104,55 @@ class _Workbook:
         path = posixpath.join(folder, "_rels", f"{name}.rels")
         if path not in self._archive.NameToInfo:
             return {}
-        relations = _Relations(kind)
-        self._parse(path, relations)
+        found: dict[str, str] = {}
+        for element in self.elements(path, "Relationship"):
+            named = _attributes(element)
+            if named.get("Type", "").rpartition("/")[2] == kind and named.get("TargetMode") != "External":
+                found[named.get("Id", "")] = named.get("Target", "")
         # A name in the zip, never a path on this machine.
         return {
             id_: target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
-            for id_, target in relations.found.items()
+            for id_, target in found.items()
         }
 
-    def _choose(self, book: "_Book") -> str:
+    def _read_book(self) -> None:
+        for element in self.elements(self._main, "sheet", "workbookPr"):
+            named = _attributes(element)
+            if local_name(element.tag) == "workbookPr":
+                self.is_1904 = named.get("date1904") in ("1", "true")
+            elif len(self._sheets) < _MOST_STYLES:
+                is_hidden = named.get("state", "visible") != "visible"
+                self._sheets.append((named.get("name", ""), named.get("id", ""), is_hidden))
+
+    def _read_kinds(self) -> list[Kind]:
+        """What numbers are, for each style of a cell."""
+        codes: dict[int, str] = {}
+        formats: list[int] = []
+        for path in self._related(self._main, "styles").values():
+            for element in self.elements(path, "numFmts", "cellXfs", "dxfs"):
+                for named in map(_attributes, element):
+                    match local_name(element.tag):
+                        case "numFmts":
+                            codes[_number(named.get("numFmtId", "0"))] = named.get("formatCode", "")
+                        case "cellXfs":
+                            formats.append(_number(named.get("numFmtId", "0")))
+        if len(formats) > _MOST_STYLES:
+            raise ObjectRejected("is a damaged workbook: it has more styles than Excel knows")
+        return [kind_of(number, codes.get(number)) for number in formats]
+
+    def _choose(self) -> str:
         sheets = self._related(self._main, "worksheet")
         wanted = self._format.sheet
         found = [
             (name, sheets[id_])
-            for name, id_, is_hidden in book.sheets
+            for name, id_, is_hidden in self._sheets
             if id_ in sheets and (name == wanted if wanted else not is_hidden)
         ]
         if len(found) != 1:
-            names = ", ".join(excerpt(name, 40) for name, _, _ in book.sheets[:8])
+            names = ", ".join(excerpt(name, 40) for name, _, _ in self._sheets[:8])
             what = f"no sheet {excerpt(wanted, 40)}" if wanted else f"{len(found)} sheets that aren't hidden"
             raise ObjectRejected(f"has {what}, only {names or 'none'}", "declare Excel(sheet=…)")
         return found[0][1]
-
-    def _parse(self, path: str, handler: "_Handler") -> None:
-        for _ in self.events(path, handler):
-            pass
 
     def may_have(self, path: str, name: bytes) -> bool:
         """Whether a part may have elements of a name: a look at its bytes, which is much faster than parsing it."""
@@ -144,11 +165,16 @@ class _Workbook:
                 before = piece[-len(name) :]
         return False
 
-    def events(self, path: str, handler: "_Handler") -> Iterator[None]:
-        """Parse a part; yields now and then."""
+    def elements(self, path: str, *names: str) -> Iterator[Element]:
+        """The elements of some names in a part, as they end; they are let go of."""
         with self._open(path) as stream:
-            for _ in parse(stream, handler, block_bytes=self._block_bytes, most_bytes=self._format.max_record_bytes):
-                yield
+            yield from walk(
+                stream,
+                lambda _, element: local_name(element.tag) in names,
+                lambda *_: False,
+                block_bytes=self._block_bytes,
+                most_bytes=self._format.max_record_bytes,
+            )
 
     @contextmanager
     def _open(self, path: str) -> Iterator[Stream]:
@@ -163,89 +189,20 @@ class _Workbook:
             yield Stream(opened, "zip", info.compress_size, self._format.max_bytes)
 
 
-class _Handler:
-    """As a handler of a document: keeps the names of the elements that are open, and the text where it is wanted."""
-
-    def __init__(self) -> None:
-        self._open: list[str] = []
-        self._chars: list[str] | None = None
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """An element begins."""
-        name = _local(tag)
-        self._open.append(name)
-        self.begin(name, {_local(one): value for one, value in attributes.items()})
-
-    def text(self, text: str) -> None:
-        """Some text."""
-        if self._chars is not None:
-            self._chars.append(text)
-
-    def end(self) -> None:
-        """An element ends."""
-        self.finish_element(self._open.pop())
-
-    def begin(self, name: str, attributes: dict[str, str]) -> None:
-        """An element begins; names are without namespaces."""
-
-    def finish_element(self, name: str) -> None:
-        """An element ends."""
-
-    def taken(self) -> str:
-        """The text since it was wanted."""
-        text, self._chars = "".join(self._chars or ()), None
-        return text
+def _attributes(element: Element) -> dict[str, str]:
+    return {local_name(name): value for name, value in element.attrib.items()}
 
 
-def _local(name: str) -> str:
-    return name.rpartition("}")[2]
-
-
-class _Relations(_Handler):
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self._kind = kind
-        self.found: dict[str, str] = {}
-
-    def begin(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "Relationship" and attributes.get("Type", "").rpartition("/")[2] == self._kind:
-            if attributes.get("TargetMode") == "External":
-                return
-            self.found[attributes.get("Id", "")] = attributes.get("Target", "")
-
-
-class _Book(_Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.sheets: list[tuple[str, str, bool]] = []
-        self.is_1904 = False
-
-    def begin(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "sheet" and len(self.sheets) < _MOST_STYLES:
-            self.sheets.append(
-                (attributes.get("name", ""), attributes.get("id", ""), attributes.get("state", "visible") != "visible")
-            )
-        elif name == "workbookPr":
-            self.is_1904 = attributes.get("date1904") in ("1", "true")
-
-
-class _Styles(_Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self._codes: dict[int, str] = {}
-        self._formats: list[int] = []
-
-    def begin(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "numFmt" and "cellXfs" not in self._open and "dxfs" not in self._open:
-            self._codes[_number(attributes.get("numFmtId", "0"))] = attributes.get("formatCode", "")
-        elif name == "xf" and "cellXfs" in self._open:
-            self._formats.append(_number(attributes.get("numFmtId", "0")))
-        if len(self._codes) + len(self._formats) > _MOST_STYLES:
-            raise ObjectRejected("is a damaged workbook: it has more styles than Excel knows")
-
-    def kinds(self) -> list[Kind]:
-        """What numbers are, for each style."""
-        return [kind_of(number, self._codes.get(number)) for number in self._formats]
+def _text_of(element: Element) -> str:
+    """The text of a cell, which may be in pieces of different looks; how it is pronounced isn't part of it."""
+    pieces = []
+    for child in element:
+        match local_name(child.tag):
+            case "t":
+                pieces.append(child.text or "")
+            case "r":
+                pieces += [part.text or "" for part in child if local_name(part.tag) == "t"]
+    return _unescaped("".join(pieces))
 
 
 def _number(text: str) -> int:
@@ -254,47 +211,24 @@ def _number(text: str) -> int:
     return int(text)
 
 
-class _Texts(_Handler):
+class _Texts:
     """
     The texts that cells share, in a file.
 
     Args:
         file: for them.
-        most_bytes: of one.
     """
 
-    def __init__(self, file: "tempfile.SpooledTemporaryFile[bytes]", most_bytes: int) -> None:
-        super().__init__()
+    def __init__(self, file: "tempfile.SpooledTemporaryFile[bytes]") -> None:
         self._file = file
-        self._most_bytes = most_bytes
         self._ends = array("Q", [0])
-        self._pieces: list[str] = []
-        self._size = 0
         self._recent: dict[int, str] = {}
 
-    def begin(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "si":
-            self._pieces, self._size = [], 0
-        elif name == "t" and "rPh" not in self._open:
-            self._chars = []
-
-    def text(self, text: str) -> None:
-        super().text(text)
-        self._size += len(text)
-        if self._size > self._most_bytes:
-            raise ObjectRejected(f"has a text of more than the {self._most_bytes:,} bytes allowed in a cell")
-
-    def finish_element(self, name: str) -> None:
-        if name == "t" and self._chars is not None:
-            self._pieces.append(self.taken())
-        elif name == "si":
-            text = _unescaped("".join(self._pieces)).encode(errors="surrogatepass")
-            self._file.write(text)
-            self._ends.append(self._ends[-1] + len(text))
-
-    def finish(self) -> None:
-        """All of them are there."""
-        self._file.flush()
+    def add(self, text: str) -> None:
+        """Take the next one."""
+        encoded = text.encode(errors="surrogatepass")
+        self._file.write(encoded)
+        self._ends.append(self._ends[-1] + len(encoded))
 
     def get(self, index: int) -> str:
         """
@@ -321,94 +255,58 @@ def _unescaped(text: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if "_x" in text else text
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Cell:
     kind: str
     style: int
-    reference: str
-    has_formula: bool = False
-    value: str | None = None
-    pieces: list[str] = field(default_factory=list)
+    has_formula: bool
+    value: str | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     number: int
     cells: dict[int, _Cell]
 
+    @classmethod
+    def of(cls, element: Element, before: int) -> "_Row":
+        """
+        A row as the sheet has it.
 
-class _Sheet(_Handler):
-    """The rows of a sheet, as they end; and the ranges of merged cells."""
-
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__()
-        self._most_bytes = most_bytes
-        self._row = _Row(0, {})
-        self._column = -1
-        self._cell: _Cell | None = None
-        self._size = 0
-        self.rows: list[_Row] = []
-        self.merged: list[tuple[int, int, int, int]] = []
-
-    def begin(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "row":
-            number = _number(attributes["r"]) if "r" in attributes else self._row.number + 1
-            if not self._row.number < number <= _MOST_ROWS:
-                raise ObjectRejected(f"is a damaged workbook: row {number} comes after row {self._row.number}", _AGAIN)
-            self._row, self._column, self._size = _Row(number, {}), -1, 0
-        elif name == "c":
-            reference = attributes.get("r", "")
-            column = self._column + 1
+        Args:
+            element: of the row.
+            before: the number of the row before.
+        """
+        written = element.get("r")
+        number = _number(written) if written is not None else before + 1
+        if not before < number <= _MOST_ROWS:
+            raise ObjectRejected(f"is a damaged workbook: row {number} comes after row {before}", _AGAIN)
+        cells: dict[int, _Cell] = {}
+        last = -1
+        for child in element:
+            if local_name(child.tag) != "c":
+                continue
+            reference, column = child.get("r"), last + 1
             if reference:
                 column, row = _place(reference)
-                if row != self._row.number or column <= self._column:
+                if row != number or column <= last:
                     raise ObjectRejected(
                         f"is a damaged workbook: cell {excerpt(reference, 20)} isn't in its place", _AGAIN
                     )
             if column >= _MOST_COLUMNS:
                 raise ObjectRejected("is a damaged workbook: it has more columns than Excel knows", _AGAIN)
-            self._column = column
-            self._cell = _Cell(attributes.get("t", "n"), _number(attributes.get("s", "0")), reference)
-        elif self._cell is not None:
-            if name == "f":
-                self._cell.has_formula = True
-            elif name == "v" or (name == "t" and "rPh" not in self._open):
-                self._chars = []
-        elif name == "mergeCell":
-            first, _, last = attributes.get("ref", "").partition(":")
-            left, top = _place(first)
-            right, bottom = _place(last or first)
-            self.merged.append((top, left, bottom, right))
-            if len(self.merged) > _MOST_MERGED:
-                raise ObjectRejected(f"has more than {_MOST_MERGED:,} ranges of merged cells", "unmerge them")
-
-    def text(self, text: str) -> None:
-        super().text(text)
-        if self._chars is not None:
-            self._size += len(text)
-            if self._size > self._most_bytes:
-                raise ObjectRejected(
-                    f"has a record of more than the {self._most_bytes:,} bytes allowed: row {self._row.number:,}",
-                    "raise max_record_bytes of its format if it may be so large",
-                )
-
-    def finish_element(self, name: str) -> None:
-        cell = self._cell
-        if cell is not None:
-            if name == "v":
-                cell.value = self.taken()
-            elif name == "t" and self._chars is not None:
-                cell.pieces.append(self.taken())
-            elif name == "c":
-                self._row.cells[self._column] = cell
-                self._cell = None
-        elif name == "row":
-            self.rows.append(self._row)
-
-    def take(self) -> list[_Row]:
-        """The rows that have ended since this was last asked."""
-        found, self.rows = self.rows, []
-        return found
+            last = column
+            value, has_formula = None, False
+            for part in child:
+                match local_name(part.tag):
+                    case "v":
+                        value = part.text or ""
+                    case "is":
+                        value = _text_of(part)
+                    case "f":
+                        has_formula = True
+            cells[column] = _Cell(child.get("t", "n"), _number(child.get("s", "0")), has_formula, value)
+        return cls(number, cells)
 
 
 def _place(reference: str) -> tuple[int, int]:
@@ -452,19 +350,19 @@ class _Reader:
     def rows(self) -> Iterator[Sequence[str | int | None] | None]:
         """A row for each record, None for each that is rejected."""
         self._merged = self._merged_cells()
-        sheet = _Sheet(self._format.max_record_bytes)
-        has_header = False
-        for _ in self._workbook.events(self._workbook.sheet, sheet):
-            for row in sheet.take():
-                if row.number == self._format.header_row:
-                    self._read_header(row)
-                    has_header = True
-                elif row.number > self._format.header_row:
-                    if not has_header:
-                        break
-                    if any(self._is_filled(cell) for cell in row.cells.values()):
-                        self._row += 1
-                        yield self._record(row)
+        has_header, number = False, 0
+        for element in self._workbook.elements(self._workbook.sheet, "row"):
+            row = _Row.of(element, number)
+            number = row.number
+            if number == self._format.header_row:
+                self._read_header(row)
+                has_header = True
+            elif number > self._format.header_row:
+                if not has_header:
+                    break
+                if any(self._is_filled(cell) for cell in row.cells.values()):
+                    self._row += 1
+                    yield self._record(row)
         if not has_header:
             raise ObjectRejected(
                 f"has no header: row {self._format.header_row} of its sheet is empty", "declare Excel(header_row=…)"
@@ -472,24 +370,26 @@ class _Reader:
 
     def _merged_cells(self) -> dict[int, list[tuple[int, int, int, int]]]:
         """Row → the ranges of merged cells below the header that reach into it."""
-        sheet = _Sheet(self._format.max_record_bytes)
-        if self._workbook.may_have(self._workbook.sheet, b"mergeCell"):
-            for _ in self._workbook.events(self._workbook.sheet, sheet):
-                sheet.take()
         found: dict[int, list[tuple[int, int, int, int]]] = {}
+        if not self._workbook.may_have(self._workbook.sheet, b"mergeCell"):
+            return found
         reached = 0
-        for merged in sheet.merged:
-            top, _, bottom, _ = merged
-            reached += bottom - top
+        for element in self._workbook.elements(self._workbook.sheet, "row", "mergeCell"):
+            if local_name(element.tag) == "row":
+                continue
+            first, _, last = element.get("ref", "").partition(":")
+            left, top = _place(first)
+            right, bottom = _place(last or first)
+            reached += 1 + max(bottom - top, 0)
             if reached > _MOST_ROWS:
                 raise ObjectRejected("has merged cells over more rows than Excel knows", "unmerge them")
             for row in range(max(top, self._format.header_row + 1), bottom + 1):
-                found.setdefault(row, []).append(merged)
+                found.setdefault(row, []).append((top, left, bottom, right))
         return found
 
     @staticmethod
     def _is_filled(cell: _Cell) -> bool:
-        return cell.value not in (None, "") or any(cell.pieces) or cell.has_formula
+        return cell.value not in (None, "") or cell.has_formula
 
     def _read_header(self, row: _Row) -> None:
         names: dict[int, str] = {}
@@ -497,7 +397,9 @@ class _Reader:
             try:
                 text = self._text(cell)
             except NoValue as error:
-                raise ObjectRejected(f"has no header that can be read: cell {cell.reference} {error}") from error
+                raise ObjectRejected(
+                    f"has no header that can be read: cell {_letters(column)}{row.number} {error}"
+                ) from error
             if text:
                 names[column] = text
         if not names:
@@ -562,8 +464,6 @@ class _Reader:
             NoValue: it has none that can be told.
         """
         value = cell.value
-        if cell.kind == "inlineStr":
-            return _checked(_unescaped("".join(cell.pieces))) or None
         if value is None or (value == "" and cell.kind != "str"):
             if cell.has_formula:
                 raise NoValue("has a formula without a value: open the workbook in Excel and save it")
@@ -573,6 +473,8 @@ class _Reader:
                 return _checked(self._workbook.texts.get(_index(value))) or None
             case "str":
                 return _checked(_unescaped(value)) or None
+            case "inlineStr":
+                return _checked(value) or None
             case "b":
                 if value.strip() not in ("0", "1"):
                     raise NoValue(f"is no truth value: {value[:40]!r}")

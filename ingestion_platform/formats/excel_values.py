@@ -84,7 +84,7 @@ def moment_text(written: str, kind: Kind, *, is_1904: bool) -> str:
     try:
         serial = Decimal(written)
         milliseconds = int((serial * _DAY_MILLISECONDS).to_integral_value())
-    except ArithmeticError:
+    except (ArithmeticError, ValueError):
         raise NoValue(f"is no number: {written[:40]!r}") from None
     if kind == "elapsed":
         seconds, rest = divmod(abs(milliseconds), 1000)

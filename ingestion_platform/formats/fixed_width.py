@@ -67,7 +67,7 @@ class _Reader:
             if place[0] not in wanted or not name
         ]
         self._fillers = {place[0] for place, (name, _) in zip(self._places, format.fields, strict=True) if not name}
-        self._found_unknown: dict[str, None] = {}
+        self._found_unknown: set[str] = set()
         self._row = 1
         self._skip = format.header_lines
 
@@ -90,7 +90,7 @@ class _Reader:
                 break
         if self._skip:
             raise ObjectRejected(f"has fewer lines than the {self._format.header_lines} of its header", _CUT)
-        return Ending(tuple(self._found_unknown))
+        return Ending(tuple(name for name, _, _ in self._unknown if name in self._found_unknown))
 
     def _piece(self, data: bytes, is_last: bool) -> Piece:
         lines = _lines(data)
@@ -176,7 +176,7 @@ class _Reader:
         for name, _, _ in self._unknown:
             if name not in self._fillers or pc.any(pc.not_equal(values[name], "")).as_py():
                 columns[name] = values[name].to_pylist()
-                self._found_unknown[name] = None
+                self._found_unknown.add(name)
         if not columns or not rows:
             return tables.no_values(rows)
         texts = []

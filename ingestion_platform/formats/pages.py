@@ -48,7 +48,7 @@ class Page:
     One reply.
 
     Args:
-        request: the URL that was asked first; the pages that follow it share it.
+        request: the URL that was asked first, behind `#` what `each` gave; the pages that follow it share it.
         params: what `each` gave for it.
         page: its number among those, from 1.
         url: what was asked for it, without secrets.

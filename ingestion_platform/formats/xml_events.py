@@ -1,14 +1,15 @@
 """
-XML as it comes: elements that begin and end, their text, and what is refused of any document.
+XML as it comes: the elements that are wanted, one at a time, and what is refused of any document.
 
-Belongs here: the parser, and building elements. Doesn't: which elements are records (`xml_records.py`).
+Belongs here: the parser, and letting go of what has been read. Doesn't: which elements are wanted (`xml_records.py`, `excel_sheets.py`).
 
-DTDs and entities are refused where they begin, before anything is expanded or fetched.
+DTDs and entities are refused where they begin, before anything is expanded or fetched. They can only stand before the root: so a parser
+that looks for them reads up to there, and the fast one, which can't be asked to refuse them, reads after it.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
-from xml.etree.ElementTree import Element
+from collections.abc import Callable, Iterator
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 from xml.parsers import expat
 
 from ingestion_platform.errors import ObjectRejected
@@ -16,155 +17,124 @@ from ingestion_platform.formats.content import Stream
 
 MAX_DEPTH = 200
 MAX_ATTRIBUTES = 1_000
-_FED_BYTES = 1024**2
+_FED_BYTES = 16 * 1024
+"""More at a time is slower by half: elements that live on are looked through again and again for cycles."""
 _AGAIN = "it is read again when it changes"
 
 
-class Handler(Protocol):
-    """What is told of a document, in its order."""
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """An element begins; its tag is `{namespace}name`, or a name alone."""
-        ...
-
-    def text(self, text: str) -> None:
-        """Some text, perhaps not all up to the next tag."""
-        ...
-
-    def end(self) -> None:
-        """The element that began last and hasn't ended ends."""
-        ...
+def local_name(tag: str) -> str:
+    """A tag without its namespace."""
+    return tag.rpartition("}")[2] if tag[:1] == "{" else tag
 
 
-def parse(stream: Stream, handler: Handler, *, block_bytes: int, most_bytes: int) -> Iterator[int]:
+def walk(
+    stream: Stream,
+    begin: Callable[[int, Element], bool],
+    end: Callable[[int, Element], bool],
+    *,
+    block_bytes: int,
+    most_bytes: int,
+) -> Iterator[Element]:
     """
-    Parse a document; yields, after each block of it, how far its elements have come, in bytes.
+    Go through a document; yields the wanted elements as they end, each with all that is in it.
 
     Args:
         stream: the document.
-        handler: is told of it.
+        begin: told of each element that begins outside wanted ones, with its depth, from 1: its attributes are there. Whether it is
+            wanted.
+        end: told of each other element that ends outside wanted ones. Whether it stays in the one that it is in; if not, it is let go of.
         block_bytes: how much is parsed at a time, at most.
-        most_bytes: of one tag, comment or other thing that is known only when it is whole.
+        most_bytes: of one wanted element, or of one text, tag or comment, about: larger ones are refused before they are twice as large.
 
     Raises:
         ObjectRejected: it isn't well-formed, is cut, has a DTD, or is nested beyond measure.
     """
-    # Without names kept for ever: a hostile document has ever new ones.
-    parser = expat.ParserCreate(None, "}", None)
-    parser.buffer_text = True
-    depth = 0
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise ObjectRejected(f"is nested deeper than {MAX_DEPTH} elements")
-        if len(attributes) > MAX_ATTRIBUTES:
-            raise ObjectRejected(f"has an element with more than {MAX_ATTRIBUTES:,} attributes")
-        handler.start(_tag(name), {_tag(one): value for one, value in attributes.items()})
-
-    def end(_: str) -> None:
-        nonlocal depth
-        depth -= 1
-        handler.end()
-
-    def refuse(*_: object) -> int:
-        raise ObjectRejected("has a DTD or entities, which are refused", "send it without DOCTYPE")
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = handler.text
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
-    parser.UnparsedEntityDeclHandler = refuse
-    parser.ExternalEntityRefHandler = refuse
-    size = min(block_bytes, _FED_BYTES)
-    fed, is_blank = 0, True
+    # Its stubs know of all events, each of which gives something else.
+    parser: Any = XMLPullParser(("start", "end"))
+    guard: _Guard | None = _Guard()
+    size = min(block_bytes, _FED_BYTES, most_bytes)
+    is_blank = True
+    open_: list[Element] = []
+    wanted_depth = depth = 0
+    # Fed since a wanted element began, and since anything was told.
+    fed = silent = records = 0
     while True:
         piece = stream.read(size)
-        fed += len(piece)
-        is_blank = is_blank and not piece.strip()
         is_last = len(piece) < size
+        is_blank = is_blank and not piece.strip()
         if is_last and is_blank:
             raise ObjectRejected("is empty: not even a root element", _AGAIN)
+        fed, silent = fed + len(piece), silent + len(piece)
         try:
-            parser.Parse(piece, is_last)
-        except (expat.ExpatError, ValueError, LookupError) as error:
+            if guard is not None and guard.has_passed(piece, is_last):
+                guard = None
+            parser.feed(piece)
+            if is_last:
+                parser.close()
+            for event, element in parser.read_events():
+                silent = 0
+                if event == "start":
+                    depth += 1
+                    if depth > MAX_DEPTH:
+                        raise ObjectRejected(f"is nested deeper than {MAX_DEPTH} elements")
+                    if len(element.attrib) > MAX_ATTRIBUTES:
+                        raise ObjectRejected(f"has an element with more than {MAX_ATTRIBUTES:,} attributes")
+                    if not wanted_depth:
+                        if begin(depth, element):
+                            wanted_depth, fed = depth, 0
+                        open_.append(element)
+                    continue
+                if wanted_depth and depth > wanted_depth:
+                    depth -= 1
+                    continue
+                open_.pop()
+                stays = False
+                if wanted_depth:
+                    wanted_depth = 0
+                    records += 1
+                    yield element
+                else:
+                    stays = end(depth, element)
+                depth -= 1
+                if not stays and open_:
+                    open_[-1].remove(element)
+        except (ParseError, expat.ExpatError, ValueError, LookupError) as error:
             raise ObjectRejected(f"is cut, or no well-formed XML: {error}", _AGAIN) from error
-        done = fed if is_last else parser.CurrentByteIndex
-        if fed - done > most_bytes:
+        if (wanted_depth and fed > most_bytes) or silent > most_bytes:
             raise ObjectRejected(
-                f"has a tag or a comment of more than the {most_bytes:,} bytes allowed",
+                f"has a record, a text or a tag of more than the {most_bytes:,} bytes allowed, after {records:,} records",
                 "raise max_record_bytes of its format if it may be so large",
             )
-        yield done
         if is_last:
             return
 
 
-def _tag(name: str) -> str:
-    return "{" + name if "}" in name else name
-
-
-class Builder:
-    """Builds elements, each with all that is in it."""
+class _Guard:
+    """Reads up to the root, and refuses what may not stand before it."""
 
     def __init__(self) -> None:
-        self._open: list[Element] = []
-        self._last: Element | None = None
-        self._texts: list[str] = []
-        self.chars = 0
-        """Of text, in what is being built."""
+        self._parser = expat.ParserCreate()
+        self._has_passed = False
+        self._parser.StartElementHandler = self._pass
+        self._parser.StartDoctypeDeclHandler = self._refuse
+        self._parser.EntityDeclHandler = self._refuse
+        self._parser.UnparsedEntityDeclHandler = self._refuse
+        self._parser.ExternalEntityRefHandler = self._refuse
 
-    @property
-    def depth(self) -> int:
-        """How many elements have begun and haven't ended."""
-        return len(self._open)
+    def has_passed(self, piece: bytes, is_last: bool) -> bool:
+        """Whether the root has begun with this piece of the document."""
+        try:
+            self._parser.Parse(piece, is_last)
+        except expat.ExpatError:
+            # What is wrong behind the beginning of the root is told by who reads it.
+            if not self._has_passed:
+                raise
+        return self._has_passed
 
-    def start(self, tag: str, attributes: dict[str, str]) -> Element:
-        """Begin an element."""
-        self._flush()
-        element = Element(tag, attributes)
-        self.chars += len(tag) + sum(len(value) for value in attributes.values())
-        if self._open:
-            self._open[-1].append(element)
-        self._open.append(element)
-        self._last = None
-        return element
+    def _pass(self, *_: object) -> None:
+        self._has_passed = True
+        self._parser.StartElementHandler = None
 
-    def text(self, text: str) -> None:
-        """Add text where the document is."""
-        if self._open:
-            self._texts.append(text)
-            self.chars += len(text)
-
-    def end(self) -> Element:
-        """End an element."""
-        self._flush()
-        element = self._open.pop()
-        self._last = element
-        if not self._open:
-            self._last, self.chars = None, 0
-        return element
-
-    def skip(self) -> None:
-        """Pass over an element that isn't built: text after it isn't text before it."""
-        if self._open:
-            self._flush()
-            self._last = Element("passed-over")
-
-    def drop(self) -> None:
-        """Take the element that ended last out of the one that it is in."""
-        self.chars = 0
-        if self._open and self._last is not None:
-            self._open[-1].remove(self._last)
-
-    def _flush(self) -> None:
-        if not self._texts:
-            return
-        text = "".join(self._texts)
-        self._texts.clear()
-        if self._last is not None:
-            self._last.tail = (self._last.tail or "") + text
-        elif self._open:
-            self._open[-1].text = (self._open[-1].text or "") + text
+    @staticmethod
+    def _refuse(*_: object) -> int:
+        raise ObjectRejected("has a DTD or entities, which are refused", "send it without DOCTYPE")

@@ -14,7 +14,7 @@ stand at its end. What fields take of each element above records is kept in a te
 
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -25,10 +25,10 @@ import msgspec
 from ingestion_platform.errors import DeclarationError, ObjectRejected
 from ingestion_platform.format import Xml
 from ingestion_platform.formats import tables
-from ingestion_platform.formats.content import BLOCK_BYTES, Content, Stream
+from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands
-from ingestion_platform.formats.xml_events import Builder, parse
+from ingestion_platform.formats.xml_events import local_name, walk
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _MOST_AROUND = 100_000
@@ -51,25 +51,21 @@ def read_xml(format: Xml, content: Content, fields: Sequence[Field], *, block_by
     with ExitStack() as stack:
         around = _Around(names, paths, reader, format.max_record_bytes, stack)
         if around.is_needed:
-            for _ in parse(content.stream(), around, block_bytes=block_bytes, most_bytes=format.max_record_bytes):
+            for _ in walk(
+                content.stream(), around.begin, around.end, block_bytes=block_bytes, most_bytes=format.max_record_bytes
+            ):
                 pass
             around.rewind()
-        rows = _rows(format, content.stream(), names, reader, around, block_bytes)
+        place = _Place(names, around)
+        records = walk(
+            content.stream(), place.begin, place.end, block_bytes=block_bytes, most_bytes=format.max_record_bytes
+        )
+        rows = (reader.row(element, place.above) for element in records)
         yield from tables.in_pieces(fields, rows, reader.rejected, block_bytes)
     missing = dict.fromkeys(
         wanted.source for wanted, path in zip(fields, paths, strict=True) if reader.records and path not in reader.seen
     )
     return Ending(tuple(reader.unknown), tuple(missing))
-
-
-def _rows(
-    format: Xml, stream: Stream, names: list[str], reader: "_Reader", around: "_Around", block_bytes: int
-) -> Iterator[Sequence[str | int | None] | None]:
-    records = _Records(names, around, format.max_record_bytes)
-    for done in parse(stream, records, block_bytes=block_bytes, most_bytes=format.max_record_bytes):
-        for element, above in records.take():
-            yield reader.row(element, above)
-        records.check(done)
 
 
 _Value: TypeAlias = "str | _Repeated | None"
@@ -79,8 +75,8 @@ class _Around:
     """
     What fields ask for above the records.
 
-    As a handler of a document: takes it out of each element above records, in the order in which they begin, and keeps it in a file for
-    each depth. Elements of one depth end in the order in which they begin, so that `next` gives them back in the order of the document.
+    Takes it out of each element above records, in the order in which they begin, and keeps it in a file for each depth. Elements of one
+    depth end in the order in which they begin, so that `next` gives them back in the order of the document.
 
     Args:
         names: the path of the records.
@@ -102,72 +98,64 @@ class _Around:
             if not path.up:
                 continue
             level = len(names) - path.up
-            self.of_level.setdefault(level, []).append(path)
+            of_level = self.of_level.setdefault(level, [])
+            if path not in of_level:
+                of_level.append(path)
             node = self._wanted
             for name in names[:level]:
                 node = node.children.setdefault(name, _Wanted())
             for name in path.names:
                 node = node.children.setdefault(name, _Wanted())
                 node.is_below_another = True
-        for level, of_level in self.of_level.items():
-            self.of_level[level] = list(dict.fromkeys(of_level))
         self.is_needed = any(path.names for of_level in self.of_level.values() for path in of_level)
-        self._builder = Builder()
-        self._nodes: list[_Wanted | None] = []
-        self._is_on_path: list[bool] = []
-        self._kept = 0
+        self._nodes: list[_Wanted | None] = [self._wanted]
+        self._on_path = 0
+        self._kept = self._kept_bytes = 0
         self._files: dict[int, tempfile.SpooledTemporaryFile[bytes]] = {}
         if self.is_needed:
             for level in self.of_level:
                 self._files[level] = stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES))  # noqa: SIM115
 
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """An element begins."""
-        name = _local(tag)
-        depth = len(self._nodes) + 1
-        is_on_path = (not self._is_on_path or self._is_on_path[-1]) and self._names[depth - 1 : depth] == [name]
-        parent = self._nodes[-1] if self._nodes else self._wanted
-        node = parent.children.get(name) if parent is not None else None
-        self._nodes.append(node)
-        self._is_on_path.append(is_on_path)
-        if node is not None:
-            self._kept += 1
-            if self._kept > _MOST_AROUND:
-                raise ObjectRejected(f"has more than {_MOST_AROUND:,} elements that fields ask for above its records")
-            self._builder.start(tag, attributes)
+    def begin(self, depth: int, element: Element) -> bool:
+        """An element begins: whether it is a record, which is passed over."""
+        name = local_name(element.tag)
+        parent = self._nodes[-1]
+        if self._on_path == depth - 1 and self._names[depth - 1 : depth] == [name]:
+            if depth == len(self._names):
+                return True
+            self._on_path += 1
+        self._nodes.append(parent.children.get(name) if parent is not None else None)
+        return False
 
-    def text(self, text: str) -> None:
-        """Some text."""
-        if self._nodes and self._nodes[-1] is not None:
-            self._builder.text(text)
-            if self._builder.chars > self._most_bytes:
-                raise ObjectRejected(
-                    f"has more than the {self._most_bytes:,} bytes allowed around a record",
-                    "raise max_record_bytes of its format if it may be so much",
-                )
-
-    def end(self) -> None:
-        """An element ends: what fields ask for of it is taken."""
-        depth, node, is_on_path = len(self._nodes), self._nodes.pop(), self._is_on_path.pop()
+    def end(self, depth: int, element: Element) -> bool:
+        """An element ends: what fields ask for of it is taken. Whether fields ask for it further up."""
+        node = self._nodes.pop()
+        is_on_path = self._on_path == depth
+        if is_on_path:
+            self._on_path -= 1
         if node is None:
-            self._builder.skip()
-            return
-        element = self._builder.end()
-        if not is_on_path or depth not in self.of_level:
-            return
-        values = [_written(self._reader.find_once(element, path)) for path in self.of_level[depth]]
-        self._files[depth].write(msgspec.json.encode(values) + b"\n")
+            return False
+        if is_on_path and depth in self.of_level:
+            values = [_written(self._reader.find_once(element, path)) for path in self.of_level[depth]]
+            self._files[depth].write(msgspec.json.encode(values) + b"\n")
         if not node.is_below_another:
-            # Nobody above it asks for what is in it.
-            self._kept -= sum(1 for _ in element.iter())
-            self._builder.drop()
+            self._kept = self._kept_bytes = 0
+            return False
+        self._kept += 1
+        self._kept_bytes += len(element.text or "") + sum(map(len, element.attrib.values()))
+        if self._kept > _MOST_AROUND or self._kept_bytes > self._most_bytes:
+            raise ObjectRejected(
+                f"has more than {_MOST_AROUND:,} elements, or {self._most_bytes:,} bytes, that fields ask for above a record",
+                "raise max_record_bytes of its format if it may be so much",
+            )
+        return True
 
     def rewind(self) -> None:
         """Begin to give back what was taken."""
         for file in self._files.values():
             file.seek(0)
 
-    def next(self, level: int, tag: str, attributes: dict[str, str]) -> "dict[_Path, _Value]":
+    def next(self, level: int, element: Element) -> "dict[_Path, _Value]":
         """What fields ask for of the element that begins on this depth of the records' path."""
         wanted = self.of_level.get(level)
         if not wanted:
@@ -175,7 +163,6 @@ class _Around:
         if self.is_needed:
             line = self._files[level].readline()
             return dict(zip(wanted, map(_read_back, msgspec.json.decode(line)), strict=True))
-        element = Element(tag, attributes)
         return {path: self._reader.find_once(element, path) for path in wanted}
 
 
@@ -187,83 +174,43 @@ def _read_back(written: list[str | None]) -> _Value:
     return written[0] if len(written) == 1 else _Repeated(written[1])
 
 
-class _Records:
+class _Place:
     """
-    As a handler of a document: builds the records' elements, each with what fields ask for above it.
+    Where in a document its reader is.
 
     Args:
-        names: their path.
+        names: the path of the records.
         around: what fields ask for above them.
-        most_bytes: of one.
     """
 
-    def __init__(self, names: list[str], around: _Around, most_bytes: int) -> None:
+    def __init__(self, names: list[str], around: _Around) -> None:
         self._names = names
         self._around = around
-        self._most_bytes = most_bytes
-        self._builder = Builder()
-        self._depth = self._on_path = 0
-        self._above: list[dict[_Path, _Value]] = []
-        self._found: list[tuple[Element, list[dict[_Path, _Value]]]] = []
-        self._count = 0
+        self.above: list[dict[_Path, _Value]] = []
+        """What fields ask for of each element above the records to come, the root first."""
 
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """An element begins."""
-        self._depth += 1
-        if self._builder.depth:
-            self._builder.start(tag, attributes)
-            self.check()
-            return
-        if self._on_path != self._depth - 1:
-            return
-        name = _local(tag)
-        if name != self._names[self._depth - 1]:
-            if self._depth == 1:
+    def begin(self, depth: int, element: Element) -> bool:
+        """An element begins: whether it is a record."""
+        if len(self.above) != depth - 1:
+            return False
+        name = local_name(element.tag)
+        if depth > len(self._names) or name != self._names[depth - 1]:
+            if depth == 1:
                 raise ObjectRejected(
                     f"is not the declared XML: its root is <{name[:80]}>, not <{self._names[0]}>",
                     "check the record's path",
                 )
-            return
-        if self._depth == len(self._names):
-            self._builder.start(tag, attributes)
-            return
-        self._on_path += 1
-        self._above.append(self._around.next(self._depth, tag, attributes))
+            return False
+        if depth == len(self._names):
+            return True
+        self.above.append(self._around.next(depth, element))
+        return False
 
-    def text(self, text: str) -> None:
-        """Some text."""
-        self._builder.text(text)
-        self.check()
-
-    def end(self) -> None:
-        """An element ends, and perhaps a record with it."""
-        if self._builder.depth:
-            element = self._builder.end()
-            if not self._builder.depth:
-                self._count += 1
-                self._found.append((element, list(self._above)))
-        elif self._on_path == self._depth:
-            self._on_path -= 1
-            self._above.pop()
-        self._depth -= 1
-
-    def check(self, _: int = 0) -> None:
-        """
-        See that the record being built isn't too large.
-
-        Raises:
-            ObjectRejected: it is.
-        """
-        if self._builder.chars > self._most_bytes:
-            raise ObjectRejected(
-                f"has a record of more than the {self._most_bytes:,} bytes allowed: record {self._count + 1:,}",
-                "raise max_record_bytes of its format if it may be so large",
-            )
-
-    def take(self) -> "list[tuple[Element, list[dict[_Path, _Value]]]]":
-        """The records that have ended since this was last asked."""
-        found, self._found = self._found, []
-        return found
+    def end(self, depth: int, _: Element) -> bool:
+        """An element ends; nothing of it is wanted any more."""
+        if len(self.above) == depth:
+            self.above.pop()
+        return False
 
 
 def elements_instead(format: Xml, content: bytes) -> str:
@@ -281,7 +228,7 @@ def elements_instead(format: Xml, content: bytes) -> str:
     place = above[0]
     holders = [_parse(content)]
     for name in above[1:]:
-        found = [child for holder in holders for child in holder if _local(child.tag) == name]
+        found = [child for holder in holders for child in holder if local_name(child.tag) == name]
         if not found:
             return f"{place} has no <{name}>{_has(holders)}"
         holders, place = found, f"{place}/{name}"
@@ -289,42 +236,15 @@ def elements_instead(format: Xml, content: bytes) -> str:
 
 
 def _has(holders: Sequence[Element]) -> str:
-    names = list(dict.fromkeys(_local(child.tag)[:40] for holder in holders for child in holder))
+    names = list(dict.fromkeys(local_name(child.tag)[:40] for holder in holders for child in holder))
     return f" (it has {', '.join(f'<{name}>' for name in names[:8])})" if names else " (it is empty)"
-
-
-class _Tree:
-    """As a handler of a document: builds all of it."""
-
-    def __init__(self) -> None:
-        self._builder = Builder()
-        self.root: Element | None = None
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """An element begins."""
-        self._builder.start(tag, attributes)
-
-    def text(self, text: str) -> None:
-        """Some text."""
-        self._builder.text(text)
-
-    def end(self) -> None:
-        """An element ends."""
-        self.root = self._builder.end()
 
 
 def _parse(content: bytes) -> Element:
     """A small document, whole."""
-    tree = _Tree()
     stream = Content(io.BytesIO(content), "", max_bytes=max(len(content), 1)).stream()
-    for _ in parse(stream, tree, block_bytes=BLOCK_BYTES, most_bytes=BLOCK_BYTES):
-        pass
-    assert tree.root is not None, "a document that is well-formed has a root"
-    return tree.root
-
-
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2] if tag[:1] == "{" else tag
+    (root,) = walk(stream, lambda *_: True, lambda *_: False, block_bytes=BLOCK_BYTES, most_bytes=max(len(content), 1))
+    return root
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,10 +320,16 @@ class _Reader:
         """A record's row; None when it is rejected."""
         self.records += 1
         values: list[str | int | None] = []
+        children: dict[str, list[Element]] = {}
+        for child in element:
+            children.setdefault(local_name(child.tag), []).append(child)
         try:
             for path in self.paths:
                 if not path.up:
-                    values.append(self._find(element, path))
+                    if path.names:
+                        values.append(self._found(children.get(path.names[0], []), path, 1))
+                    else:
+                        values.append(self._found([element], path, 0))
                     continue
                 found = above[-path.up][path]
                 if isinstance(found, _Repeated):
@@ -427,12 +353,15 @@ class _Reader:
             return error
 
     def _find(self, start: Element, path: _Path) -> str | None:
-        found = [start]
-        for name in path.names:
-            found = [child for element in found for child in element if _local(child.tag) == name]
+        return self._found([start], path, 0)
+
+    def _found(self, found: list[Element], path: _Path, step: int) -> str | None:
+        """The one value that a path has, from some elements that its first steps have led to."""
+        for name in path.names[step:]:
+            found = [child for element in found for child in element if local_name(child.tag) == name]
         if path.attribute is not None:
             values = [
-                value for element in found for tag, value in element.attrib.items() if _local(tag) == path.attribute
+                value for element in found for tag, value in element.attrib.items() if local_name(tag) == path.attribute
             ]
         else:
             values = [element.text or "" for element in found]
@@ -449,11 +378,11 @@ class _Reader:
     def _gather(self, element: Element, wanted: _Wanted, path: str, left: dict[str, Any]) -> None:
         """Put into *left* what of the element no field asks for."""
         for tag, value in element.attrib.items():
-            if tag != _NIL and _local(tag) not in wanted.attributes:
-                _add(left, f"{path}@{_local(tag)}", value)
+            if tag != _NIL and local_name(tag) not in wanted.attributes:
+                _add(left, f"{path}@{local_name(tag)}", value)
         texts = [] if wanted.text else [element.text]
         for child in element:
-            name = _local(child.tag)
+            name = local_name(child.tag)
             inner = wanted.children.get(name)
             if inner is None:
                 _add(left, path + name, _plain(child))
@@ -471,9 +400,9 @@ def _plain(element: Element) -> Any:
         return element.text or ""
     members: dict[str, Any] = {}
     for tag, value in element.attrib.items():
-        _add(members, f"@{_local(tag)}", value)
+        _add(members, f"@{local_name(tag)}", value)
     for child in element:
-        _add(members, _local(child.tag), _plain(child))
+        _add(members, local_name(child.tag), _plain(child))
     texts = [element.text, *(child.tail for child in element)]
     text = "".join(text for text in texts if text and not text.isspace())
     if text:

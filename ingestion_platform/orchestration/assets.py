@@ -293,7 +293,7 @@ def _content(raw: RawDay) -> str:
 
 def _raw_story(raw: RawDay) -> str:
     if not raw.has_changed:
-        return f"nothing new; {raw.rows:,} rows of {len(raw.entries):,} objects"
+        return f"nothing new; {raw.rows:,} rows of {len(raw.entries) - len(raw.keys('replaced')):,} objects"
     told = [f"{raw.rows:,} rows", f"{len(raw.new_keys):,} objects read ({raw.bytes_read:,} bytes, {raw.seconds:.1f} s)"]
     told += [
         f"{len(keys):,} {word}"

@@ -152,7 +152,7 @@ def judge_raw(
         verdicts.append(_all_senders_reported(senders, is_over=is_over))
     if unknown_types is not None:
         verdicts.append(_known_types(dataset, raw, unknown_types))
-    return [*verdicts, _schema_drift(raw), _volume(dataset, raw, trailing, is_over=is_over)]
+    return [*verdicts, _schema_drift(dataset, raw), _volume(dataset, raw, trailing, is_over=is_over)]
 
 
 def judge_processed(dataset: Dataset, table_day: TableDay) -> list[Verdict]:
@@ -292,9 +292,14 @@ def _known_types(dataset: Dataset, raw: RawDay, unknown: Mapping[str, int]) -> V
     )
 
 
-def _schema_drift(raw: RawDay) -> Verdict:
-    drifted = [entry for entry in raw.entries if entry.unknown_columns or entry.missing_columns or entry.departures]
-    unknown = sorted({name for entry in drifted for name in entry.unknown_columns})
+def _schema_drift(dataset: Dataset, raw: RawDay) -> Verdict:
+    is_ignored = dataset.on_unknown_column == "ignore"
+    drifted = [
+        entry
+        for entry in raw.entries
+        if (entry.unknown_columns and not is_ignored) or entry.missing_columns or entry.departures
+    ]
+    unknown = [] if is_ignored else sorted({name for entry in drifted for name in entry.unknown_columns})
     missing = sorted({name for entry in drifted for name in entry.missing_columns})
     departures = sorted({departure for entry in drifted for departure in entry.departures})
     details = show.numbers(
@@ -312,7 +317,7 @@ def _schema_drift(raw: RawDay) -> Verdict:
         for names, text in (
             (
                 unknown,
-                f"columns that the declaration doesn't know: {_some(unknown)} (kept in _extra, unless declared otherwise)",
+                f"columns that the declaration doesn't know: {_some(unknown)} (kept in _extra)",
             ),
             (missing, f"declared columns that are missing: {_some(missing)} (NULL)"),
             (departures, f"otherwise than declared or recorded: {_some(departures)}"),

@@ -5,6 +5,7 @@ Belongs here: what Dagster is told of a fetch, what requests are made of (rows o
 done by itself. Doesn't: fetching (`sources/fetch.py`).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date, timedelta
@@ -14,7 +15,14 @@ import dagster as dg
 
 from ingestion_platform.api import EachRecord, EachRow, EachValue, Endpoint, LandedFetch, Pages
 from ingestion_platform.dataset import Datasets
-from ingestion_platform.errors import DeclarationError, ObjectRejected, SourceError
+from ingestion_platform.errors import (
+    DeclarationError,
+    IngestionError,
+    ObjectRejected,
+    SourceChanged,
+    SourceError,
+    SourceUnavailable,
+)
 from ingestion_platform.formats import Field, read_records
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.checks import Verdict, specs
@@ -24,13 +32,19 @@ from ingestion_platform.orchestration.partitions import daily, reading_days
 from ingestion_platform.orchestration.progress import FetchProgress
 from ingestion_platform.orchestration.resource import ApisResource
 from ingestion_platform.orchestration.runs import CAUSE, RANGE_END, RANGE_START, under_way
-from ingestion_platform.orchestration.steps import Event, Outcome, run_days
+from ingestion_platform.orchestration.steps import Event, Outcome, as_failure, run_days
 from ingestion_platform.sources.fetch import Fetch, Fetched
 from ingestion_platform.sources.fetched import LandedEndpoint
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse import Warehouse
 
 FRESH = Check("fresh", "", "The API answered for the day; no former pages stand in for its answer.")
+ALL_PAGES = Check(
+    "all_pages",
+    "",
+    "Nothing says that the API has more than was fetched, or that records are missing.",
+    severity="warn",
+)
 
 
 class FetchConfig(dg.Config):
@@ -56,7 +70,7 @@ def endpoint_asset(
     key = endpoint_key(endpoint)
     table = Table(table_of(key), endpoint.first_day, ())
     partitions = daily(endpoint.first_day, time_zone)
-    check_specs = specs(table.key, (FRESH,), partitions)
+    check_specs = specs(table.key, (FRESH, ALL_PAGES), partitions)
     asked = f"`GET {endpoint.api.base_url}{endpoint.path}`"
 
     @dg.multi_asset(
@@ -88,7 +102,12 @@ def endpoint_asset(
                 f"{endpoint.name} isn't fetched from here: the file of INGESTION_APIS has no table [{endpoint.api.name}]."
                 " What has landed of it stays"
             )
-        with resource.client(endpoint.api) if is_asked else nullcontext() as client:
+        down: list[date] = []
+        try:
+            opened = resource.client(endpoint.api) if is_asked else nullcontext()
+        except IngestionError as error:
+            raise as_failure(error, table.key) from error
+        with opened as client:
 
             def work(warehouse: Warehouse, day: date | None, _is_shown: bool) -> Outcome:
                 assert day is not None
@@ -99,11 +118,22 @@ def endpoint_asset(
                     return _as_it_landed(landed, day, today)
                 progress = FetchProgress(f"{table.key} {day}", context.log.info)
                 each, left_out = requests_of(endpoint, datasets, warehouse, resource, day)
-                fetched = Fetch(landed, client, resource.zone, now=resource.now, on_page=progress.page_came).run(
-                    day, each, restart=config.restart
-                )
+                if down:
+                    raise SourceError(
+                        f"not asked for: the API was down when {down[0]} was", "fetch it when the API is back"
+                    )
+                try:
+                    fetched = Fetch(landed, client, resource.zone, now=resource.now, on_page=progress.page_came).run(
+                        day, each, restart=config.restart
+                    )
+                except SourceUnavailable as error:
+                    # Its patience is over: neither the days that follow nor the step again ask in vain for as long.
+                    down.append(day)
+                    raise SourceError(error.what, error.hint) from error
                 shown = _landed_for(landed, day) | of_fetch(fetched, left_out)
-                return Outcome(shown, [judge(fetched)], fetched.name, story(fetched, left_out))
+                return Outcome(
+                    shown, [judge(fetched), judge_pages(fetched, left_out)], fetched.name, story(fetched, left_out)
+                )
 
             yield from run_days(context, table, check_specs, work)
 
@@ -142,11 +172,12 @@ def requests_of(
         case EachRow(dataset=dataset, take=take, where=where):
             rows = warehouse.rows_as_of(datasets[dataset], list(take.values()), day, where=where)
             return [dict(zip(take, row, strict=True)) for row in rows], 0
-        case EachRecord(endpoint=other, take=take):
-            return _records_of(resource.landed(other), take, day)
+        case EachRecord(endpoint=other):
+            return _records_of(endpoint.each, resource.landed(other), day)
 
 
-def _records_of(landed: LandedEndpoint, take: Mapping[str, str], day: date) -> tuple[list[dict[str, str]], int]:
+def _records_of(each: EachRecord, landed: LandedEndpoint, day: date) -> tuple[list[dict[str, str]], int]:
+    take = each.take
     fetch = landed.last_whole(day)
     if fetch is None:
         raise SourceError(
@@ -154,20 +185,38 @@ def _records_of(landed: LandedEndpoint, take: Mapping[str, str], day: date) -> t
             f"materialize landing/{landed.endpoint.name} for that day first, or both together",
         )
     fields = [Field(name, path) for name, path in take.items()]
+    patterns = [re.compile(each.patterns[name]) if name in each.patterns else None for name in take]
     found: dict[tuple[str, ...], None] = {}
-    left_out = 0
+    left_out, others = 0, dict[str, None]()
     for key in fetch.groups:
         try:
             records = read_records(Pages(landed.endpoint.format), landed.content(key), fields, key=key)
         except ObjectRejected as error:
             raise SourceError(f"{key} {error.what}", error.hint) from error
         left_out += len(records.rejected)
+        others |= dict.fromkeys(records.unknown_columns)
         for row in zip(*(records.table.column(name).to_pylist() for name in take), strict=True):
-            if all(value not in (None, "") for value in row):
-                found[row] = None
+            meant = tuple(_part(value, pattern) for value, pattern in zip(row, patterns, strict=True))
+            if all(meant):
+                found[meant] = None
             else:
                 left_out += 1
+    if left_out and not found:
+        raise SourceChanged(
+            f"none of the {left_out:,} records of landing/{landed.endpoint.name} has {', '.join(map(repr, take.values()))}, which"
+            f" {', '.join(f'{{{name}}}' for name in take)} {'is' if len(take) == 1 else 'are'} taken from"
+            + (f" (beside it they have {', '.join(list(others)[:8])})" if others else ""),
+            "fix take, or its pattern",
+        )
     return [dict(zip(take, row, strict=True)) for row in found], left_out
+
+
+def _part(value: str | None, pattern: re.Pattern[str] | None) -> str:
+    """What of a value is meant; empty when it isn't there."""
+    if value is None or pattern is None:
+        return value or ""
+    found = pattern.search(value)
+    return (found[1] or "") if found else ""
 
 
 def _as_it_landed(landed: LandedEndpoint, day: date, today: date) -> Outcome:
@@ -254,6 +303,21 @@ def judge(fetched: Fetched) -> Verdict:
     )
 
 
+def judge_pages(fetched: Fetched, left_out: int) -> Verdict:
+    """Whether anything says that there is more."""
+    signs = list(fetched.signs)
+    if left_out:
+        signs.append(f"{left_out:,} records lack what they would be asked about with")
+    details = show.numbers({"signs": len(signs)})
+    if not signs:
+        return Verdict(
+            ALL_PAGES, True, f"{fetched.records:,} records on {fetched.pages:,} pages, and no sign of more", details
+        )
+    return Verdict(
+        ALL_PAGES, False, "; ".join(signs) + ". See whether paging and each are declared as the API means it", details
+    )
+
+
 def _age_hours(fetched: Fetched) -> float:
     from_ = fetched.stale_from
     assert from_ is not None
@@ -276,8 +340,6 @@ def story(fetched: Fetched, left_out: int) -> str:
         parts.append(f"{fetched.resumed:,} pages of an interrupted fetch taken over")
     if fetched.repeated:
         parts.append(f"{fetched.repeated:,} records came more than once")
-    if left_out:
-        parts.append(f"{left_out:,} records lack what they would be asked about with")
     return ", ".join(parts) + f", {fetched.seconds:.1f} s"
 
 

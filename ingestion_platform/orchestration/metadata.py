@@ -45,7 +45,7 @@ def of_raw_day(raw: RawDay, senders: SenderReport | None) -> Metadata:
         "dagster/partition_row_count": raw.rows,
         "rows": raw.rows,
         "quarantined": raw.rows_quarantined,
-        "objects": len(raw.entries),
+        "objects": len(raw.entries) - len(raw.keys("replaced")),
         "objects_read": len(raw.new_keys),
         "duplicate_objects": len(raw.keys("duplicate")),
         "rejected_objects": len(raw.keys("rejected")),

@@ -18,10 +18,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
+from urllib.parse import urlencode
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from ingestion_platform.api import Endpoint, LandedFetch
+from ingestion_platform.api import Endpoint, LandedFetch, Offset, PageNumber
 from ingestion_platform.errors import IngestionError, ObjectRejected, SourceChanged, SourceUnavailable
 from ingestion_platform.format import Xml
 from ingestion_platform.formats import Field, Records, read_records
@@ -29,7 +30,7 @@ from ingestion_platform.formats.pages import Page, write_pages
 from ingestion_platform.formats.xml_records import elements_instead
 from ingestion_platform.sources.asking import Ask, Window, ask
 from ingestion_platform.sources.fetched import LandedEndpoint, Note, NotedPage
-from ingestion_platform.sources.paging import Seen, first_params, next_url
+from ingestion_platform.sources.paging import Seen, first_params, next_url, sign_of_more
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ ATTEMPTS = 3
 """How often a list that moves while it is read is read from its beginning."""
 AHEAD = timedelta(days=1)
 """A moment further in the future than this is a clock that is wrong: a cursor that followed it would ask for nothing new any more."""
+FEW = 10
+"""Of fewer records than this nobody wonders that half of them have gone."""
+MOST_SIGNS = 3
 _AGAIN = "fetch again; if it fails every time, the API pages through something that it changes all the time"
 
 
@@ -82,6 +86,10 @@ class Client(Protocol):
         """The URL of a path below the base URL."""
         ...
 
+    def clean(self, url: str) -> str:
+        """A URL as it may be kept and asked for again: absolute, without secrets."""
+        ...
+
     def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
         """Ask, patiently."""
         ...
@@ -109,6 +117,7 @@ class Fetched:
         cursor: the furthest value; None of an endpoint without a cursor.
         stale_from: when the pages were fetched that stand in for the day; None where the API answered.
         problem: why they do.
+        signs: what says that the API has more than came, or that less came than is likely.
         asked: what it took: requests, retries, …
         seconds: wall time.
         ended_at: UTC.
@@ -126,6 +135,7 @@ class Fetched:
     cursor: str | None
     stale_from: datetime | None
     problem: str
+    signs: tuple[str, ...]
     asked: Mapping[str, float]
     seconds: float
     ended_at: datetime
@@ -145,6 +155,7 @@ class _Row:
     page: int = 0
     records: int = 0
     last_key: tuple[str | None, ...] | None = None
+    last_digest: str = ""
     asked: set[str] = field(default_factory=set)
 
 
@@ -276,6 +287,7 @@ class Fetch:
         return Fetched(
             day=window.day, name=name, has_landed=has_landed, requests=len(rows), pages=writing.pages, records=state.records,
             repeated=state.repeated, resumed=writing.resumed, bytes=writing.bytes, cursor=furthest, stale_from=None, problem="",
+            signs=self._signs(state, note),
             asked=asked, seconds=time.perf_counter() - began, ended_at=self._now(),
         )  # fmt: skip
 
@@ -286,9 +298,18 @@ class Fetch:
             moment = max(moment, here[-1].began_at + timedelta(microseconds=1))
         return f"{moment:%Y%m%dT%H%M%S%fZ}-{uuid4().hex[:6]}"
 
+    def _signs(self, state: "_State", note: Note | None) -> tuple[str, ...]:
+        """What says that the API has more than came, or that less came than is likely."""
+        signs = list(state.signs)
+        is_same_question = self._endpoint.cursor is None and note is not None and note.stale_from is None
+        if note is not None and is_same_question and note.records >= FEW and state.records * 2 < note.records:
+            signs.append(f"{state.records:,} records, {note.records:,} the time before")
+        return tuple(signs)
+
     def _row(self, one: Ask) -> _Row:
-        url = self._client.url(one.path, {**one.query, **first_params(self._endpoint.paging)})
-        return _Row(one, url, url)
+        url = self._client.clean(self._client.url(one.path, {**one.query, **first_params(self._endpoint.paging)}))
+        # Two stores at one place are asked about by the same URL, and are two requests: a fragment, which isn't sent, tells them apart.
+        return _Row(one, f"{url}#{urlencode(one.params)}" if one.params else url, url)
 
     def _plan(self) -> str:
         """Changes whenever the same pages would be asked for, or told apart, otherwise."""
@@ -364,7 +385,19 @@ class Fetch:
         elif reply.status >= 400:
             body = b""
         inspected = self._inspect(body, row.url)
+        same = _digest(body) if self._endpoint.same_when == "body" else inspected.digest
         skip = 0
+        paging = self._endpoint.paging
+        if (
+            isinstance(paging, Offset | PageNumber)
+            and inspected.digest == row.last_digest
+            and inspected.rows > (1 if self._endpoint.overlaps else 0)
+        ):
+            raise SourceChanged(
+                f"{row.url}: page {row.page + 1} is the same as page {row.page}",
+                f"does the API know the parameter {(paging.offset if isinstance(paging, Offset) else paging.page)!r}?"
+                " It seems to give the first page whatever is asked for",
+            )
         if self._endpoint.overlaps and row.records:
             # Of a record that can't be read nobody knows which one it is.
             is_known = row.last_key is not None and inspected.first_key is not None
@@ -374,12 +407,15 @@ class Fetch:
         new = inspected.rows - skip
         seen = Seen(row.url, headers, body, row.page + 1, new, row.records + new)
         following = next_url(self._endpoint.paging, seen, overlaps=self._endpoint.overlaps and row.records + new > 0)
-        same = _digest(body) if self._endpoint.same_when == "body" else inspected.digest
+        if following is not None:
+            # Servers repeat what they were asked with in their links, a key as well.
+            following = self._client.clean(following)
+        sign = sign_of_more(seen) if following is None else ""
         page = Page(
             request=row.first, params=row.ask.params, page=row.page + 1, url=row.url, fetched_at=reply.asked_at, headers=headers,
             skip=skip, records=new, same=same, is_stale=False, next=following, body=body,
         )  # fmt: skip
-        return page, inspected
+        return page, replace(inspected, sign=sign)
 
     def _inspect(self, body: bytes, url: str) -> "_Inspected":
         if not body:
@@ -387,7 +423,7 @@ class Fetch:
         try:
             records = read_records(self._endpoint.format, body, self._fields)
             digest = ""
-            if self._endpoint.same_when == "records":
+            if self._endpoint.same_when == "records" or isinstance(self._endpoint.paging, Offset | PageNumber):
                 digest = _digest_of(read_records(self._endpoint.format, body, []))
         except ObjectRejected as error:
             raise SourceChanged(
@@ -409,7 +445,9 @@ class Fetch:
 
     def _advance(self, row: _Row, page: Page, inspected: "_Inspected", state: "_State") -> None:
         """Note where a request stands after a page."""
-        row.page = page.page
+        row.page, row.last_digest = page.page, inspected.digest
+        if inspected.sign and len(state.signs) < MOST_SIGNS:
+            state.signs.append(f"{page.url}: {inspected.sign}, and isn't followed")
         row.records += page.records
         state.records += page.records
         row.asked.add(page.url)
@@ -469,14 +507,17 @@ class Fetch:
             writing.finish(set(note.pages), None, note.records, self._asked(), stale_from=fetch.name)
         return Fetched(
             day=window.day, name=name, has_landed=has_landed, requests=len(note.pages), pages=sum(map(len, note.pages.values())),
-            records=note.records, repeated=0, resumed=0, bytes=0, cursor=None, stale_from=stale_from, problem=error.what,
+            records=note.records, repeated=0, resumed=0, bytes=0, cursor=None, stale_from=stale_from, problem=error.what, signs=(),
             asked=self._asked(), seconds=time.perf_counter() - began, ended_at=self._now(),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class _Inspected:
-    """What is looked at in a page: its records, their keys and cursors, and the keys of the first and the last if those can be read."""
+    """
+    What is looked at in a page: its records, their keys and cursors, the keys of the first and the last if those can be read, and what says
+    that there is more, though no page follows.
+    """
 
     rows: int
     keys: list[tuple[str | None, ...]]
@@ -484,6 +525,7 @@ class _Inspected:
     digest: str
     first_key: tuple[str | None, ...] | None
     last_key: tuple[str | None, ...] | None
+    sign: str = ""
 
 
 @dataclass(slots=True)
@@ -495,6 +537,7 @@ class _State:
     records: int = 0
     repeated: int = 0
     ahead: int = 0
+    signs: list[str] = field(default_factory=list)
 
     def count(self, key: tuple[str | None, ...]) -> None:
         """Note that a record came."""

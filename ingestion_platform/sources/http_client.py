@@ -215,6 +215,15 @@ class ApiClient:
         query = urlencode(params, quote_via=quote)
         return self._base_text + quote(path, safe=URL_SAFE.replace("?", "")) + (f"?{query}" if query else "")
 
+    def clean(self, url: str) -> str:
+        """
+        A URL as it may be kept and asked for again: absolute, without secrets.
+
+        Raises:
+            SourceError: it leads where the API isn't declared to be.
+        """
+        return self._told(self._place(url, None))
+
     def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
         """
         Ask for a URL, until there is a reply, it is refused, or patience is over.
@@ -417,9 +426,10 @@ class ApiClient:
         is_declared = place.host in self._hosts and place.port == DEFAULT_PORTS[place.scheme]
         if (place.host, place.port) != (self._base.host, self._base.port) and not is_declared:
             shown = place.host if place.port == DEFAULT_PORTS[place.scheme] else f"{place.host}:{place.port}"
+            how = f"GET {self._told(before)} is redirected" if before else "a link leads"
             raise self._error(
-                f"{'a redirect' if before else 'a link'} leads to host {self._line(shown)}, which isn't declared",
-                f"when it is meant: hosts=({self._line(place.host)!r},)",
+                f"{how} to host {self._line(shown)}, which isn't declared",
+                f"{'is base_url right? ' if before else ''}When it is meant: hosts=({self._line(place.host)!r},)",
             )
         path, mark, query = place.target.partition("?")
         query = self._secrecy.query(query)

@@ -17,6 +17,25 @@ _LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[^\s;,=]+\s*(?:=\s*(?:\"(?:[^\"\\]|\\.)
 _PARAMETER = re.compile(r";\s*([^\s;,=]+)\s*(?:=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;,\"]*)))?")
 
 
+_NEXT = (
+    "next",
+    "next_url",
+    "nextUrl",
+    "next_page",
+    "nextPage",
+    "nextLink",
+    "@odata.nextLink",
+    "next_cursor",
+    "nextCursor",
+)
+_SAY_MORE = (
+    *_NEXT, "next_page_token", "nextPageToken", "has_more", "hasMore", "has_next", "hasNext",
+    *(f"{holder}.{name}" for holder in ("paging", "pagination", "links", "_links", "meta", "page", "data") for name in _NEXT[:3]),
+)  # fmt: skip
+"""Members in which APIs commonly say that there is more."""
+_SAY_NO_MORE = (None, "", "false", "0", "{}", "[]")
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """
@@ -85,6 +104,24 @@ def next_url(paging: Paging, seen: Seen, *, overlaps: bool) -> str | None:
             if seen.new_records == 0 or _is_over(seen, paging.pages, seen.page):
                 return None
             return with_params(seen.url, {paging.page: str(paging.first + seen.page)})
+
+
+def sign_of_more(seen: Seen) -> str:
+    """What of a reply after which no page follows says that there is more, in words; empty when nothing does."""
+    link = _link(seen.headers.get("link", ""), "next")
+    if link is not None:
+        return f"its Link header names a next page, {link[:200]}"
+    body = seen.body.strip(b" \t\r\n\xef\xbb\xbf")
+    if not body.startswith(b"{"):
+        return ""
+    for path in _SAY_MORE:
+        try:
+            found = peek(body, path)
+        except NotAnObject:
+            return ""
+        if found not in _SAY_NO_MORE:
+            return f"its {path!r} is {found[:200]!r}"
+    return ""
 
 
 def _told(seen: Seen, path: str) -> str | None:

@@ -41,6 +41,7 @@ from ingestion_platform.formats import (
     detect_dialect,
     dialect_departures,
     open_records,
+    packing_of,
 )
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile
 from ingestion_platform.stream import Span, StreamSegments
@@ -75,7 +76,6 @@ PACKED = 8
 MOST_MANIFEST_BYTES = 16 * 1024**2
 
 _HASHED_BYTES = 1024**2
-_PACKED_ENDINGS = (".parquet", ".gz", ".zst", ".bz2", ".zip")
 
 Progress: TypeAlias = Callable[[int, int, int], None]
 """Told of each object: its number, how many there are, and its rows."""
@@ -356,7 +356,9 @@ class Loader:
                 while position < len(todo) or waiting:
                     while position < len(todo):
                         landed = todo[position]
-                        size = landed.size_bytes * (PACKED if landed.key.endswith(_PACKED_ENDINGS) else 1)
+                        size = landed.size_bytes * (
+                            PACKED if packing_of(landed.key) or landed.key.endswith(".parquet") else 1
+                        )
                         # What is larger doesn't stay in memory.
                         size = min(size, 2 * IN_MEMORY_BYTES)
                         if waiting and in_flight + size > IN_FLIGHT_BYTES:
@@ -485,6 +487,9 @@ class Loader:
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
         of_the_key = [captures[column.capture] for column in self._dataset.columns if column.capture is not None]
+        if packing := packing_of(key):
+            # The same bytes under a plain name are something else.
+            of_the_key.append(packing)
         if self._dataset.kind == "snapshots":
             # A sender's later snapshot replaces the former even when it says what an earlier one had said.
             of_the_key += [day.isoformat(), key if self._dataset.senders is not None else ""]

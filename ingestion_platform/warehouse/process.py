@@ -117,7 +117,8 @@ class Processor:
         if self._contract.needs_salt and not self._salt:
             raise SettingsError(
                 f"dataset {self._dataset.name!r} hashes personal columns, and INGESTION_PII_SALT isn't set",
-                "set it to a long random text, and keep it: with another salt the same person gets another hash",
+                "set it to a long random text, in the environment or in ingestion.env (`make dev` makes one to try with), and keep it:"
+                " with another salt the same person gets another hash",
             )
         began = time.perf_counter()
         while True:

@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 
 from ingestion_platform.errors import LandingError, ObjectChanged, ObjectMissing
-from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.landing import LandedObject, LandingZone, s3
 from ingestion_platform_tests.conftest import Producer
 
 IN_BYTE_ORDER = (
@@ -237,3 +237,40 @@ def test_the_longest_keys_fit(landing: LandingZone) -> None:
     key = "é" * 127 + "x/" + "y" * 255
     assert landing.put_if_absent(key, b"x")
     assert keys(landing) == [key]
+
+
+def test_an_object_is_opened_as_a_file_that_can_be_searched(
+    landing: LandingZone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in any order, it has the bytes that landed, also when it is larger than what is held in memory."""
+    monkeypatch.setattr(s3, "SPOOL_BYTES", 1000)
+    for size in (0, 10, 1000, 1001, 77_777):
+        content = bytes(range(256)) * (size // 256 + 1)
+        assert landing.put_if_absent(f"{size}.bin", content[:size])
+        (object_,) = landing.list(f"{size}.bin")
+        with landing.open(object_) as opened:
+            assert opened.file.read() == content[:size]
+            assert opened.file.seek(0, 2) == size
+            opened.file.seek(size // 2)
+            assert opened.file.read(3) == content[:size][size // 2 : size // 2 + 3]
+            opened.check()
+
+
+def test_an_object_that_changes_is_not_opened_or_told_at_its_end(
+    landing: LandingZone, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed before it is opened, it is refused; afterwards, it is told at the end, or what was opened is the old one whole."""
+    monkeypatch.setattr(s3, "SPOOL_BYTES", 1000)
+    for size in (10, 5000):
+        key = f"{size}.bin"
+        producer.put(key, b"x" * size)
+        (object_,) = landing.list(key)
+        with landing.open(object_) as opened:
+            producer.put(key, b"y" * size)
+            content = opened.file.read()
+            assert content == b"x" * size
+        with pytest.raises(ObjectChanged):
+            landing.open(object_)
+        producer.delete(key)
+        with pytest.raises(ObjectMissing):
+            landing.open(object_)

@@ -277,3 +277,19 @@ def test_a_root_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
     """A disk that isn't mounted is told; every table would otherwise be found up to date."""
     with pytest.raises(LandingError, match="isn't there"):
         list(LocalLanding(tmp_path / "unmounted").list("sales/"))
+
+
+def test_a_file_rewritten_in_place_while_it_is_read_is_told_at_its_end(tmp_path: Path) -> None:
+    """An open file sees what is written into it: what was read of it until then doesn't count."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"x" * 100)
+    landing = LocalLanding(tmp_path)
+    (object_,) = landing.list()
+    with landing.open(object_) as opened:
+        opened.file.read(50)
+        opened.check()
+        with path.open("ab") as file:
+            file.write(b"y")
+        opened.file.read()
+        with pytest.raises(ObjectChanged):
+            opened.check()

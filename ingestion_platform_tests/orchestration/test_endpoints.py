@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from ingestion_platform.api import Api, ApiPages, EachRecord, EachRow, EachValue, Endpoint
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.errors import DeclarationError, SourceUnavailable
+from ingestion_platform.errors import DeclarationError, SourceError, SourceUnavailable
 from ingestion_platform.format import Json
 from ingestion_platform.orchestration.build import build_definitions
 from ingestion_platform.orchestration.endpoints import fetch_schedule, followers_of
@@ -179,6 +179,35 @@ def test_records_of_one_endpoint_are_asked_about_one_by_one(deployment: Deployme
     ]
 
 
+def test_records_without_what_they_are_asked_about_with_are_told(deployment: Deployment) -> None:
+    """None of them has it: that is a mistake. Some: a sign, in a check."""
+    deployment.api.records = [{"id": None, "name": "x"}, {"id": "", "name": "y"}]
+    deployment.run("landing.listed")
+    assert "none of the 2 records of landing/listed has 'id', which {thing_id} is taken from" in failure(
+        deployment.run("landing.detailed")
+    )
+    deployment.api.records.append({"id": "7", "name": "z"})
+    deployment.run("landing.listed")
+    result = deployment.run("landing.detailed")
+    (check,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "all_pages"]
+    assert not check.passed
+    assert "2 records lack what they would be asked about with" in str(check.description)
+
+
+def test_an_api_that_is_down_is_not_asked_for_all_the_other_days(deployment: Deployment) -> None:
+    """Its patience is over once: a year of days would take a year of patience."""
+    asked = []
+
+    def down(number: int) -> None:
+        asked.append(number)
+        raise SourceUnavailable("GET https://api.example.com/v1/list: 503", "is it up?")
+
+    deployment.api.before = down
+    result = deployment.run("landing.listed", first=DAY, last=DAY + timedelta(days=9))
+    assert "10 of 10 days failed" in failure(result)
+    assert len(asked) == 1
+
+
 def test_records_that_are_not_there_yet_can_t_be_asked_about(deployment: Deployment) -> None:
     """The error names the asset that has to come first."""
     assert "landing/listed has nothing whole for 2024-10-01" in failure(deployment.run("landing.detailed"))
@@ -207,7 +236,7 @@ def test_a_range_of_days_is_one_run_and_a_day_that_fails_costs_only_itself(deplo
     def fail(_: int) -> None:
         if len(deployment.api.urls) == 2:
             deployment.api.urls.append("")
-            raise SourceUnavailable("GET https://api.example.com/v1/list: 503", "is it up?")
+            raise SourceError("GET https://api.example.com/v1/list: 500", "ask the provider")
 
     deployment.api.before = fail
     result = deployment.run("landing.listed", first=DAY, last=DAY + timedelta(days=2))

@@ -98,6 +98,10 @@ class Mortal:
         """The URL of a path."""
         return self.client.url(path, params)
 
+    def clean(self, url: str) -> str:
+        """A URL as it may be kept."""
+        return self.client.clean(url)
+
     def counts(self) -> Mapping[str, float]:
         """What asking took."""
         return self.client.counts()
@@ -196,6 +200,8 @@ def test_every_record_lands_once_and_in_order(
     assert here.ids() == IDS
     assert not here.fetch().has_landed
     hidden = [value for name, value in secrets_of(auth).items() if name not in ("username", "client_id")]
+    # A key's parameter isn't kept either, though servers repeat it in their links.
+    assert not [url for (url,) in here.rows(DAY, "@url") if "***" in str(url) or "key" in str(url)]
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     for value in (*hidden, "access-token-1"):
         assert value not in str(here.rows(DAY, "@url", "name"))
@@ -357,7 +363,10 @@ def test_many_requests_at_once_keep_the_rate(server: ApiServer, tmp_path: Path) 
     assert (fetched.records, fetched.requests, fetched.pages) == (160, 40, 80)
     assert fetched.asked["requests"] == len(server.requests) == 80 + fetched.asked["retries"]
     assert fetched.asked["retries"] >= 16
-    assert server.most_within(0.25) <= 25
+    # A request may take its time on its way, and those after it none: half the time is sure.
+    assert server.most_within(0.125) <= 25
+    moments = [seen.at for seen in server.requests]
+    assert max(moments) - min(moments) > 0.25 * (len(moments) / 25 - 1) * 0.9
 
 
 def test_what_each_record_has_inside_is_asked_for(server: ApiServer, make: Make) -> None:

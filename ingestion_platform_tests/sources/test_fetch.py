@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ingestion_platform.api import Cursor, Endpoint, Offset, PageNumber, PageToken, Paging
+from ingestion_platform.api import Cursor, EachRow, Endpoint, NextLink, Offset, PageNumber, PageToken, Paging
 from ingestion_platform.errors import LandingError, SourceChanged, SourceError, SourceUnavailable
 from ingestion_platform.format import Json
 from ingestion_platform.sources.fetch import Fetched
@@ -256,6 +256,35 @@ def test_a_server_that_gives_fewer_than_asked_for_loses_nothing(world: Callable[
     assert here.ids() == list(range(1, 11))
 
 
+@pytest.mark.parametrize(
+    ("paging", "key"),
+    [(Offset(offset="skip", size=3), ()), (Offset(offset="skip", size=3), ("id",)), (PageNumber(page="side"), ())],
+)
+def test_a_parameter_that_the_api_does_not_know_is_told(
+    world: Callable[..., World], paging: Paging, key: tuple[str, ...]
+) -> None:
+    """Otherwise the first page would be asked for again and again."""
+    here = world(endpoint(paging, record_key=key))
+    with pytest.raises(SourceChanged, match=r"page 2 is the same as page 1.*know the parameter '(skip|side)'"):
+        here.fetch()
+
+
+def test_what_says_that_there_is_more_is_told(world: Callable[..., World]) -> None:
+    """Paging declared wrong takes the first page for all there is: the reply's own words are a sign."""
+    here = world(endpoint(NextLink("nxt")))
+    assert here.fetch().signs[0].endswith("and isn't followed")
+    assert "its Link header names a next page" in here.fetch().signs[0]
+    assert world(endpoint(PAGINGS["token"])).fetch().signs == ()
+
+
+def test_far_fewer_records_than_the_time_before_are_told(world: Callable[..., World]) -> None:
+    """They take the place of the others all the same: who looks at the check decides."""
+    here = world(endpoint(PAGINGS["token"]), MemoryApi(records(20)))
+    here.fetch()
+    del here.api.records[5:]
+    assert here.fetch().signs == ("5 records, 20 the time before",)
+
+
 def test_pages_that_go_round_are_told(world: Callable[..., World]) -> None:
     """A server that ignores its own token would be asked for ever."""
     here = world(endpoint(PageToken(param="ignored", path="data.after")))
@@ -492,6 +521,16 @@ def test_what_was_asked_with_is_beside_every_record(world: Callable[..., World])
     )
     positions = [one for (one,) in here.rows(DAY, "@position")]
     assert len(set(positions)) == 8
+
+
+def test_two_that_are_asked_about_by_one_url_are_two_requests(world: Callable[..., World]) -> None:
+    """Two stores at the same coordinates: each has its row; and nothing new lands when nothing has changed."""
+    each = [{"store": "a", "lat": "1.5"}, {"store": "b", "lat": "1.5"}]
+    declared = endpoint(params={"lat": "{lat}"}, each=EachRow("stores", {"store": "store", "lat": "lat"}))
+    here = world(declared, MemoryApi(records(1)))
+    assert here.fetch(each=each).requests == 2
+    assert sorted(here.rows(DAY, "@param.store", "id")) == [("a", "1"), ("b", "1")]
+    assert not here.fetch(each=each).has_landed
 
 
 def test_a_fetch_without_requests_is_whole_and_replaces_what_was(world: Callable[..., World]) -> None:
