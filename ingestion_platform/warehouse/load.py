@@ -139,6 +139,7 @@ class Loader:
         self._note = DialectNote(landing, self._dataset)
         self._control = self._dataset.source.control if isinstance(self._dataset.source, LandedFiles) else None
         self._manifests: dict[str, LandedObject] = {}
+        self._as_landed: dict[str, LandedObject] = {}
         self._progress: Progress | None = None
         columns = self._dataset.columns
         self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
@@ -174,7 +175,9 @@ class Loader:
             replaced = {key: by[key] for key in ours if key in by}
             ours &= counting
         ours = {key for key in ours if self._is_whole(key, found)}
-        return [found[key] for key in sorted(ours)], [(found[key], replaced[key]) for key in sorted(replaced)]
+        return [self._with_manifest(found[key]) for key in sorted(ours)], [
+            (found[key], replaced[key]) for key in sorted(replaced)
+        ]
 
     def _is_whole(self, key: str, found: dict[str, LandedObject]) -> bool:
         """Whether all is there that has to be before an object is read; notes its manifest."""
@@ -190,10 +193,13 @@ class Loader:
                 self._manifests[key] = found[companion]
         return True
 
-    def _token(self, landed: LandedObject) -> str:
-        """Changes whenever the object may have changed, or what its manifest says of it."""
+    def _with_manifest(self, landed: LandedObject) -> LandedObject:
+        """The object as it is listed here: it has changed, too, when its manifest has."""
         manifest = self._manifests.get(landed.key)
-        return landed.token if manifest is None else f"{landed.token} {manifest.token}"
+        if manifest is None:
+            return landed
+        self._as_landed[landed.key] = landed
+        return replace(landed, token=f"{landed.token} {manifest.token}")
 
     def _look_up_dialect(self) -> bool:
         """Read by the dialect that is recorded; whether it is known, or there is none to be recorded."""
@@ -341,7 +347,7 @@ class Loader:
         return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
-        return row is None or row.token != self._token(landed) or row.reader != self._reader or row.state == "pending"
+        return row is None or row.token != landed.token or row.reader != self._reader or row.state == "pending"
 
     def _readings(
         self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], reload: bool, batch: "_Batch"
@@ -387,6 +393,7 @@ class Loader:
             return _Reading(landed, "", landed.size_bytes, None, "it was gone when it was to be read", is_final=False)
 
     def _open(self, landed: LandedObject) -> ObjectFile:
+        landed = self._as_landed.get(landed.key, landed)
         if landed.size_bytes > WHOLE_BYTES:
             return self._landing.open(landed)
         return ObjectFile(io.BytesIO(self._landing.read(landed)), lambda: None)
@@ -517,7 +524,7 @@ class Loader:
             size_bytes=reading.size_bytes,
             landed_at=_utc(reading.landed),
             # An object that moved under us is looked at again, whatever its token says then.
-            token=self._token(reading.landed) if reading.is_final else "",
+            token=reading.landed.token if reading.is_final else "",
             reader=self._reader,
             sender=self._sender(found[1]) if found else None,
             reason=reading.reason,
@@ -656,7 +663,7 @@ class _Batch:
         self.bytes_read += reading.size_bytes
         if reading.records is None and not reading.reason and not reading.is_double:
             assert before is not None, "only a known object can be merely touched"
-            self._touched.append((before, self._loader._token(reading.landed), _utc(reading.landed)))
+            self._touched.append((before, reading.landed.token, _utc(reading.landed)))
             self._claim_positions(key)
             if before.state == "loaded" and before.content is not None:
                 winner = self._claims.setdefault(before.content, key)

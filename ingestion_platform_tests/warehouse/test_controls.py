@@ -148,8 +148,12 @@ def test_a_manifest_is_waited_for_and_believed(tmp_path: Path) -> None:
     assert entry.state == "rejected"
     assert "has 2 records, and its sender says 3" in entry.reason
     assert not one.load("payments").has_changed
+    payments = one.datasets["payments"]
+    before_correction = one.warehouse.listing(payments, DAY)
+    assert not one.warehouse.news(payments, DAY, before_correction)
     one.put(f"payments/{DAY}/a.json", '{"records": 2, "corrected": true}')
-    assert one.warehouse.news(one.datasets["payments"], DAY, one.warehouse.listing(one.datasets["payments"], DAY))
+    assert one.warehouse.listing(payments, DAY) != before_correction
+    assert one.warehouse.news(payments, DAY, one.warehouse.listing(payments, DAY))
     one.load("payments")
     assert one.states("payments") == {KEY: "loaded"}
     before = one.export()
