@@ -23,6 +23,7 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform import api as api_room
+from ingestion_platform import control as control_room
 from ingestion_platform import format as format_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
@@ -676,7 +677,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
     declared = next(
         (
             found
-            for room in (sys.modules[__name__], api_room, format_room, stream_room, table_room)
+            for room in (sys.modules[__name__], api_room, control_room, format_room, stream_room, table_room)
             if (found := vars(room).get(error.title)) is not None
         ),
         Dataset,

@@ -29,7 +29,9 @@ ROW_BALANCE = Check(
     blocking=True,
 )
 QUARANTINE_SHARE = Check("quarantine_share", "", "No more rows than allowed are in quarantine.")
-NO_REJECTED_OBJECTS = Check("no_rejected_objects", "", "Every object that landed could be read.")
+NO_REJECTED_OBJECTS = Check(
+    "no_rejected_objects", "", "Every object that landed could be read; none waits for its marker when the day is over."
+)
 ALL_SENDERS_REPORTED = Check(
     "all_senders_reported", "", "Everybody on the roster has sent; judged when the day is over.", severity="warn"
 )
@@ -147,7 +149,7 @@ def judge_raw(
         is_over: whether the business day has ended, so that whoever hasn't sent is late.
         unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
     """
-    verdicts = [_ledger_balance(raw), _no_rejected_objects(raw)]
+    verdicts = [_ledger_balance(raw), _no_rejected_objects(raw, is_over=is_over)]
     if senders is not None:
         verdicts.append(_all_senders_reported(senders, is_over=is_over))
     if unknown_types is not None:
@@ -215,16 +217,23 @@ def _ledger_balance(raw: RawDay) -> Verdict:
     )
 
 
-def _no_rejected_objects(raw: RawDay) -> Verdict:
+def _no_rejected_objects(raw: RawDay, *, is_over: bool) -> Verdict:
     rejected = [entry for entry in raw.entries if entry.state == "rejected"]
-    details = {"rejected_objects": dg.MetadataValue.int(len(rejected))}
+    details = show.numbers({"rejected_objects": len(rejected), "waiting_objects": len(raw.waiting)})
+    waiting = ""
+    if raw.waiting:
+        waiting = f"{len(raw.waiting):,} objects wait for their marker or manifest: {_some(raw.waiting)}"
     if not rejected:
-        return Verdict(NO_REJECTED_OBJECTS, True, f"all {len(raw.entries):,} objects could be read", details)
+        story = f"all {len(raw.entries):,} objects could be read"
+        return Verdict(
+            NO_REJECTED_OBJECTS, not (waiting and is_over), f"{story}; {waiting}" if waiting else story, details
+        )
     return Verdict(
         NO_REJECTED_OBJECTS,
         False,
         f"{len(rejected):,} of {len(raw.entries):,} objects can't be read: {_some(entry.key for entry in rejected)}."
-        " Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded",
+        " Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded"
+        + (f"; {waiting}" if waiting else ""),
         details
         | {
             "examples": show.table_of_records(

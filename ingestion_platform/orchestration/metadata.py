@@ -54,6 +54,8 @@ def of_raw_day(raw: RawDay, senders: SenderReport | None) -> Metadata:
         "seconds": round(raw.seconds, 3),
         "rows_per_second": rows_per_second(rows_read, raw.seconds),
     }
+    if raw.waiting:
+        values["waiting_objects"] = len(raw.waiting)
     if senders is not None:
         values["missing_senders"] = len(senders.missing)
     shown = numbers(values)

@@ -140,6 +140,7 @@ class Loader:
         self._control = self._dataset.source.control if isinstance(self._dataset.source, LandedFiles) else None
         self._manifests: dict[str, LandedObject] = {}
         self._as_landed: dict[str, LandedObject] = {}
+        self._waiting: dict[date, tuple[str, ...]] = {}
         self._progress: Progress | None = None
         columns = self._dataset.columns
         self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
@@ -174,7 +175,8 @@ class Loader:
             counting, by = source.choose(found)
             replaced = {key: by[key] for key in ours if key in by}
             ours &= counting
-        ours = {key for key in ours if self._is_whole(key, found)}
+        self._waiting[day] = tuple(sorted(key for key in ours if not self._is_whole(key, found)))
+        ours.difference_update(self._waiting[day])
         return [self._with_manifest(found[key]) for key in sorted(ours)], [
             (found[key], replaced[key]) for key in sorted(replaced)
         ]
@@ -289,6 +291,7 @@ class Loader:
             seconds=time.perf_counter() - began,
             touched_days=tuple(sorted(date.fromisoformat(home) for home in touched)),
             other_days=tuple(sorted(others)),
+            waiting=self._waiting[day],
         )
 
     def _load_until_settled(self, day: date, reload: bool, run_id: str) -> tuple[list[str], set[str], int]:

@@ -67,6 +67,7 @@ class RawDay:
         seconds: that this load took, wall time.
         touched_days: processed days whose rows this load added or took away.
         other_days: raw days that changed along with it (a duplicate elsewhere took the place of an object here).
+        waiting: keys of objects that aren't read before their marker or manifest is there, and it isn't.
     """
 
     dataset: str
@@ -79,6 +80,7 @@ class RawDay:
     seconds: float
     touched_days: tuple[date, ...]
     other_days: tuple[date, ...] = ()
+    waiting: tuple[str, ...] = ()
 
     def keys(self, state: ObjectState) -> tuple[str, ...]:
         """Keys of the day's objects in that state."""

@@ -111,7 +111,9 @@ def test_an_object_is_not_read_before_its_marker(tmp_path: Path) -> None:
     """Half a file under its final name costs nothing: without the marker it doesn't count."""
     one = bench(tmp_path, Control(marker="{key}.done"), Csv())
     one.put(KEY, "id,paid\n1,2.5")
-    assert not one.load("payments").has_changed
+    loaded = one.load("payments")
+    assert not loaded.has_changed
+    assert loaded.waiting == (KEY,)
     one.put(KEY, RECORDS)
     assert one.states("payments") == {}
     one.put(f"{KEY}.done", "")
