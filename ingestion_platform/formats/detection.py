@@ -27,6 +27,8 @@ from ingestion_platform.formats.texts import BOM, excerpt
 
 SAMPLE_BYTES = 64 * 1024
 """That are looked at."""
+LATER_SAMPLE_BYTES = 16 * 1024
+"""That are looked at of an object whose dialect is recorded."""
 DELIMITERS = (",", ";", "\t", "|", ", ", "; ", "^", "~", "\x1f", ":", " ")
 """Those that are tried, the likeliest first. Others have to be declared."""
 MOST_LINES_BEFORE = 50
@@ -89,6 +91,7 @@ class _Explained:
         worth: in records.
         records: that have as many cells as the header.
         bad: how many records have not.
+        is_all: all declared columns are named, and all records fit.
         before: lines before the first record that name columns, where there is no header.
     """
 
@@ -96,6 +99,7 @@ class _Explained:
     worth: float
     records: list[list[str]]
     bad: int
+    is_all: bool = False
     before: str = ""
 
 
@@ -138,7 +142,7 @@ def departures(declared: Csv, recorded: Csv, content: Content, fields: Sequence[
         declared: the format with what is to be detected.
         recorded: the same, with what was.
     """
-    sample, is_whole = _sample(content)
+    sample, is_whole = _sample(content, LATER_SAMPLE_BYTES)
     if not sample.strip(b"\r\n"):
         return ()
     told: list[str] = []
@@ -148,11 +152,21 @@ def departures(declared: Csv, recorded: Csv, content: Content, fields: Sequence[
     names = list(dict.fromkeys(field.source for field in fields))
     declared, recorded = replace(declared, encoding=encoding), replace(recorded, encoding=encoding)
     text = _text(declared, sample, is_whole)
-    found = _explanations(declared, text, is_whole, names)
     ours = _explanations(recorded, text, is_whole, names)
+    if ours and ours[0].is_all and not _looks_otherwise(recorded, text):
+        return tuple(told)
+    found = _explanations(declared, text, is_whole, names)
     if found and (not ours or found[0].worth >= ours[0].worth + 1):
         told += _told(found[0].format, recorded, "is recorded")
     return tuple(told)
+
+
+def _looks_otherwise(recorded: Csv, text: str) -> bool:
+    """Whether a text that a dialect explains shows signs of another one all the same: of other quotes, or other escapes."""
+    delimiter, quote = str(recorded.delimiter), str(recorded.quote)
+    return any(_wrapped(text, delimiter, other) >= 2 for other in "\"'" if other != quote) or any(
+        _has_escapes(text, escape, quote) for escape in ("\\", '"') if escape != recorded.escape
+    )
 
 
 def _told(one: Csv, other: Csv, what: str) -> list[str]:
@@ -167,10 +181,10 @@ def _told(one: Csv, other: Csv, what: str) -> list[str]:
 # The sample
 
 
-def _sample(content: Content) -> tuple[bytes, bool]:
+def _sample(content: Content, size: int = SAMPLE_BYTES) -> tuple[bytes, bool]:
     """The beginning of an object, and whether it is all of it."""
-    sample = content.stream().read(SAMPLE_BYTES + 1)
-    return sample[:SAMPLE_BYTES], len(sample) <= SAMPLE_BYTES
+    sample = content.stream().read(size + 1)
+    return sample[:size], len(sample) <= size
 
 
 def _encoding(format: Csv, sample: bytes, is_whole: bool) -> str:
@@ -313,9 +327,10 @@ def _explained(
             header_rows=rows,
             header_at=records[at].begins if isinstance(format.header_at, Detect) else format.header_at,
         )
-        found.append(
-            _weighed(header, records[at + rows :], len(cells), named / len(names) * lines + usual - 0.5 * (rows - 1))
+        weighed = _weighed(
+            header, records[at + rows :], len(cells), named / len(names) * lines + usual - 0.5 * (rows - 1)
         )
+        found.append(replace(weighed, is_all=named == len(names) and not weighed.bad))
     if not found or found[0].bad > len(found[0].records):
         found += _without_header(format, records, names, usual)
     return max(found, key=lambda each: each.worth, default=None)
