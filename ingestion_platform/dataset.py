@@ -24,11 +24,13 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform import api as api_room
+from ingestion_platform import control as control_room
 from ingestion_platform import format as format_room
 from ingestion_platform import lifecycle as lifecycle_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
+from ingestion_platform.control import Control
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
@@ -47,10 +49,20 @@ class LandedFiles:
         templates: one key template or several: `sales/%Y/%m/%d/{store_id}.csv`. `%Y %m %d` give the day, `{name}` captures one path
             segment or a part of it. A name ending in `.gz` is decompressed.
         format: how the bytes are read.
+        control: what their sender says of them beside the records, which must be so.
     """
 
     templates: str | tuple[str, ...]
     format: Format = Csv()
+    control: Control | None = None
+
+    def __post_init__(self) -> None:
+        control = self.control
+        if control is not None and control.trailer and not (isinstance(self.format, Csv) and self.format.footer):
+            raise DeclarationError(
+                "Control: a trailer is a line of a CSV's footer, and its format has none",
+                f"Csv(footer={control.trailer!r})",
+            )
 
     @cached_property
     def keys(self) -> tuple[KeyTemplate, ...]:
@@ -298,8 +310,8 @@ class Dataset:
                     f"column {column.name!r} takes capture {column.capture!r}, which its keys {self.source.templates!r} don't have",
                     f"captures: {sorted(self.source.captures)}",
                 )
-        if isinstance(self.source, LandedFiles):
-            self._require_file_fields(self.source.format)
+        if isinstance(self.source, LandedFiles | RemoteObjects):
+            self._require_file_fields(self.source)
         if isinstance(self.source, StreamSegments):
             self._require_stream_fields(self.source)
         if isinstance(self.source, ApiPages):
@@ -351,14 +363,31 @@ class Dataset:
                 "the whole beginning of a key, as in 'sales/%Y/%m/%d/HQ'",
             )
 
-    def _require_file_fields(self, format: Format) -> None:
-        if isinstance(format, FixedWidth):
-            names = [name for name, _ in format.fields if name]
+    def _require_file_fields(self, source: LandedFiles | RemoteObjects) -> None:
+        if isinstance(source.format, FixedWidth):
+            names = [name for name, _ in source.format.fields if name]
             for column in self.columns:
                 self._require(
                     column.capture is not None or column.field in names,
                     f"column {column.name!r}: {column.field!r} is none of the fields that its lines have",
                     f"one of {', '.join(names)}",
+                )
+        if isinstance(source, RemoteObjects) or source.control is None:
+            return
+        if source.control.sum_of:
+            column = self._column(source.control.sum_of, "sum_of")
+            self._require(
+                column.capture is None,
+                f"sum_of {column.name!r} is taken from the key: there is nothing to sum up",
+                "name a column of the records",
+            )
+        for template in source.keys:
+            key = template.key(date(2024, 2, 29), **dict.fromkeys(template.captures, "1"))
+            for companion in source.control.companions(key):
+                self._require(
+                    source.match(companion) is None,
+                    f"its control takes {companion!r} beside {key!r}, which is an object of the dataset itself",
+                    "tell their keys apart",
                 )
 
     def _require_stream_fields(self, source: StreamSegments) -> None:
@@ -381,6 +410,11 @@ class Dataset:
         )
 
     def _require_api_fields(self, source: ApiPages) -> None:
+        self._require(
+            not (isinstance(source.format.inside, Csv) and source.format.inside.undetected),
+            "the dialect of its replies is left to be detected",
+            "an API's replies are of one dialect: declare it",
+        )
         given = source.endpoint.each.names if source.endpoint.each is not None else ()
         fields = (*PAGE_FIELDS, *(f"@param.{name}" for name in given))
         for column in self.columns:
@@ -786,7 +820,15 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
     declared = next(
         (
             found
-            for room in (sys.modules[__name__], api_room, format_room, lifecycle_room, stream_room, table_room)
+            for room in (
+                sys.modules[__name__],
+                api_room,
+                control_room,
+                format_room,
+                lifecycle_room,
+                stream_room,
+                table_room,
+            )
             if (found := vars(room).get(error.title)) is not None
         ),
         Dataset,

@@ -5,12 +5,17 @@ Belongs here: the declarations. Doesn't: reading them (`formats/`), what is insi
 """
 
 import re
+from dataclasses import fields
+from enum import Enum
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.table import STRICT
+
+MOST_LINES = 1000
+"""Lines that may stand before or after the records."""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -35,30 +40,97 @@ class Bounded:
             raise DeclarationError(f"{type(self).__name__}: max_bytes and max_record_bytes are at least 1")
 
 
+class Detect(Enum):
+    """What stands in a declaration for something that is to be found out."""
+
+    DETECT = "detect"
+
+
+DETECT = Detect.DETECT
+"""Found out from the first files, and recorded: later files are held to it."""
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Csv(Bounded):
-    """
-    Delimited text, one header line.
+    r"""
+    Delimited text.
 
-    The dialect is declared, and files are held to it: a record that departs from it goes to quarantine as it stands.
+    The dialect is declared, and files are held to it: a record that departs from it goes to quarantine as it stands. What is `DETECT`
+    instead is found out from the dataset's first files and recorded in the landing zone; a later file that departs from the record is
+    told as drift, and read by the record or rejected.
 
     Args:
-        delimiter: one character.
-        quote: one character, doubled inside a quoted cell.
+        delimiter: between cells: one character or several.
+        quote: around cells: one character; empty: none.
+        escape: the character that stands before a quote inside a quoted cell; empty: the quote is doubled instead.
+        bare_quotes: quotes that neither open nor close a cell are text, as in Men's; otherwise such a record is set aside.
+        header_rows: lines of the header. 0: there is none, and the columns are those declared, in that order. Of several, the names in
+            each column are joined.
+        header_joint: what joins them.
+        header_at: how many lines stand before the header (before the first record, where there is none), blank ones counted; or a
+            pattern that the whole header line matches (re), and no line before it.
+        footer: how many lines stand after the last record, blank ones not counted; or a pattern that a whole line matches which is
+            no record, wherever it stands.
+        comment: a line that begins with it is no record; empty: there are none.
+        line_end: `any`: LF, CRLF and CR, also mixed. Where it is one of them, the others are text.
         encoding: as Python names it; a byte-order mark is always allowed.
         final_newline: every file ends with a line end, so one that doesn't was cut and is rejected. Say False only of senders
             who never write it: then a cut inside the last cell can't be told from the truth.
+        may_be_empty: a file without a single character has no records; otherwise somebody began to write it, and it is rejected.
     """
 
-    delimiter: str = ","
-    quote: str = '"'
-    encoding: str = "utf-8"
+    delimiter: str | Detect = ","
+    quote: str | Detect = '"'
+    escape: str | Detect = ""
+    bare_quotes: bool | Detect = False
+    header_rows: int | Detect = 1
+    header_joint: str = " "
+    header_at: int | str | Detect = 0
+    footer: int | str = 0
+    comment: str = ""
+    line_end: Literal["any", "\n", "\r\n", "\r"] = "any"
+    encoding: str | Detect = "utf-8"
     final_newline: bool = True
+    may_be_empty: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.delimiter) != 1 or len(self.quote) != 1 or self.delimiter == self.quote:
-            raise DeclarationError("Csv: delimiter and quote are one character each, and differ")
+        marks = {
+            name: value
+            for name, value in (("delimiter", self.delimiter), ("quote", self.quote), ("escape", self.escape))
+            if not isinstance(value, Detect)
+        }
+        if any("\r" in mark or "\n" in mark for mark in marks.values()) or "\0" in (self.delimiter, self.quote):
+            raise DeclarationError("Csv: delimiter and quote can't be a line end or NUL", "a tab is '\\t'")
+        if marks.get("delimiter") == "" or any(len(marks.get(name, "")) > 1 for name in ("quote", "escape")):
+            raise DeclarationError("Csv: delimiter is one character at least, quote and escape are one each, or none")
+        delimiter = marks.get("delimiter", "")
+        if any(mark and mark in delimiter for name, mark in marks.items() if name != "delimiter"):
+            raise DeclarationError("Csv: neither quote nor escape is a part of the delimiter", "tell them apart")
+        for name, number in (("header_rows", self.header_rows), ("header_at", self.header_at), ("footer", self.footer)):
+            if isinstance(number, int) and not 0 <= number <= MOST_LINES:
+                raise DeclarationError(f"Csv: {name} is 0 to {MOST_LINES:,} lines, not {number}")
+            if isinstance(number, str):
+                _compiled(name, number)
+        if self.header_rows == 0 and isinstance(self.header_at, str):
+            raise DeclarationError("Csv: a pattern finds the header, and it has none", "say how many lines to skip")
+
+    @property
+    def undetected(self) -> tuple[str, ...]:
+        """What is to be found out, by argument."""
+        return tuple(each.name for each in fields(self) if isinstance(getattr(self, each.name), Detect))
+
+
+def _compiled(name: str, pattern: str) -> re.Pattern[str]:
+    try:
+        found = re.compile(f"(?:{pattern})")
+    except re.error as error:
+        raise DeclarationError(
+            f"Csv: {name} {pattern!r} is no pattern: {error}", "as Python's re writes them"
+        ) from error
+    if found.fullmatch(""):
+        raise DeclarationError(f"Csv: {name} {pattern!r} matches a line without a single character", "say more of it")
+    return found
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

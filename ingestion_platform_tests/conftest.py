@@ -1,7 +1,7 @@
 """
 Fixtures that tests of several rooms need.
 
-Belongs here: servers and landing zones. Doesn't: what one room's tests alone need.
+Belongs here: servers, landing zones, how property-based tests are run. Doesn't: what one room's tests alone need.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.landing.local import LocalLanding
@@ -26,6 +27,10 @@ CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
 
 NEED_CASES = ("test_real_files.py", "test_cases.py")
 """Modules that are about those files alone."""
+
+# How long an example takes is a matter of what else the machine does.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 collect_ignore_glob = [] if CASES.is_dir() else [f"*/{module}" for module in NEED_CASES]
 

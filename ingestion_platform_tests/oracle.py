@@ -230,6 +230,9 @@ def _wanted(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _read_csv(dataset: Dataset, kind: Csv, content: bytes) -> tuple[list[_Record], tuple[str, ...]]:
+    assert isinstance(kind.encoding, str)
+    assert isinstance(kind.delimiter, str)
+    assert isinstance(kind.quote, str)
     try:
         text = content.decode("utf-8-sig" if kind.encoding == "utf-8" else kind.encoding)
     except UnicodeDecodeError as error:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 import ingestion_platform.datasets
 from ingestion_platform.api import ApiPages
+from ingestion_platform.control import Control
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, find_datasets, senders_from
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, JsonLines, Parquet, Xml
@@ -274,10 +275,52 @@ WRONG: dict[str, tuple[Callable[[], object], str, str]] = {
         r"Daily: allowed_lateness_days is 0 to 366, not 1000",
         "",
     ),
-    "a delimiter of two characters": (
-        lambda: Csv(delimiter="||"),
-        r"Csv: delimiter and quote are one character each",
+    "a quote of two characters": (
+        lambda: Csv(quote="''"),
+        r"Csv: delimiter is one character at least, quote and escape are one each",
         "",
+    ),
+    "a quote that is part of the delimiter": (
+        lambda: Csv(delimiter='";"'),
+        r"Csv: neither quote nor escape is a part of the delimiter",
+        "tell them apart",
+    ),
+    "a header's pattern that is none": (
+        lambda: Csv(header_at="(id"),
+        r"Csv: header_at '\(id' is no pattern",
+        "re",
+    ),
+    "a footer's pattern that matches everything": (
+        lambda: Csv(footer=".*"),
+        r"Csv: footer '.\*' matches a line without a single character",
+        "say more",
+    ),
+    "a pattern of a header that isn't there": (
+        lambda: Csv(header_rows=0, header_at="id.*"),
+        r"Csv: a pattern finds the header, and it has none",
+        "how many lines",
+    ),
+    "a footer without end": (
+        lambda: Csv(footer=5000),
+        r"Csv: footer is 0 to 1,000 lines, not 5000",
+        "",
+    ),
+    "a control that says nothing": (lambda: Control(), r"Control: it says nothing", "trailer, manifest or marker"),
+    "a manifest without totals": (
+        lambda: Control(manifest="{key}.json"),
+        r"Control: manifest and says belong together",
+        "where",
+    ),
+    "a marker of nobody": (lambda: Control(marker="done"), r"Control: marker 'done' doesn't say whose it is", "key"),
+    "a sum of no column": (
+        lambda: Control(trailer="T;(?P<sum>.+)"),
+        r"Control: the group sum and sum_of belong together",
+        "which column",
+    ),
+    "a trailer that is a record": (
+        lambda: LandedFiles("x/%Y/%m/%d/a.csv", Csv(), Control(trailer="T;(?P<records>[0-9]+)")),
+        r"Control: a trailer is a line of a CSV's footer, and its format has none",
+        "footer",
     ),
     "money without room": (
         lambda: decimal(2, 4),

@@ -12,10 +12,16 @@ rejected by its number and kept as it stands; an object that can't be a whole on
 """
 
 from ingestion_platform.formats.content import BLOCK_BYTES, packing_of
-from ingestion_platform.formats.reading import RecordReader, open_records, read_records
+from ingestion_platform.formats.reading import (
+    RecordReader,
+    detect_dialect,
+    dialect_departures,
+    open_records,
+    read_records,
+)
 from ingestion_platform.formats.records import Ending, Field, Piece, Positions, Records, RejectedRecord
 
 __all__ = [
-    "BLOCK_BYTES", "Ending", "Field", "Piece", "Positions", "RecordReader", "Records", "RejectedRecord", "open_records",
-    "packing_of", "read_records",
+    "BLOCK_BYTES", "Ending", "Field", "Piece", "Positions", "RecordReader", "Records", "RejectedRecord", "detect_dialect",
+    "dialect_departures", "open_records", "packing_of", "read_records",
 ]  # fmt: skip

@@ -32,38 +32,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ingestion_platform.errors import DeclarationError, ObjectRejected
-from ingestion_platform.format import Csv
+from ingestion_platform.errors import ObjectRejected
+from ingestion_platform.format import MOST_LINES, Csv
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
+from ingestion_platform.formats.detection import detect
+from ingestion_platform.formats.dialect import Dialect, Fault, NoRecords
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.tables import Column
 from ingestion_platform.formats.texts import BOM, as_it_stands, excerpt, has_mark, is_utf_8
 from ingestion_platform.formats.windows import Window
 
-_LINE_END = re.compile("\r\n|\r|\n")
-_LINE_END_BYTES = re.compile(b"\r\n|\r|\n")
 _NOT_PLAIN_IN_JSON = r'["\\\x00-\x1f]'
 _CR, _LF = 13, 10
 _BLOCK_BYTES = 16 * 1024**2
+MOST_TRAILERS = 10
+"""Lines of a footer that are told."""
 _CUT = "it is read again when it changes"
+_FOOTER_BYTES = 64 * 1024
 _NO_FINAL_NEWLINE = "if its sender never writes the last line end, declare Csv(final_newline=False)"
 
 
 def read_delimited(format: Csv, content: Content, fields: Sequence[Field], *, block_bytes: int = BLOCK_BYTES) -> Pieces:
     """
-    Read delimited text.
+    Read delimited text. What of its dialect isn't declared is detected from this object alone.
 
     Raises:
-        ObjectRejected: it is empty, cut, not text, or its first line isn't a header with at least one of the fields.
+        ObjectRejected: it is empty, cut, not text, its dialect can't be told, or its header has none of the fields.
     """
-    if format.delimiter in "\r\n\0" or format.quote in "\r\n\0":
-        raise DeclarationError("Csv: delimiter and quote can't be a line end or NUL", "a tab is '\\t'")
+    doubts: tuple[str, ...] = ()
+    if format.undetected:
+        detected = detect(format, content, fields)
+        format, doubts = detected.format, detected.doubts
     is_doubted = False
     while True:
+        assert isinstance(format.encoding, str)
         window = Window(content, format.encoding, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
         try:
-            return (yield from _Reader(format, window, fields, is_doubted).pieces())
+            ending = yield from _Reader(format, window, fields, is_doubted).pieces()
+            return replace(ending, departures=doubts)
         except _Doubted:
             is_doubted = True
 
@@ -73,12 +80,21 @@ class _Header:
     """The header's cells, held against the fields."""
 
     cells: list[str]
+    rows: tuple[list[str], ...]
+    """As they stand in the object: a record that says the same is none."""
     positions: list[int | None]
     unknown: list[int]
     missing: tuple[str, ...]
 
     @classmethod
-    def of(cls, cells: list[str], line: str, fields: Sequence[Field]) -> "_Header":
+    def declared(cls, fields: Sequence[Field]) -> "_Header":
+        """Of an object that has none: the columns in the declared order."""
+        cells = list(dict.fromkeys(field.source for field in fields))
+        return cls(cells, (cells,), [cells.index(field.source) for field in fields], [], ())
+
+    @classmethod
+    def of(cls, rows: list[list[str]], joint: str, line: str, fields: Sequence[Field]) -> "_Header":
+        cells = rows[0] if len(rows) == 1 else [joint.join(filter(None, names)) for names in zip(*rows, strict=True)]
         twice = [cell for cell, times in Counter(cells).items() if times > 1]
         wanted = {field.source for field in fields}
         if wanted and wanted.isdisjoint(cells):
@@ -96,6 +112,7 @@ class _Header:
         at = {cell: index for index, cell in enumerate(cells)}
         return cls(
             cells,
+            tuple(rows),
             [at.get(field.source) for field in fields],
             [index for index, cell in enumerate(cells) if cell not in wanted],
             tuple(dict.fromkeys(field.source for field in fields if field.source not in at)),
@@ -104,69 +121,6 @@ class _Header:
     @property
     def unknown_columns(self) -> tuple[str, ...]:
         return tuple(self.cells[index] for index in self.unknown)
-
-
-class _Fault(Exception):
-    """The quotes of a record break RFC 4180."""
-
-    def __init__(self, reason: str, at: int | None) -> None:
-        self.reason = reason
-        self.at = at
-        """Where in the text it shows; None: at its end, where a cell is still open."""
-        super().__init__(reason)
-
-
-class _Dialect:
-    """Delimiter and quote, and what they make of text."""
-
-    def __init__(self, delimiter: str, quote: str) -> None:
-        self.delimiter = delimiter
-        self.quote = quote
-        self.is_one_byte = delimiter.isascii() and quote.isascii()
-        bare = re.escape(delimiter + quote)
-        self._bare_cell = re.compile(f"[^{bare}\r\n]*")
-
-    def record(self, text: str, position: int) -> tuple[list[str], int]:
-        """
-        The cells of the record that begins at *position*, and where it ends (before its line end).
-
-        Raises:
-            _Fault: a quote stands where none may stand, or is never closed.
-        """
-        quote, delimiter, length = self.quote, self.delimiter, len(text)
-        cells: list[str] = []
-        while True:
-            if text.startswith(quote, position):
-                begin = position + 1
-                close = text.find(quote, begin)
-                while close >= 0 and text.startswith(quote, close + 1):
-                    close = text.find(quote, close + 2)
-                if close < 0:
-                    raise _Fault("opens a quote that is never closed", None)
-                cells.append(text[begin:close].replace(quote + quote, quote))
-                position = close + 1
-                if position < length and text[position] not in (delimiter, "\r", "\n"):
-                    raise _Fault("has text after a closing quote", position)
-            else:
-                found = self._bare_cell.match(text, position)
-                assert found is not None  # it matches nothing, too
-                cells.append(found[0])
-                position = found.end()
-                if text.startswith(quote, position):
-                    raise _Fault("has a quote inside an unquoted cell", position)
-            if position >= length or text[position] != delimiter:
-                return cells, position
-            position += 1
-
-    def is_record(self, line: str, cells: int) -> bool:
-        """Whether *line* by itself is a record of that many cells."""
-        if self.quote not in line:
-            return line.count(self.delimiter) + 1 == cells
-        try:
-            found, end = self.record(line, 0)
-        except _Fault:
-            return False
-        return end == len(line) and len(found) == cells
 
 
 class _Doubted(Exception):
@@ -178,6 +132,7 @@ class _Reader:
     Reads one object, window by window.
 
     Args:
+        format: nothing of it is to be detected.
         window: its text.
         fields: that are wanted.
         is_doubted: it is known to have a fault in its quotes.
@@ -185,7 +140,8 @@ class _Reader:
 
     def __init__(self, format: Csv, window: Window, fields: Sequence[Field], is_doubted: bool) -> None:
         self._format = format
-        self._dialect = _Dialect(format.delimiter, format.quote)
+        self._dialect = Dialect.of(format)
+        self._no_records = NoRecords(format)
         self._window = window
         self._fields = fields
         self._is_doubted = is_doubted
@@ -193,6 +149,7 @@ class _Reader:
         self._row = 1
         self._has_line_ends_in_cells = False
         """Records that would be doubtful have been given."""
+        self._trailers: list[str] = []
 
     def pieces(self) -> Pieces:
         """Read it."""
@@ -200,20 +157,28 @@ class _Reader:
         header = self._read_header()
         is_given = False
         while True:
+            is_left = False
             if window.data:
                 if window.is_last:
-                    _refuse_unfinished(self._format, window.data)
-                end = len(window.data) if window.is_last else _last_line_end(window.data)
-                piece = self._proved(header, end) or self._exact(header, end)
+                    self._refuse_unfinished(window.data)
+                end = self._end()
+                # Lines that are no records are known to the exact reader only: the fast one reads up to the first of them.
+                until = self._until(end)
+                piece = self._proved(header, end if until is None else until, window.is_last and until is None)
+                is_left = piece is not None and until is not None
+                if piece is None:
+                    piece = self._exact(header, end)
                 if piece is not None:
                     yield piece
                     is_given = True
+            if is_left:
+                continue
             if window.is_last:
                 break
             window.grow(self._row)
         if not is_given:
             yield self._piece(header, [tables.no_values(0)] * len(header.cells), ())
-        return Ending(header.unknown_columns, header.missing)
+        return Ending(header.unknown_columns, header.missing, trailers=tuple(self._trailers[-MOST_TRAILERS:]))
 
     def _piece(self, header: "_Header", columns: list[Column], rejected: tuple[RejectedRecord, ...]) -> Piece:
         """A piece of the columns of all cells."""
@@ -232,53 +197,159 @@ class _Reader:
         is_anew, self._is_anew = self._is_anew, False
         return Piece(table, rejected, is_anew)
 
+    def _end(self) -> int:
+        """Where the last line of the window that may be a record ends."""
+        window, dialect, footer = self._window, self._dialect, self._format.footer
+        end = len(window.data) if window.is_last else dialect.last_line_end(window.data)
+        if not footer or isinstance(footer, str):
+            return end
+        # They are at the end, most likely a short one; all of a window is looked at only where that isn't enough.
+        for begin in (max(0, end - _FOOTER_BYTES), 0):
+            tail, lines = window.data[begin:end], list[str]()
+            while tail and len(lines) < footer:
+                line = dialect.without_line_end(tail)
+                tail = line[: dialect.last_line_end(line)]
+                if len(tail) < len(line):
+                    lines.append(window.text(line[len(tail) :]))
+            if tail or not begin:
+                break
+        end = begin + len(tail)
+        if window.is_last:
+            if len(lines) < footer:
+                raise ObjectRejected(f"is cut: it has no footer of {footer} lines after its header", _CUT)
+            self._trailers = lines[::-1]
+        return end
+
+    def _until(self, end: int) -> int | None:
+        """Where in the window, before *end*, the first line stands that may be no record; None when all of them are."""
+        if not self._no_records.are_declared:
+            return None
+        text = self._window.text(self._window.data[:end])
+        found = self._no_records.first(text)
+        return None if found is None else self._window.size(text[:found])
+
+    def _refuse_unfinished(self, data: bytes) -> None:
+        if self._format.final_newline and not self._dialect.ends_a_line(data):
+            raise ObjectRejected("is cut: its last line has no line end", _NO_FINAL_NEWLINE)
+
     # The header
 
     def _read_header(self) -> "_Header":
         """The header; the window begins after it then."""
-        window, dialect = self._window, self._dialect
+        format, window = self._format, self._window
+        window.grow(0)
+        if window.is_last and not window.data.strip(b"\r\n"):
+            if format.may_be_empty:
+                window.consume(len(window.data))
+                return _Header.declared(self._fields)
+            what = "not even a header" if format.header_rows else "not even a record"
+            raise ObjectRejected(f"is empty: {what}", _CUT)
+        self._skip_to_header()
+        if not format.header_rows:
+            return _Header.declared(self._fields)
+        assert isinstance(format.header_rows, int)
+        read = [self._header_row() for _ in range(format.header_rows)]
+        lines, rows = [line for line, _ in read], [cells for _, cells in read]
+        widths = {len(cells) for cells in rows}
+        if len(widths) > 1:
+            raise ObjectRejected(
+                f"has a header whose lines have {' and '.join(map(str, sorted(widths)))} cells: {excerpt(lines[-1])}",
+                "check how many lines its header has",
+            )
+        return _Header.of(rows, format.header_joint, lines[0], self._fields)
+
+    def _skip_to_header(self) -> None:
+        at = self._format.header_at
+        if isinstance(at, str):
+            pattern = re.compile(at)
+            for _ in range(MOST_LINES + 1):
+                line = self._first_line()
+                if line is None:
+                    break
+                if pattern.fullmatch(self._window.text(line[0])):
+                    return
+                self._window.consume(line[1])
+            raise ObjectRejected(
+                f"has no header: none of its first {MOST_LINES:,} lines matches {excerpt(at)}", "check header_at"
+            )
+        assert isinstance(at, int)
+        for number in range(at):
+            line = self._first_line()
+            if line is None:
+                raise ObjectRejected(f"is cut: it has {number} lines, and {at} stand before its header", _CUT)
+            self._window.consume(line[1])
+
+    def _first_line(self) -> tuple[bytes, int] | None:
+        """The window's first line, without its end, and where the next one begins; None when there is none."""
+        window = self._window
         while True:
-            window.grow(0)
-            window.consume(len(window.data) - len(window.data.lstrip(b"\r\n")))
-            data = window.data
-            found = _LINE_END_BYTES.search(data)
+            found = self._dialect.lines_of_bytes.search(window.data)
+            # A CR at the end may be half of a line end.
+            if found is not None and (found.end() < len(window.data) or found[0] != b"\r" or window.is_last):
+                return window.data[: found.start()], found.end()
             if window.is_last:
-                if not data:
-                    raise ObjectRejected("is empty: not even a header", _CUT)
-                if found is None:
-                    _refuse_unfinished(self._format, data)
-            elif found is None:
-                continue
-            line, end = (data[: found.start()], found.end()) if found else (data, len(data))
-            if not dialect.is_one_byte or line.count(dialect.quote.encode()) % 2:
-                text = window.text(data if window.is_last else data[: _last_line_end(data)])
+                return (window.data, len(window.data)) if window.data else None
+            window.grow(0)
+
+    def _header_row(self) -> tuple[str, list[str]]:
+        """The next line of the header, and its cells."""
+        window, dialect, format = self._window, self._dialect, self._format
+        while (first := self._first_line()) is not None:
+            if first[0] and not self._no_records.has(window.text(first[0])):
+                break
+            window.consume(first[1])
+        if first is None:
+            raise ObjectRejected("is empty: not even a header", _CUT)
+        while True:
+            data = window.data
+            line, end = first
+            if end == len(data) and window.is_last:
+                self._refuse_unfinished(data)
+            if not dialect.is_plain or line.count(dialect.quote.encode() or b"\0") % 2:
+                text = window.text(data if window.is_last else data[: dialect.last_line_end(data)])
                 try:
                     _, length = dialect.record(text, 0)
-                except _Fault as fault:
-                    if fault.at is None and not window.is_last and len(data) <= self._format.max_record_bytes:
+                except Fault as fault:
+                    if fault.at is None and not window.is_last and len(data) <= format.max_record_bytes:
+                        window.grow(0)
                         continue
                     # Then the first line alone is told to be the faulty header.
                 else:
                     line = data[: window.size(text[:length])]
-                    end = len(line)
-                    if end == len(data):
-                        _refuse_unfinished(self._format, data)
-            header = _header(self._format, dialect, window.text(line), self._fields)
+                    found = dialect.lines_of_bytes.match(data, len(line))
+                    end = found.end() if found else len(line)
+                    if end == len(data) and window.is_last:
+                        self._refuse_unfinished(data)
+            shown = window.text(line)
+            cells = self._header_cells(shown)
             window.consume(end)
-            if window.is_last:
-                _refuse_unfinished(self._format, data)
-            return header
+            return shown, cells
+
+    def _header_cells(self, line: str) -> list[str]:
+        if has_mark(line) or ("\0" in line and self._format.escape != "\0"):
+            raise ObjectRejected(
+                f"is not text in {self._format.encoding}: its first line is {excerpt(line)}",
+                "declare the encoding it has",
+            )
+        try:
+            cells, _ = self._dialect.record(line, 0)
+        except Fault as fault:
+            raise ObjectRejected(
+                f"has no header that can be read: its first line {excerpt(line)} {fault.reason}",
+                "check the quote character",
+            ) from fault
+        return cells
 
     # The fast reader
 
-    def _proved(self, header: "_Header", end: int) -> Piece | None:
+    def _proved(self, header: "_Header", end: int, is_last: bool) -> Piece | None:
         """The records of the window up to *end* that are whole; None where the answer can't be proved to be right."""
-        if not end or not self._dialect.is_one_byte:
+        if not end or not self._dialect.is_plain or not self._dialect.is_plain_in(self._window.data, end):
             return None
-        proved = _parse_proved(self._dialect, self._window.data, end, len(header.cells), self._window.is_last)
+        proved = _parse_proved(self._dialect, self._window.data, end, len(header.cells), is_last)
         if proved is None or (self._is_doubted and proved.has_line_ends_in_cells):
             return None
-        if _may_repeat(header.cells, proved.columns):
+        if any(_may_repeat(cells, proved.columns) for cells in header.rows):
             return None
         if proved.longest > self._format.max_record_bytes:
             self._window.refuse_record(self._row + proved.longest_at)
@@ -295,11 +366,13 @@ class _Reader:
         if not end:
             return None
         text = self._window.text(self._window.data[:end])
-        findings = _Findings(self._row)
+        findings = _Findings(self._row, self._has_line_ends_in_cells)
 
         def rows() -> Iterator[Sequence[str | int | None]]:
             names = [_json(name) for name in header.cells]
-            records = _good_records(self._format, self._dialect, header.cells, text, findings, self._window.is_last)
+            records = _good_records(
+                self._format, self._dialect, self._no_records, header, text, findings, self._window.is_last
+            )
             for row, cells in records:
                 values: list[str | int | None] = [None if index is None else cells[index] for index in header.positions]
                 extra = ",".join(f"{names[index]}:{_json(cells[index])}" for index in header.unknown)
@@ -319,16 +392,12 @@ class _Reader:
                 doubtful = pa.array([record.row for record in findings.with_line_ends], pa.int64())
                 table = table.filter(pc.invert(pc.is_in(table["_row"], value_set=doubtful)))
                 rejected = sorted([*rejected, *findings.with_line_ends], key=lambda record: record.row)
+        self._trailers += findings.trailers
         if findings.end == len(text):
             self._window.consume(end)
         else:
             self._window.consume(end - self._window.size(text[findings.end :]))
         return self._given(table, tuple(rejected)) if table.num_rows or rejected else None
-
-
-def _last_line_end(data: bytes) -> int:
-    """Where the last line that ends has ended; 0 when none does."""
-    return max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +422,7 @@ class _Proved:
     longest_at: int = 0
 
 
-def _parse_proved(dialect: _Dialect, data: bytes, end: int, cells: int, is_last: bool) -> _Proved | None:
+def _parse_proved(dialect: Dialect, data: bytes, end: int, cells: int, is_last: bool) -> _Proved | None:
     """
     The records of *data* up to *end*, without one that isn't whole there; None where the answer can't be proved to be right.
 
@@ -366,9 +435,13 @@ def _parse_proved(dialect: _Dialect, data: bytes, end: int, cells: int, is_last:
     if data.find(b"\0", 0, end) >= 0 or data.startswith(BOM):
         # pyarrow takes a byte-order mark away from the first cell, too.
         return None
+    if dialect.escape and data.find(dialect.escape.encode(), 0, end) >= 0:
+        return None
     octets = np.frombuffer(data, np.uint8, end)
     quotes = None
-    if data.find(dialect.quote.encode(), 0, end) >= 0:
+    if dialect.quote and data.find(dialect.quote.encode(), 0, end) >= 0:
+        if dialect.has_bare_quotes:
+            return None
         quotes = _positions(octets, ord(dialect.quote))
         if len(quotes) % 2 and not is_last:
             # A cell is open: up to the last line end that is outside quotes.
@@ -379,7 +452,7 @@ def _parse_proved(dialect: _Dialect, data: bytes, end: int, cells: int, is_last:
             end = int(ends[-1]) + 1
             octets = octets[:end]
             quotes = quotes[: np.searchsorted(quotes, end)]
-        if len(quotes) and not _is_well_formed(octets, quotes, ord(dialect.delimiter)):
+        if len(quotes) and not _is_well_formed(octets, quotes, ord(dialect.delimiter), not dialect.escape):
             return None
     begins, has_line_ends_in_cells = _begins(octets, quotes)
     if len(begins) == 0:
@@ -415,7 +488,7 @@ def _parse_proved(dialect: _Dialect, data: bytes, end: int, cells: int, is_last:
 
 
 def _parse(
-    dialect: _Dialect,
+    dialect: Dialect,
     block: memoryview,
     cells: int,
     has_quotes: bool,
@@ -468,12 +541,16 @@ def _positions(octets: npt.NDArray[np.uint8], value: int) -> npt.NDArray[np.int6
     return found[0] if len(found) == 1 else np.concatenate([np.empty(0, np.int64), *found])
 
 
-def _is_well_formed(octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64], delimiter: int) -> bool:
-    """Whether quotes open cells at their beginning only, close them at their end only, and are doubled inside."""
+def _is_well_formed(
+    octets: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64], delimiter: int, may_double: bool
+) -> bool:
+    """Whether quotes open cells at their beginning only, close them at their end only, and are doubled inside, if they may."""
     if len(quotes) % 2:
         return False
     opening, closing = quotes[0::2], quotes[1::2]
     doubled = opening[1:] == closing[:-1] + 1
+    if not may_double and doubled.any():
+        return False
     before = octets[opening - 1]
     is_begin = (before == delimiter) | (before == _LF) | (before == _CR)
     is_begin[0] |= opening[0] == 0
@@ -533,26 +610,6 @@ def _json(text: str) -> str:
 # The exact reader
 
 
-def _header(format: Csv, dialect: _Dialect, line: str, fields: Sequence[Field]) -> _Header:
-    if has_mark(line) or "\0" in line:
-        raise ObjectRejected(
-            f"is not text in {format.encoding}: its first line is {excerpt(line)}", "declare the encoding it has"
-        )
-    try:
-        cells, _ = dialect.record(line, 0)
-    except _Fault as fault:
-        raise ObjectRejected(
-            f"has no header that can be read: its first line {excerpt(line)} {fault.reason}",
-            "check the quote character",
-        ) from fault
-    return _Header.of(cells, line, fields)
-
-
-def _refuse_unfinished(format: Csv, data: bytes) -> None:
-    if format.final_newline and data[-1:] not in (b"\r", b"\n"):
-        raise ObjectRejected("is cut: its last line has no line end", _NO_FINAL_NEWLINE)
-
-
 @dataclass(slots=True)
 class _Findings:
     """
@@ -560,12 +617,16 @@ class _Findings:
 
     Args:
         next_row: number of the record that comes next.
+        has_line_ends_in_cells: the object has records, before these, with a line end inside a cell.
     """
 
     next_row: int
+    has_line_ends_in_cells: bool
     rejected: list[RejectedRecord] = field(default_factory=list)
     with_line_ends: list[RejectedRecord] = field(default_factory=list)
     """Good records with a line end inside a cell, as they would be rejected."""
+    trailers: list[str] = field(default_factory=list)
+    """Lines of the footer."""
     has_fault: bool = False
     too_long: int = 0
     """Number of the first record that is too long."""
@@ -574,61 +635,73 @@ class _Findings:
 
 
 def _good_records(
-    format: Csv, dialect: _Dialect, header: list[str], text: str, findings: _Findings, is_last: bool
+    format: Csv,
+    dialect: Dialect,
+    no_records: NoRecords,
+    header: _Header,
+    text: str,
+    findings: _Findings,
+    is_last: bool,
 ) -> Iterator[tuple[int, list[str]]]:
     """
     The good records of *text*, with their numbers.
 
     Where *text* isn't the last of an object, it ends with a line end, and a record that it has only the beginning of isn't looked at.
     """
-    quote, delimiter, width, length = dialect.quote, dialect.delimiter, len(header), len(text)
-    is_clean = "\0" not in text and not has_mark(text)
+    delimiter, width, length = dialect.delimiter, len(header.cells), len(text)
+    is_clean = ("\0" not in text or format.escape == "\0") and not has_mark(text)
     position = 0
     while position < length:
         findings.end = position
-        line_end, following = _line(text, position)
+        line_end, following = dialect.line(text, position)
         if line_end == position:
             position = following
             continue
         row = findings.next_row
         end, reason = line_end, ""
         line = text[position:line_end]
-        if quote not in line:
+        if no_records.has(line):
+            if no_records.is_footer(line):
+                findings.trailers.append(line)
+            position = following
+            continue
+        if dialect.is_split(line):
             cells = line.split(delimiter)
         else:
             try:
                 cells, end = dialect.record(text, position)
-            except _Fault as fault:
+            except Fault as fault:
                 if fault.at is None:
                     if not is_last:
                         return
-                    raise ObjectRejected(
-                        f"is cut, or has a stray quote: record {row} {fault.reason}: {excerpt(line)}", _CUT
-                    ) from fault
+                    _refuse_open(dialect, text, line, following, width, findings)
                 findings.has_fault = True
                 reason, cells = fault.reason, []
-                if fault.at > line_end and not _is_swallowed(dialect, text, following, fault.at, width):
-                    end, following = _line(text, fault.at)
+                at = length if fault.at is None else fault.at
+                if at > line_end and not _is_swallowed(dialect, text, following, at, width):
+                    end, following = dialect.line(text, at)
             else:
                 if end != line_end:
-                    following = _line(text, end)[1]
+                    following = dialect.line(text, end)[1]
         findings.next_row += 1
         record = line if end == line_end else text[position:end]
         if len(record) * 4 > format.max_record_bytes and len(record.encode(errors="replace")) > format.max_record_bytes:
             findings.too_long = row
             return
         if not is_clean and not reason:
-            if "\0" in record:
+            if "\0" in record and format.escape != "\0":
                 reason = "holds a NUL byte"
             elif has_mark(record):
                 if end == length and has_mark(record[-1]):
                     raise ObjectRejected(f"is cut: its last character is not whole in {format.encoding}", _CUT)
                 reason = f"is not text in {format.encoding}"
+        if not reason and any("\0" in cell for cell in cells):
+            reason = "holds a NUL byte"
         if not reason and len(cells) != width:
             if end == length and len(cells) < width:
                 raise ObjectRejected(f"is cut: its last record has {_counted(len(cells))}, the header {width}", _CUT)
             reason = _wrong_number(len(cells), width)
-        if not reason and width > 1 and cells == header:
+        if not reason and width > 1 and cells in header.rows:
             reason = "repeats the header"
         if reason:
             findings.rejected.append(RejectedRecord(row, reason, as_it_stands(record)))
@@ -642,19 +715,38 @@ def _good_records(
     findings.end = length
 
 
-def _line(text: str, position: int) -> tuple[int, int]:
-    """Where the line that holds *position* ends, and where the next one begins."""
-    found = _LINE_END.search(text, position)
-    return (found.start(), found.end()) if found else (len(text), len(text))
+def _refuse_open(dialect: Dialect, text: str, line: str, following: int, width: int, findings: _Findings) -> None:
+    """
+    Refuse an object whose last record has an open cell at its end, unless a stray quote opens it.
+
+    A quote is a stray one where all lines after it are records by themselves. When it stands in the last line, which is a record but for
+    the quote, and no cell of the object has a line end, it is one, too: a cell that was cut would have to be the first one with a line end.
+    """
+    if width > 1 and following < len(text) and _is_swallowed(dialect, text, following, len(text) - 1, width):
+        return
+    if (
+        width > 1
+        and following == len(text)
+        and text != line
+        and dialect.ends_a_line(text[-2:].encode(errors="replace"))
+        and not findings.has_line_ends_in_cells
+        and not findings.with_line_ends
+        and line.count(dialect.delimiter) + 1 >= width
+    ):
+        return
+    raise ObjectRejected(
+        f"is cut, or has a stray quote: record {findings.next_row} opens a quote that is never closed: {excerpt(line)}",
+        _CUT,
+    )
 
 
-def _is_swallowed(dialect: _Dialect, text: str, position: int, fault: int, width: int) -> bool:
+def _is_swallowed(dialect: Dialect, text: str, position: int, fault: int, width: int) -> bool:
     """Whether all lines from *position* to the one where the *fault* shows are records by themselves."""
     if width == 1:
         # Any text is a record of one cell: that proves nothing.
         return False
-    while position <= fault:
-        line_end, following = _line(text, position)
+    while position <= fault and position < len(text):
+        line_end, following = dialect.line(text, position)
         if line_end != position and not dialect.is_record(text[position:line_end], width):
             return False
         position = following

@@ -14,6 +14,7 @@ from ingestion_platform.api import Pages
 from ingestion_platform.format import Avro, Bounded, Csv, Excel, FixedWidth, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.delimited import read_delimited
+from ingestion_platform.formats.detection import Detected, departures, detect
 from ingestion_platform.formats.excel_sheets import read_excel
 from ingestion_platform.formats.fixed_width import read_fixed_width
 from ingestion_platform.formats.json_documents import read_json
@@ -100,7 +101,49 @@ def read_records(
         rejected += piece.rejected
     ending = reader.ending
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    return Records(table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions)
+    return Records(
+        table,
+        tuple(rejected),
+        ending.unknown_columns,
+        ending.missing_columns,
+        ending.positions,
+        ending.trailers,
+        ending.departures,
+    )
+
+
+def detect_dialect(format: Csv, file: BinaryIO, fields: Sequence[Field], *, key: str = "") -> Detected:
+    """
+    Find out what *format* leaves to be detected, from one object; see `detection.py`.
+
+    Raises:
+        ObjectRejected: it can't be told.
+    """
+    content = _content(format, file, key)
+    try:
+        return detect(format, content, fields)
+    finally:
+        content.close()
+
+
+def dialect_departures(
+    declared: Csv, recorded: Csv, file: BinaryIO, fields: Sequence[Field], *, key: str = ""
+) -> tuple[str, ...]:
+    """
+    How an object departs from the dialect that is recorded for its dataset, for a person.
+
+    Raises:
+        ObjectRejected: it isn't packed as its key says.
+    """
+    content = _content(declared, file, key)
+    try:
+        return departures(declared, recorded, content, fields)
+    finally:
+        content.close()
+
+
+def _content(format: Csv, file: BinaryIO, key: str) -> Content:
+    return Content(file, key, max_bytes=format.max_bytes, zip_member=format.zip_member)
 
 
 def _pieces(

@@ -69,6 +69,8 @@ class Ending:
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     positions: Positions | None = None
+    trailers: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
 
 Pieces: TypeAlias = Generator[Piece, None, Ending]
@@ -87,6 +89,8 @@ class Records:
         unknown_columns: names in the object that no field asks for.
         missing_columns: sources of fields that the object doesn't have at all.
         positions: of a stream's segment: those of all its records, whichever dataset's they are.
+        trailers: lines that are no records and may tell how many there are; the last ones.
+        departures: what isn't as it should be, and is read all the same.
     """
 
     table: pa.Table
@@ -94,6 +98,8 @@ class Records:
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     positions: Positions | None = None
+    trailers: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
 
     @property
     def rows_read(self) -> int:

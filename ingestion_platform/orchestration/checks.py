@@ -29,14 +29,21 @@ ROW_BALANCE = Check(
     blocking=True,
 )
 QUARANTINE_SHARE = Check("quarantine_share", "", "No more rows than allowed are in quarantine.")
-NO_REJECTED_OBJECTS = Check("no_rejected_objects", "", "Every object that landed could be read.")
+NO_REJECTED_OBJECTS = Check(
+    "no_rejected_objects", "", "Every object that landed could be read; none waits for its marker when the day is over."
+)
 NOTHING_WAITS = Check(
     "nothing_waits", "", "No object that is to be read is still being fetched back from an archive.", severity="warn"
 )
 ALL_SENDERS_REPORTED = Check(
     "all_senders_reported", "", "Everybody on the roster has sent; judged when the day is over.", severity="warn"
 )
-SCHEMA_DRIFT = Check("schema_drift", "", "Objects have the declared columns, no more and no fewer.", severity="warn")
+SCHEMA_DRIFT = Check(
+    "schema_drift",
+    "",
+    "Objects have the declared columns, no more and no fewer, in the dialect that is declared or recorded.",
+    severity="warn",
+)
 VOLUME = Check(
     "volume", "", "The day has about as many rows as the trailing days; judged when the day is over.", severity="warn"
 )
@@ -146,7 +153,7 @@ def judge_raw(
         is_over: whether the business day has ended, so that whoever hasn't sent is late.
         unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
     """
-    verdicts = [_ledger_balance(raw), _no_rejected_objects(raw)]
+    verdicts = [_ledger_balance(raw), _no_rejected_objects(raw, is_over=is_over)]
     if dataset.ages is not None:
         verdicts.append(_nothing_waits(raw))
     if senders is not None:
@@ -216,16 +223,23 @@ def _ledger_balance(raw: RawDay) -> Verdict:
     )
 
 
-def _no_rejected_objects(raw: RawDay) -> Verdict:
+def _no_rejected_objects(raw: RawDay, *, is_over: bool) -> Verdict:
     rejected = [entry for entry in raw.entries if entry.state == "rejected"]
-    details = {"rejected_objects": dg.MetadataValue.int(len(rejected))}
+    details = show.numbers({"rejected_objects": len(rejected), "unmarked_objects": len(raw.unmarked)})
+    waiting = ""
+    if raw.unmarked:
+        waiting = f"{len(raw.unmarked):,} objects wait for their marker or manifest: {_some(raw.unmarked)}"
     if not rejected:
-        return Verdict(NO_REJECTED_OBJECTS, True, f"all {len(raw.entries):,} objects could be read", details)
+        story = f"all {len(raw.entries):,} objects could be read"
+        return Verdict(
+            NO_REJECTED_OBJECTS, not (waiting and is_over), f"{story}; {waiting}" if waiting else story, details
+        )
     return Verdict(
         NO_REJECTED_OBJECTS,
         False,
         f"{len(rejected):,} of {len(raw.entries):,} objects can't be read: {_some(entry.key for entry in rejected)}."
-        " Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded",
+        " Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded"
+        + (f"; {waiting}" if waiting else ""),
         details
         | {
             "examples": show.table_of_records(
@@ -309,10 +323,22 @@ def _known_types(dataset: Dataset, raw: RawDay, unknown: Mapping[str, int]) -> V
 
 def _schema_drift(dataset: Dataset, raw: RawDay) -> Verdict:
     is_ignored = dataset.on_unknown_column == "ignore"
-    drifted = [entry for entry in raw.entries if (entry.unknown_columns and not is_ignored) or entry.missing_columns]
+    drifted = [
+        entry
+        for entry in raw.entries
+        if (entry.unknown_columns and not is_ignored) or entry.missing_columns or entry.departures
+    ]
     unknown = [] if is_ignored else sorted({name for entry in drifted for name in entry.unknown_columns})
     missing = sorted({name for entry in drifted for name in entry.missing_columns})
-    details = show.numbers({"objects": len(drifted), "unknown_columns": len(unknown), "missing_columns": len(missing)})
+    departures = sorted({departure for entry in drifted for departure in entry.departures})
+    details = show.numbers(
+        {
+            "objects": len(drifted),
+            "unknown_columns": len(unknown),
+            "missing_columns": len(missing),
+            "departures": len(departures),
+        }
+    )
     if not drifted:
         return Verdict(SCHEMA_DRIFT, True, "all objects have the declared columns", details)
     parts = [
@@ -323,16 +349,18 @@ def _schema_drift(dataset: Dataset, raw: RawDay) -> Verdict:
                 f"columns that the declaration doesn't know: {_some(unknown)} (kept in _extra)",
             ),
             (missing, f"declared columns that are missing: {_some(missing)} (NULL)"),
+            (departures, f"otherwise than declared or recorded: {_some(departures)}"),
         )
         if names
     ]
     details["examples"] = show.table_of_records(
-        {"object": "string", "unknown columns": "string", "missing columns": "string"},
+        {"object": "string", "unknown columns": "string", "missing columns": "string", "departures": "string"},
         (
             {
                 "object": entry.key,
                 "unknown columns": ", ".join(entry.unknown_columns),
                 "missing columns": ", ".join(entry.missing_columns),
+                "departures": "; ".join(entry.departures),
             }
             for entry in drifted
         ),

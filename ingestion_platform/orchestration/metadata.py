@@ -57,6 +57,9 @@ def of_raw_day(raw: RawDay, senders: SenderReport | None) -> Metadata:
     }
     if raw.waiting:
         values["waiting_objects"] = len(raw.waiting)
+        values["archived_objects"] = len(raw.waiting)
+    if raw.unmarked:
+        values["unmarked_objects"] = len(raw.unmarked)
     values |= _by_place((entry.place, entry.size_bytes) for entry in raw.entries)
     if senders is not None:
         values["missing_senders"] = len(senders.missing)

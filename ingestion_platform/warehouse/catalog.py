@@ -42,7 +42,8 @@ LEDGER_COLUMNS = {
     "dataset": "VARCHAR", "key": "VARCHAR", "day": "DATE", "state": "VARCHAR", "reason": "VARCHAR", "duplicate_of": "VARCHAR",
     "sender": "VARCHAR", "sha256": "VARCHAR", "size_bytes": "BIGINT", "landed_at": "TIMESTAMP",
     "rows_read": "BIGINT", "rows_loaded": "BIGINT",
-    "rows_quarantined": "BIGINT", "unknown_columns": "VARCHAR", "missing_columns": "VARCHAR", "first_seen_at": "TIMESTAMP",
+    "rows_quarantined": "BIGINT", "unknown_columns": "VARCHAR", "missing_columns": "VARCHAR",
+    "departures": "VARCHAR", "first_seen_at": "TIMESTAMP",
     "decided_at": "TIMESTAMP", "run_id": "VARCHAR", "place": "VARCHAR",
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import ApiPages
-from ingestion_platform.dataset import Changes, Dataset
+from ingestion_platform.dataset import Changes, Dataset, LandedFiles
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
 from ingestion_platform.warehouse.days import STEADY_SINCE, bounds, span, start_of, steady_offset
@@ -159,7 +159,17 @@ class Contract:
                 self.business_zone.key,
             )
         sender = dataset.senders.key_capture if dataset.senders is not None else None
-        parts = (VERSION, repr(dataset.source.format), columns, dataset.on_unknown_column, dataset.kind, homes, sender)
+        control = dataset.source.control if isinstance(dataset.source, LandedFiles) else None
+        parts = (
+            VERSION,
+            repr(dataset.source.format),
+            columns,
+            dataset.on_unknown_column,
+            dataset.kind,
+            homes,
+            sender,
+            control,
+        )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     # --- values

@@ -41,7 +41,7 @@ create table if not exists objects (
     sha256 text not null, content text, size_bytes integer not null, landed_at text not null, token text not null, reader text not null,
     sender text, reason text not null, duplicate_of text,
     rows_read integer not null, rows_loaded integer not null, rows_quarantined integer not null,
-    unknown_columns text not null, missing_columns text not null,
+    unknown_columns text not null, missing_columns text not null, departures text not null,
     file_id integer, quarantine_file_id integer, home_days text not null,
     shard text, first_position text, last_position text, stands_from text,
     first_seen_at text not null, decided_at text not null, run_id text not null, seal text not null,
@@ -84,7 +84,8 @@ insert or ignore into meta values ('schema', 1), ('commits', 0);
 
 OBJECT_COLUMNS = (
     "dataset", "key", "version", "day", "state", "is_current", "sha256", "content", "size_bytes", "landed_at", "token", "reader", "sender",
-    "reason", "duplicate_of", "rows_read", "rows_loaded", "rows_quarantined", "unknown_columns", "missing_columns", "file_id",
+    "reason", "duplicate_of", "rows_read", "rows_loaded", "rows_quarantined", "unknown_columns", "missing_columns", "departures",
+    "file_id",
     "quarantine_file_id", "home_days", "shard", "first_position", "last_position", "stands_from", "first_seen_at", "decided_at", "run_id",
 )  # fmt: skip
 FILE_COLUMNS = (
@@ -144,6 +145,7 @@ class ObjectRow:
     rows_quarantined: int
     unknown_columns: str
     missing_columns: str
+    departures: str
     file_id: int | None
     quarantine_file_id: int | None
     home_days: str
@@ -192,6 +194,7 @@ class ObjectRow:
             unknown_columns=tuple(json.loads(self.unknown_columns)),
             missing_columns=tuple(json.loads(self.missing_columns)),
             place=place,
+            departures=tuple(json.loads(self.departures)),
         )
 
 

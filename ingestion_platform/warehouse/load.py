@@ -30,14 +30,26 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.control import Totals
+from ingestion_platform.dataset import Dataset, LandedFiles
 from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing, ObjectRejected, WarehouseError
-from ingestion_platform.formats import Field, RecordReader, Records, open_records, packing_of
+from ingestion_platform.format import Csv
+from ingestion_platform.formats import (
+    Field,
+    RecordReader,
+    Records,
+    detect_dialect,
+    dialect_departures,
+    open_records,
+    packing_of,
+)
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, same_version
 from ingestion_platform.lifecycle import RESTORE_DAYS, RESTORE_TIER
 from ingestion_platform.remote import RemoteObjects, digest_in
 from ingestion_platform.stream import Span, StreamSegments
 from ingestion_platform.warehouse.contract import Contract
+from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
+from ingestion_platform.warehouse.dialects import DialectNote
 from ingestion_platform.warehouse.engine import parquet, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now, position_text
@@ -65,6 +77,8 @@ ASKING_THREADS = 16
 PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
+MOST_MANIFEST_BYTES = 16 * 1024**2
+
 _HASHED_BYTES = 1024**2
 
 Progress: TypeAlias = Callable[[int, int, int], None]
@@ -79,6 +93,7 @@ class _Reading:
     Args:
         is_double: the ledger had its content loaded from another object, so it wasn't parsed.
         is_archived: it is in an archive, and wasn't read.
+        departures: how it isn't as declared or recorded, though it was read.
     """
 
     landed: LandedObject
@@ -89,6 +104,7 @@ class _Reading:
     is_final: bool = True
     is_double: bool = False
     is_archived: bool = False
+    departures: tuple[str, ...] = ()
 
 
 class _GivenUp(Exception):
@@ -125,6 +141,12 @@ class Loader:
         self._engine = engine
         self._threads = threads or (os.cpu_count() or 1)
         self._reader = contract.reader_digest()
+        self._format = self._dataset.source.format
+        self._note = DialectNote(landing, self._dataset)
+        self._control = self._dataset.source.control if isinstance(self._dataset.source, LandedFiles) else None
+        self._manifests: dict[str, LandedObject] = {}
+        self._as_landed: dict[str, LandedObject] = {}
+        self._unmarked: dict[date, tuple[str, ...]] = {}
         self._progress: Progress | None = None
         columns = self._dataset.columns
         self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
@@ -159,10 +181,67 @@ class Loader:
             counting, reasons = source.choose(found)
             replaced = {key: reasons[key] for key in ours if key in reasons}
             ours &= counting
-        return [found[key] for key in sorted(ours)], [(found[key], replaced[key]) for key in sorted(replaced)]
+        self._unmarked[day] = tuple(sorted(key for key in ours if not self._is_whole(key, found)))
+        ours.difference_update(self._unmarked[day])
+        return [self._with_manifest(found[key]) for key in sorted(ours)], [
+            (found[key], replaced[key]) for key in sorted(replaced)
+        ]
+
+    def _is_whole(self, key: str, found: dict[str, LandedObject]) -> bool:
+        """Whether all is there that has to be before an object is read; notes its manifest."""
+        if self._control is None:
+            return True
+        for number, companion in enumerate(self._control.companions(key)):
+            if companion not in found:
+                there = next((one for one in self._landing.list(companion) if one.key == companion), None)
+                if there is None:
+                    return False
+                found[companion] = there
+            if self._control.manifest and number == 0:
+                self._manifests[key] = found[companion]
+        return True
+
+    def _with_manifest(self, landed: LandedObject) -> LandedObject:
+        """The object as it is listed here: it has changed, too, when its manifest has."""
+        manifest = self._manifests.get(landed.key)
+        if manifest is None:
+            return landed
+        self._as_landed[landed.key] = landed
+        return replace(landed, token=f"{landed.token} {manifest.token}")
+
+    def _look_up_dialect(self) -> bool:
+        """Read by the dialect that is recorded; whether it is known, or there is none to be recorded."""
+        declared = self._dataset.source.format
+        if not isinstance(declared, Csv) or not declared.undetected:
+            return True
+        recorded = self._note.read(declared)
+        if recorded is None:
+            return False
+        self._format = recorded
+        # What was read before it was recorded is read again.
+        self._reader = hashlib.sha256(f"{self._contract.reader_digest()} {recorded!r}".encode()).hexdigest()[:16]
+        return True
+
+    def _record_dialect(self, objects: Sequence[LandedObject]) -> bool:
+        """Record the dialect of the first object that tells it surely; whether there is one."""
+        declared = self._dataset.source.format
+        assert isinstance(declared, Csv)
+        for landed in objects:
+            try:
+                with self._open(landed) as opened:
+                    found = detect_dialect(declared, opened.file, self._fields, key=landed.key)
+                    opened.check()
+            except (ObjectRejected, ObjectChanged, ObjectMissing):
+                # Why it can't be read is told when it is read.
+                continue
+            if found.is_sure:
+                self._note.write(found.format, landed.key)
+                return self._look_up_dialect()
+        return False
 
     def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
         """Those of a day's objects that a load would read."""
+        self._look_up_dialect()
         known = self._ledger.current(self._dataset.name, day)
         waits = self._ledger.waits(self._dataset.name, day)
         first = next((landed for landed in objects if landed.key in waits), None)
@@ -249,6 +328,7 @@ class Loader:
             touched_days=tuple(sorted(date.fromisoformat(home) for home in touched)),
             other_days=tuple(sorted(others)),
             waiting=state.waiting,
+            unmarked=self._unmarked[day],
         )
 
     def _pending_days(self) -> list[date]:
@@ -279,6 +359,8 @@ class Loader:
         known = self._ledger.current(self._dataset.name, day)
         # What is known is asked before what has landed: an object that changes in between is news then.
         listed, replaced = self._listed(day)
+        if not self._look_up_dialect():
+            self._record_dialect(sorted(listed, key=self._claim_order))
         self._ledger.note_places({landed.key: landed.place for landed in (*listed, *(one for one, _ in replaced))})
         # What was asked for from an archive is read when it is there, whatever it was wanted for.
         waits = self._ledger.waits(self._dataset.name, day)
@@ -439,6 +521,7 @@ class Loader:
             return _Reading(landed, "", landed.size_bytes, None, "it was gone when it was to be read", is_final=False)
 
     def _open(self, landed: LandedObject) -> ObjectFile:
+        landed = self._as_landed.get(landed.key, landed)
         if landed.size_bytes > WHOLE_BYTES:
             return self._landing.open(landed)
         return ObjectFile(io.BytesIO(self._landing.read(landed)), lambda: None)
@@ -451,7 +534,8 @@ class Loader:
             batch.go_on()
             digest.update(piece)
         sha256, size_bytes = digest.hexdigest(), opened.file.tell()
-        if row is not None and row.version == sha256 and row.reader == self._reader and row.state != "pending":
+        is_known = row is not None and row.version == sha256 and row.reader == self._reader and row.state != "pending"
+        if is_known and landed.key not in self._manifests:
             opened.check()
             return _Reading(landed, sha256, size_bytes, None)
         if landed.size_bytes > WHOLE_BYTES and batch.has_double(landed.key, sha256):
@@ -461,9 +545,13 @@ class Loader:
         if isinstance(source, RemoteObjects) and not sha256.startswith(digest_in(landed.key)):
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, "isn't what was copied: its digest is another one")
+        departures: tuple[str, ...] = ()
         try:
-            reader = open_records(self._dataset.source.format, opened.file, self._fields, key=landed.key)
-            records = batch.gather(landed.key, reader)
+            declared = self._dataset.source.format
+            if isinstance(declared, Csv) and isinstance(self._format, Csv) and declared != self._format:
+                departures = dialect_departures(declared, self._format, opened.file, self._fields, key=landed.key)
+            records, more = self._gather(landed, opened, batch)
+            departures = tuple(map(self._without_excerpts, (*departures, *records.departures, *more)))
             opened.check()
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
                 batch.throw_away(records)
@@ -471,8 +559,48 @@ class Loader:
         except ObjectRejected as error:
             # What changed while it was read may look broken.
             opened.check()
-            return _Reading(landed, sha256, size_bytes, None, self._without_excerpts(str(error)))
-        return _Reading(landed, sha256, size_bytes, records)
+            why = (
+                str(error)
+                if not departures
+                else f"{error}; it departs from the recorded dialect: {'; '.join(departures)}"
+            )
+            return _Reading(landed, sha256, size_bytes, None, self._without_excerpts(why))
+        return _Reading(landed, sha256, size_bytes, records, departures=departures)
+
+    def _gather(
+        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch"
+    ) -> tuple[Records | OwnFiles, tuple[str, ...]]:
+        """
+        Read an object to its end, and hold it against what its sender says of it.
+
+        Returns:
+            Its records, and what couldn't be compared.
+
+        Raises:
+            ObjectRejected: it can't be read, or isn't as its sender says.
+        """
+        reader = open_records(self._format, opened.file, self._fields, key=landed.key)
+        control = self._control
+        if control is None or not (control.trailer or control.manifest):
+            return batch.gather(landed.key, reader), ()
+        totals: Totals | None = None
+        if control.manifest:
+            manifest = self._manifests[landed.key]
+            if manifest.size_bytes > MOST_MANIFEST_BYTES:
+                raise ObjectRejected(f"has a manifest of {manifest.size_bytes:,} bytes", "it should say a few numbers")
+            totals = control.totals_of_manifest(self._landing.read(manifest).decode(errors="replace"), landed.key)
+        counted = CountedReader(reader, control.sum_of)
+        records = batch.gather(landed.key, counted)
+        try:
+            said = totals or control.totals_of_trailers(counted.ending.trailers)
+            not_compared = counted.compare(said)
+        except ObjectRejected as error:
+            batch.throw_away(records)
+            if control.on_mismatch == "reject":
+                raise
+            again = open_records(self._format, opened.file, self._fields, key=landed.key)
+            return batch.gather(landed.key, RefusedReader(again, error.what)), ()
+        return records, (not_compared,) if not_compared else ()
 
     def _without_excerpts(self, reason: str) -> str:
         """A reason is shown where masked tables are: what it quotes of a file with personal columns stays out."""
@@ -538,6 +666,7 @@ class Loader:
             rows_quarantined=records.rows_quarantined if records else 0,
             unknown_columns=json.dumps(reading.records.unknown_columns if reading.records else ()),
             missing_columns=json.dumps(reading.records.missing_columns if reading.records else ()),
+            departures=json.dumps(reading.departures),
             file_id=None,
             quarantine_file_id=None,
             home_days="{}",

@@ -169,6 +169,11 @@ class OwnFiles:
         return self.ending.missing_columns
 
     @property
+    def departures(self) -> tuple[str, ...]:
+        """What isn't as it should be, and is read all the same."""
+        return self.ending.departures
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """Of its files."""
         return tuple(file.path for file in (self.rows_file, self.quarantine_file) if file is not None)
@@ -225,4 +230,12 @@ def gather(
     if files is not None:
         return OwnFiles(files[0].finish(), files[1].finish(), ending)
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    return Records(table, tuple(rejected), ending.unknown_columns, ending.missing_columns, ending.positions)
+    return Records(
+        table,
+        tuple(rejected),
+        ending.unknown_columns,
+        ending.missing_columns,
+        ending.positions,
+        ending.trailers,
+        ending.departures,
+    )

@@ -33,6 +33,7 @@ class LedgerEntry:
         unknown_columns: names that the declaration doesn't know.
         missing_columns: declared ones that it lacks.
         place: where it was when it was last listed.
+        departures: how else it isn't as declared or recorded, though it is read.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class LedgerEntry:
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     place: Place = "hot"
+    departures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class RawDay:
         touched_days: processed days whose rows this load added or took away.
         other_days: raw days that changed along with it (a duplicate elsewhere took the place of an object here).
         waiting: objects of the day that are to be read, and are being fetched back from an archive: they are loaded when they are there.
+        unmarked: keys of objects that aren't read before their marker or manifest is there, and it isn't.
     """
 
     dataset: str
@@ -145,6 +148,7 @@ class RawDay:
     touched_days: tuple[date, ...]
     other_days: tuple[date, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    unmarked: tuple[str, ...] = ()
 
     def keys(self, state: ObjectState) -> tuple[str, ...]:
         """Keys of the day's objects in that state."""

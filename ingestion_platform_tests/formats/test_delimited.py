@@ -258,9 +258,25 @@ def test_a_last_record_with_too_few_cells_means_cut() -> None:
 
 
 def test_a_quote_open_at_the_end_means_cut() -> None:
-    """A cell that never ends makes the object half-written, whatever line ends come inside it."""
-    for content in (b'a,b\n1,"x\n', b'a,b\n1,2\n3,"x\n4,5\n6,7\n', b'a,b\n1,"x""\n'):
-        assert "is never closed" in refusal(CSV, content, "a", "b")
+    """Where nothing tells that a stray quote opened it, a cell that never ends makes the object half-written."""
+    for content in (
+        b'a,b\n1,"x""\ny\n',
+        b'a,b\n1,2\n3,"x\n4,5,6\n6,7\n',
+        b'a,b\n1,"x\n\ny',
+        b'a,b\n1,"x\ny"\n2,"x\n',
+        b'a\n"x\n',
+    ):
+        assert "is never closed" in refusal(OPEN_ENDED, content, *("ab" if b"," in content else "a"))
+
+
+def test_a_stray_quote_before_the_end_costs_its_record() -> None:
+    """All lines behind it are records, or it stands in the last one, of an object without a line end in a cell: no cell was cut there."""
+    records = read(CSV, b'a,b\n1,2\n3,"x\n4,5\n6,7\n', "a", "b")
+    assert rows(records) == [("1", "2"), ("4", "5"), ("6", "7")]
+    assert rejections(records) == [(2, "opens a quote that is never closed", '3,"x')]
+    records = read(CSV, b'a,b\n1,"2"\n3,"\n', "a", "b")
+    assert rows(records) == [("1", "2")]
+    assert rejections(records) == [(2, "opens a quote that is never closed", '3,"')]
 
 
 def test_large_objects_are_read_in_blocks_without_a_seam() -> None:

@@ -125,7 +125,29 @@ def test_drifted_columns_are_named_with_their_objects() -> None:
     assert not verdict.passed
     for name in ("tip", "units", "a", "b"):
         assert name in verdict.story
-    assert records(verdict, "examples")[1] == {"object": "b", "unknown columns": "", "missing columns": "units"}
+    assert records(verdict, "examples")[1] == {
+        "object": "b",
+        "unknown columns": "",
+        "missing columns": "units",
+        "departures": "",
+    }
+
+
+def test_an_object_that_waits_for_its_marker_is_named() -> None:
+    """While the day goes on it may still come; afterwards somebody has forgotten it."""
+    raw = replace(raw_day(entry("a")), unmarked=("b.csv",))
+    assert judged(raw, is_over=False)["no_rejected_objects"].passed
+    verdict = judged(raw, is_over=True)["no_rejected_objects"]
+    assert not verdict.passed
+    assert "1 objects wait for their marker or manifest: b.csv" in verdict.story
+
+
+def test_a_dialect_that_departs_is_told_with_its_object() -> None:
+    """What differs is named, though the object was read."""
+    verdict = judged(raw_day(entry("a", departures=("delimiter ';', where ',' is recorded",))))["schema_drift"]
+    assert not verdict.passed
+    assert "delimiter ';', where ',' is recorded" in verdict.story
+    assert records(verdict, "examples")[0]["object"] == "a"
 
 
 @pytest.mark.parametrize(
