@@ -56,7 +56,6 @@ def of_raw_day(raw: RawDay, senders: SenderReport | None) -> Metadata:
         "rows_per_second": rows_per_second(rows_read, raw.seconds),
     }
     if raw.waiting:
-        values["waiting_objects"] = len(raw.waiting)
         values["archived_objects"] = len(raw.waiting)
     if raw.unmarked:
         values["unmarked_objects"] = len(raw.unmarked)
