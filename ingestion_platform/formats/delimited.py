@@ -719,19 +719,17 @@ def _refuse_open(dialect: Dialect, text: str, line: str, following: int, width: 
     """
     Refuse an object whose last record has an open cell at its end, unless a stray quote opens it.
 
-    A quote is a stray one where all lines after it are records by themselves. When it stands in the last line, which is a record but for
-    the quote, and no cell of the object has a line end, it is one, too: a cell that was cut would have to be the first one with a line end.
+    It is a stray one where its line is a record but for the quote, all lines after it, if there are any, are records by themselves, and no
+    cell of the object has a line end: a cell that was cut would have to be the first one that has.
     """
-    if width > 1 and following < len(text) and _is_swallowed(dialect, text, following, len(text) - 1, width):
-        return
     if (
         width > 1
-        and following == len(text)
         and text != line
-        and dialect.ends_a_line(text[-2:].encode(errors="replace"))
         and not findings.has_line_ends_in_cells
         and not findings.with_line_ends
         and line.count(dialect.delimiter) + 1 >= width
+        and dialect.ends_a_line(text[-2:].encode(errors="replace"))
+        and _is_swallowed(dialect, text, following, len(text) - 1, width)
     ):
         return
     raise ObjectRejected(
