@@ -231,8 +231,8 @@ class Loader:
                 with self._open(landed) as opened:
                     found = detect_dialect(declared, opened.file, self._fields, key=landed.key)
                     opened.check()
-            except (ObjectRejected, ObjectChanged, ObjectMissing):
-                # Why it can't be read is told when it is read.
+            except (ObjectRejected, ObjectChanged, ObjectCold, ObjectMissing):
+                # Why it can't be read is told when it is read; what is in an archive isn't waited for where others tell as much.
                 continue
             if found.is_sure:
                 self._note.write(found.format, landed.key)
@@ -426,7 +426,7 @@ class Loader:
 
         def fetch_back(landed: LandedObject) -> timedelta | None:
             try:
-                return self._landing.fetch_back(landed, days=days, tier=tier)
+                return self._landing.fetch_back(self._as_landed.get(landed.key, landed), days=days, tier=tier)
             except ObjectMissing:
                 # Reading it says so, and notes it.
                 return None
