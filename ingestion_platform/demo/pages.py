@@ -23,7 +23,7 @@ from ingestion_platform.demo.plan import ZONE, Plan
 from ingestion_platform.demo.replies import Replies
 from ingestion_platform.formats import read_records
 from ingestion_platform.formats.pages import Page, write_pages
-from ingestion_platform.sources.asking import Window, ask
+from ingestion_platform.sources.asking import Window, ask, request_name
 from ingestion_platform.sources.fetched import Note, NotedPage
 from ingestion_platform.sources.paging import Seen, next_url
 
@@ -111,7 +111,7 @@ def _asked(replies: Replies, endpoint: Endpoint, day: date, moment: datetime, as
     for params in _each(replies.outside.business, endpoint, day, asked_about):
         first = ask(endpoint, Window.of(day, ZONE), ZONE, params, None)
         url: str | None = endpoint.api.base_url + first.path + (f"?{urlencode(first.query)}" if first.query else "")
-        request, number, records = str(url), 0, 0
+        request, number, records = request_name(str(url), params), 0, 0
         while url is not None:
             parts = urlsplit(url)
             path = parts.path.removeprefix(urlsplit(endpoint.api.base_url).path)

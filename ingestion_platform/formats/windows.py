@@ -44,6 +44,7 @@ class Window:
         self._decoder: codecs.IncrementalDecoder | None = None
         self._beginning = b""
         self._is_begun = False
+        self._is_in_first_line = True
         self._nuls = self._bytes = 0
         self.data = b""
         self.is_last = False
@@ -73,10 +74,12 @@ class Window:
         if not self._is_begun and (self.data or self.is_last):
             self._is_begun = True
             self.data = self.data.removeprefix(BOM)
+        if self._is_begun and self._is_in_first_line:
             start = len(self.data) - len(self.data.lstrip(b"\r\n")) if self.data[:1] in (b"\r", b"\n") else 0
             found = _LINE_END.search(self.data, start)
             if self._nuls and b"\0" in self.data[start : found.start() if found else None]:
                 raise binary(self._beginning, self._encoding)
+            self._is_in_first_line = found is None
         if self.is_last and self._nuls * 100 > self._bytes:
             raise binary(self._beginning, self._encoding)
 

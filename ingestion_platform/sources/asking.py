@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import PLACEHOLDER, Endpoint
@@ -101,6 +101,11 @@ def ask(endpoint: Endpoint, window: Window, zone: ZoneInfo, params: Mapping[str,
         },
         params,
     )
+
+
+def request_name(url: str, params: Mapping[str, str]) -> str:
+    """What tells a request from others: its first URL, behind `#` (which isn't sent) what `each` gave for it."""
+    return f"{url}#{urlencode(params)}" if params else url
 
 
 def written(moment: datetime, how: str) -> str:

@@ -18,7 +18,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
-from urllib.parse import urlencode
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -28,7 +27,7 @@ from ingestion_platform.format import Xml
 from ingestion_platform.formats import Field, Records, read_records
 from ingestion_platform.formats.pages import Page, write_pages
 from ingestion_platform.formats.xml_records import elements_instead
-from ingestion_platform.sources.asking import Ask, Window, ask
+from ingestion_platform.sources.asking import Ask, Window, ask, request_name
 from ingestion_platform.sources.fetched import LandedEndpoint, Note, NotedPage
 from ingestion_platform.sources.paging import Seen, first_params, next_url, sign_of_more
 
@@ -309,7 +308,7 @@ class Fetch:
     def _row(self, one: Ask) -> _Row:
         url = self._client.clean(self._client.url(one.path, {**one.query, **first_params(self._endpoint.paging)}))
         # Two stores at one place are asked about by the same URL, and are two requests: a fragment, which isn't sent, tells them apart.
-        return _Row(one, f"{url}#{urlencode(one.params)}" if one.params else url, url)
+        return _Row(one, request_name(url, one.params), url)
 
     def _plan(self) -> str:
         """Changes whenever the same pages would be asked for, or told apart, otherwise."""

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 from pydantic import SecretStr
 
 from ingestion_platform.api import Api, ApiPages, EachRecord, EachRow, EachValue, Endpoint
@@ -114,7 +115,8 @@ class Deployment:
     def tick(self, schedule: str, at: datetime, *, under_way: str = "") -> dg.RunRequest | str:
         """The run that a schedule asks for at a moment, or why it asks for none; while a fetch of *under_way* is."""
         repository = self.definitions.get_repository_def()
-        with dg.instance_for_test() as instance:
+        # The context enters the instance a second time, and what definitions are loaded with would stay behind when both have left.
+        with set_defs_state_storage(None), dg.instance_for_test() as instance:
             if under_way:
                 job = self.definitions.resolve_implicit_global_asset_job_def()
                 tags = {"ingestion/endpoint": under_way}

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 from pydantic import SecretStr
 
 from ingestion_platform.dataset import Datasets
@@ -76,7 +77,8 @@ class Deployment:
     def tick(self, schedule: str, at: datetime, *, under_way: bool = False) -> dg.RunRequest | str:
         """The run that a schedule asks for at a moment, or why it asks for none."""
         repository = self.definitions.get_repository_def()
-        with dg.instance_for_test() as instance:
+        # As in `test_endpoints`: what definitions are loaded with would stay behind.
+        with set_defs_state_storage(None), dg.instance_for_test() as instance:
             if under_way:
                 job = self.definitions.resolve_implicit_global_asset_job_def()
                 instance.create_run_for_job(

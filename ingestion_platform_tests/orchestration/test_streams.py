@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from ingestion_platform.assembly import declared_datasets
 from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
@@ -216,7 +217,8 @@ def test_the_schedule_asks_for_today_and_not_while_a_drain_is_under_way(tmp_path
     assert schedule is not None
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
-    with dg.instance_for_test() as instance:
+    # As in `test_endpoints`: what definitions are loaded with would stay behind.
+    with set_defs_state_storage(None), dg.instance_for_test() as instance:
         context = dg.build_schedule_context(
             instance=instance,
             scheduled_execution_time=datetime(2024, 10, 4, 22, 30, tzinfo=UTC),
