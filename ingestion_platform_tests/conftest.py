@@ -6,6 +6,7 @@ Belongs here: servers, landing zones, how property-based tests are run. Doesn't:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -142,6 +143,17 @@ def faults(s3_server: S3Server) -> Iterator[Faults]:
     s3_server.faults.clear()
     yield s3_server.faults
     s3_server.faults.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_instance_of_dagster_stays_behind() -> Iterator[None]:
+    """An instance that a test enters twice, as contexts of schedules do, would be asked by whoever loads definitions next."""
+    loaded = sys.modules.get("dagster._core.storage.defs_state.base")
+    if loaded is None:
+        yield
+        return
+    with loaded.set_defs_state_storage(None):
+        yield
 
 
 @pytest.fixture(params=["local", "aged", "s3"])

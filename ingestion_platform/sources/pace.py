@@ -182,7 +182,8 @@ class Pace:
     def _held(self, file: BinaryIO, now: float) -> float:
         """Seconds for which everybody is held back yet."""
         left = self._head(file)[3] - now
-        return left if 0 < left <= LONGEST_HOLD_SECONDS else 0.0
+        # What is left of the longest hold, just taken, is rounded up as often as down.
+        return left if 0 < left <= LONGEST_HOLD_SECONDS + 0.001 else 0.0
 
     def _head(self, file: BinaryIO) -> tuple[bytes, int, int, float]:
         file.seek(0)
