@@ -545,6 +545,10 @@ def test_a_rule_that_cannot_be_held_fails_at_import(rule: dict[str, object], sai
         ('Dataset(name="x", primary_key="id", **REST)', "the comma makes it a tuple"),
         ('Dataset(name="x", event_tiem="at", **REST)', "did you mean event_time?"),
         ('Column("x", "INTEGER", "What.")', "Column, type"),
+        ('Api(name="x", baseurl="https://x.example")', "Api has no argument 'baseurl' (hint: did you mean base_url?)"),
+        ('Api(name="x")', "Api needs base_url"),
+        ('Endpoint(name="x", record_keys=("id",))', "did you mean record_key?"),
+        ('Offset(ofset="skip")', "did you mean offset?"),
         ('Dataset(name="x", source=LandedFiles("x/{a}.csv"), **REST)', "dataset 'x': key template"),
     ],
 )
@@ -560,6 +564,7 @@ def test_what_a_declaration_gets_wrong_is_told_with_its_file(
         "from datetime import date\n"
         "from ingestion_platform.dataset import Daily, Dataset, LandedFiles\n"
         "from ingestion_platform.table import TIMESTAMP, Column\n"
+        "from ingestion_platform.api import Api, Endpoint, Offset\n"
         f'REST = dict(description="x", {source} columns=(Column("at", TIMESTAMP, "When."),), daily=Daily(date(2024, 1, 1)))\n'
         f"thing = {code}\n"
     )

@@ -147,6 +147,7 @@ class FsspecFolder:
         try:
             return _moment(self._files.modified(place))
         except (NotImplementedError, AttributeError, KeyError, TypeError):
+            # Not every file system of fsspec knows, and each says so in its own way.
             return _moment(info.get("created"))
 
     @contextmanager

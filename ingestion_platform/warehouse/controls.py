@@ -85,11 +85,17 @@ def _sum(column: "pa.ChunkedArray[pa.StringScalar]") -> tuple[Decimal, int]:
         numbers = pc.cast(pc.if_else(pc.equal(column, ""), None, column), _DIGITS)  # type: ignore[call-overload]
         total = pc.sum(numbers).as_py()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # Arrow gives up at the first value that is no number, or has more digits than its own: these are counted one by one.
         exact, no_numbers = Decimal(0), 0
         for value in column.to_pylist():
             try:
-                exact += Decimal(value or 0)
+                number = Decimal(value or 0)
             except InvalidOperation:
+                no_numbers += 1
+                continue
+            if number.is_finite():
+                exact += number
+            else:
                 no_numbers += 1
         return exact, no_numbers
     return (total or Decimal(0)), 0

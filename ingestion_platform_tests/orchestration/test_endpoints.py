@@ -1,7 +1,8 @@
 """Endpoints as assets: what Dagster is told of a fetch, what is asked about what, and when it is done by itself."""
 
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from pydantic import SecretStr
 
 from ingestion_platform.api import Api, ApiPages, EachRecord, EachRow, EachValue, Endpoint
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.errors import DeclarationError, SourceError, SourceUnavailable
+from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.format import Json
 from ingestion_platform.orchestration.build import build_definitions
-from ingestion_platform.orchestration.endpoints import fetch_schedule, followers_of
+from ingestion_platform.orchestration.endpoints import _part, fetch_schedule, followers_of
 from ingestion_platform.orchestration.graph import asset_key
 from ingestion_platform.orchestration.resource import ApisResource, WarehouseResource
 from ingestion_platform.orchestration.runs import RANGE_END, RANGE_START
@@ -194,6 +195,37 @@ def test_records_without_what_they_are_asked_about_with_are_told(deployment: Dep
     (check,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "all_pages"]
     assert not check.passed
     assert "2 records lack what they would be asked about with" in str(check.description)
+
+
+def test_a_part_of_a_value_can_be_what_is_asked_about() -> None:
+    """As the number in a record's URL; a record whose value has no such part is left out and counted."""
+    each = EachRecord(LISTED, {"thing_id": "url"}, {"thing_id": r"/things/([0-9]+)/$"})
+    assert [_part(text, re.compile(each.patterns["thing_id"])) for text in ("https://x/things/7/", "https://x/", None)] == [
+        "7", "", "",
+    ]  # fmt: skip
+    for wrong, told in (
+        ({"other": "(x)"}, "takes nothing"),
+        ({"thing_id": "x"}, "takes nothing"),
+        ({"thing_id": "("}, "no regular"),
+    ):
+        with pytest.raises(DeclarationError, match=told):
+            EachRecord(LISTED, {"thing_id": "url"}, wrong)
+
+
+def test_a_missing_secret_fails_at_once(tmp_path: Path) -> None:
+    """Trying again wouldn't bring it."""
+    place = Deployment(tmp_path)
+
+    def refuse(_api: Api, _said: Mapping[str, ApiSettings], _folder: Path) -> AbstractContextManager[MemoryApi]:
+        raise SettingsError("API 'example' needs a key", "put it into the file of INGESTION_APIS")
+
+    place.definitions = build_definitions(
+        place.settings, BUSINESS, SqlTables({}), apis=ApisResource(place.settings, refuse),
+        retries=dg.RetryPolicy(max_retries=3, delay=60),
+    )  # fmt: skip
+    result = place.run("landing.listed")
+    assert "needs a key" in failure(result)
+    assert not [event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]
 
 
 def test_an_api_that_is_down_is_not_asked_for_all_the_other_days(deployment: Deployment) -> None:

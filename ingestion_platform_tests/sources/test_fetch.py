@@ -1,7 +1,7 @@
 """What a fetch lands: all of it or nothing that counts, once, going on where it was interrupted."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -13,11 +13,20 @@ from hypothesis import strategies as st
 
 from ingestion_platform.api import Cursor, EachRow, Endpoint, NextLink, Offset, PageNumber, PageToken, Paging
 from ingestion_platform.errors import LandingError, SourceChanged, SourceError, SourceUnavailable
-from ingestion_platform.format import Json
-from ingestion_platform.sources.fetch import Fetched
+from ingestion_platform.format import Json, Xml
+from ingestion_platform.sources.fetch import Fetched, Reply
 from ingestion_platform.sources.fetched import LandedEndpoint
 from ingestion_platform_tests.sources.fetching import NOON, Fetching
-from ingestion_platform_tests.sources.memory_api import DAY, PAGINGS, Killed, MemoryApi, endpoint, keys, records
+from ingestion_platform_tests.sources.memory_api import (
+    DAY,
+    PAGINGS,
+    Killed,
+    MemoryApi,
+    MemoryReply,
+    endpoint,
+    keys,
+    records,
+)
 
 
 class World(Fetching):
@@ -316,6 +325,40 @@ def test_a_page_that_isn_t_as_declared_fails_and_is_no_empty_table(
     with pytest.raises(SourceChanged, match=told):
         here.fetch()
     assert here.ids() == []
+
+
+class XmlApi(MemoryApi):
+    """An API that answers with one document, whatever is asked."""
+
+    document = b""
+
+    def get(self, url: str, *, etag: str = "", last_modified: str = "", none_when: Collection[int] = ()) -> Reply:
+        """Answer."""
+        self.urls.append(url)
+        return MemoryReply(200, {}, self.document, url, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        (b"<Envelope><Cube><Rate currency='USD'/></Cube></Envelope>", "Envelope/Cube has no <Day> (it has <Rate>)"),
+        (b"<Envelope><message>later</message></Envelope>", "Envelope has no <Cube> (it has <message>)"),
+        (b"<error/>", "its root is <error>, not <Envelope>"),
+        (b"<Envelope><Cube/></Envelope>", ""),
+    ],
+)
+def test_xml_without_records_is_told_from_xml_with_others_in_their_place(
+    world: Callable[..., World], document: bytes, told: str
+) -> None:
+    """A list may be empty; elements of other names where the records were are a change."""
+    here = world(endpoint(format=Xml(record="Envelope/Cube/Day")), XmlApi([]))
+    here.api.document = document  # type: ignore[attr-defined]  # it is an `XmlApi`
+    if not told:
+        assert here.fetch().records == 0
+        return
+    with pytest.raises(SourceChanged) as caught:
+        here.fetch()
+    assert told in str(caught.value)
 
 
 # --- cursors
