@@ -225,20 +225,21 @@ def _ledger_balance(raw: RawDay) -> Verdict:
 
 def _no_rejected_objects(raw: RawDay, *, is_over: bool) -> Verdict:
     rejected = [entry for entry in raw.entries if entry.state == "rejected"]
+    objects = len(raw.entries) - len(raw.keys("replaced"))
     details = show.numbers({"rejected_objects": len(rejected), "unmarked_objects": len(raw.unmarked)})
     waiting = ""
     if raw.unmarked:
         waiting = f"{len(raw.unmarked):,} objects wait for their marker or manifest: {_some(raw.unmarked)}"
     if not rejected:
-        story = f"all {len(raw.entries):,} objects could be read"
+        story = f"all {objects:,} objects could be read"
         return Verdict(
             NO_REJECTED_OBJECTS, not (waiting and is_over), f"{story}; {waiting}" if waiting else story, details
         )
     return Verdict(
         NO_REJECTED_OBJECTS,
         False,
-        f"{len(rejected):,} of {len(raw.entries):,} objects can't be read: {_some(entry.key for entry in rejected)}."
-        " Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded"
+        f"{len(rejected):,} of {objects:,} objects can't be read: {_some(entry.key for entry in rejected)}."
+        f" {'It' if len(rejected) == 1 else 'The first'} {rejected[0].reason}. Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded"
         + (f"; {waiting}" if waiting else ""),
         details
         | {
