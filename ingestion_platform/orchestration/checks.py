@@ -239,7 +239,8 @@ def _no_rejected_objects(raw: RawDay, *, is_over: bool) -> Verdict:
         NO_REJECTED_OBJECTS,
         False,
         f"{len(rejected):,} of {objects:,} objects can't be read: {_some(entry.key for entry in rejected)}."
-        f" {'It' if len(rejected) == 1 else 'The first'} {rejected[0].reason}. Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded"
+        f" {'It' if len(rejected) == 1 else 'The first'} {rejected[0].reason}."
+        " Ask the sender to send it again, under the same name: it is read again when it changes. All others are loaded"
         + (f"; {waiting}" if waiting else ""),
         details
         | {
