@@ -420,6 +420,11 @@ class S3Landing:
                 raise LandingUnavailable(
                     f"{self._url}: {what}: its upload was ended by somebody else", "try again"
                 ) from error
+            if aws.code_of(error) == "InvalidPart":
+                # Two went on with one upload, and the other's parts took the place of ours: what is there is no longer what we sent.
+                raise LandingUnavailable(
+                    f"{self._url}: {what}: somebody else is sending another file under this key", "try again"
+                ) from error
             raise self._refusal(what, error) from error
 
     def _put_part(self, what: str, name: str, upload: str, number: int, content: bytes) -> str:
