@@ -1,7 +1,7 @@
 """
 The ledger: which version of which object was loaded, which files make up which table, from what each partition was computed.
 
-Belongs here: the transactions on objects, files and partitions, and nothing long: a few milliseconds each, so that any number of processes get along.
+Belongs here: the transactions on objects, files and partitions, and nothing long: a few milliseconds each, so that processes get along.
 Doesn't: the SQLite file itself (`ledger_file.py`), rows of data (Parquet files, `files.py`), deciding what to load (`load.py`).
 
 Nobody ever holds the ledger while fetching, parsing or computing. A commit is optimistic: the caller says what it found when it began, and
