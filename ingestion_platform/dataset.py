@@ -201,6 +201,10 @@ class Routing:
         return self.own_run_above_bytes is not None and size_bytes > self.own_run_above_bytes
 
 
+VALIDITY = ("valid_from", "valid_to", "is_current")
+"""Columns that the history table of changes has beside those of the current one."""
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Changes:
     """
@@ -209,13 +213,22 @@ class Changes:
     Args:
         operation: the column that says what happened to the row; None where nothing is ever removed, as of an API that tells what is new.
         removes: its values after which the row is no more.
-        position: the column that a key's changes ascend by: the record's `@position` in its stream.
-        only_in_history: columns that the current table leaves out, as values from before a change.
+        truncates: its values after which no row is any more; such a change has no key.
+        position: the column that a key's changes ascend by: the record's `@position` in its stream, or what its source says. Two changes
+            of a key at one position are the same, sent twice. None, of files: they ascend as they landed, by day, key and row.
+        moment: the TIMESTAMP column that says when it happened; with it there is `processed.<name>_history`. Where it is NULL, the
+            beginning of the day on which the change landed stands for it.
+        unsent: the column that names what a change doesn't say, as a JSON array of texts: sources of columns, or what stands before a
+            dot in them. These columns keep the value that the key's former change gave them.
+        only_in_history: columns that only `processed.<name>` has, as values from before a change.
     """
 
     operation: str | None = "operation"
     removes: tuple[str, ...] = ("REMOVE",)
-    position: str = "position"
+    truncates: tuple[str, ...] = ()
+    position: str | None = "position"
+    moment: str | None = None
+    unsent: str | None = None
     only_in_history: tuple[str, ...] = ()
 
 
@@ -231,8 +244,8 @@ class Dataset:
         columns: every column of the processed table; what a file has beyond them is kept in `_extra`.
         kind: `events` (things that happened: processed by the day of their event time, one row per key), `snapshots` (the whole state
             as a sender saw it on a day; a later object of the same sender and day replaces it) or `changes` (inserts, updates and removals
-            of keyed rows, from a stream: the processed table is their history, by the day they came, and `processed.<name>_current`
-            has for each key the last one).
+            of keyed rows: the processed table has all of them, by the day they came, `processed.<name>_current` for each key the last
+            one, and `processed.<name>_history` every state of each row, with when it was so).
         changes: of changes: how they are told apart and put in order.
         primary_key: column names; empty when every row sent is a row of its own.
         event_time: the TIMESTAMP column that says when a row happened; needed for events.
@@ -437,20 +450,25 @@ class Dataset:
 
     def _require_changes(self) -> None:
         changes, source = self.changes, self.source
-        if changes is None or not isinstance(source, StreamSegments | ApiPages):
+        if changes is None:
             raise self._error(
-                "changes need a stream or an API, and changes=Changes(…)",
+                "changes need changes=Changes(…)",
                 "the current table is made of what it says, in the order in which changes came",
             )
-        of_api = isinstance(source, ApiPages)
         self._require(
-            of_api or changes.operation is not None,
-            "what happened to a row isn't said, and a stream's changes remove rows too",
+            isinstance(source, ApiPages) or changes.operation is not None,
+            "what happened to a row isn't said, and changes remove rows too",
             "name the column in operation",
         )
         self._require(bool(self.primary_key), "changes need primary_key", "name the columns of the row's key")
         self._require(bool(changes.removes), "no operation removes a row", "say in removes which ones do")
+        self._require(
+            self.duplicate_keys == "supersede",
+            "the same change sent twice is one, and nothing to be quarantined",
+            "leave duplicate_keys out",
+        )
         operations = [changes.operation] if changes.operation is not None else []
+        positions = [changes.position] if changes.position is not None else []
         for role, name in (
             *(("operation", one) for one in operations),
             *(("primary_key", key) for key in self.primary_key),
@@ -461,25 +479,34 @@ class Dataset:
                 f"{role} {name!r} of a change may be missing: nobody could tell what it changed",
                 "declare it required: such a change then goes to quarantine",
             )
-        position = self._column(changes.position, "position")
         for role, column in (
             *(("operation", self._column(one, "operation")) for one in operations),
-            ("position", position),
+            *(("position", self._column(one, "position")) for one in positions),
+            *(("unsent", self._column(one, "unsent")) for one in (changes.unsent,) if one is not None),
         ):
             self._require(
                 column.type == VARCHAR and column.pii is None,
                 f"{role} {column.name!r} is {f'masked by {column.pii}' if column.pii else column.type}, not plain VARCHAR",
                 "declare it as VARCHAR",
             )
-        self._require(
-            position.field == "@position" and position.capture is None,
-            f"position {position.name!r} is {position.field!r} of a record, not its place in the order in which they came",
-            f"Column({position.name!r}, VARCHAR, …, source='@position')",
-        )
+        self._require_order(changes, source)
+        if changes.moment is not None:
+            column = self._column(changes.moment, "moment")
+            self._require(
+                column.type == TIMESTAMP and column.pii is None,
+                f"moment {column.name!r} is {f'masked by {column.pii}' if column.pii else column.type}, not plain TIMESTAMP",
+                "declare it as TIMESTAMP",
+            )
+            for name in VALIDITY:
+                self._require(
+                    all(column.name != name for column in self.columns),
+                    f"column {name!r} has the name of one that its history table adds",
+                    "give it another name, and the record's in source=…",
+                )
         for name in changes.only_in_history:
             self._column(name, "only_in_history")
             self._require(
-                name not in (*self.primary_key, *operations, changes.position),
+                name not in (*self.primary_key, *operations, *positions, changes.moment, changes.unsent),
                 f"the current table can't do without {name!r}",
                 "leave it out of only_in_history",
             )
@@ -490,6 +517,27 @@ class Dataset:
                     f"column {column.name!r} is required, and not every change has {column.field!r}: what is removed has no new image",
                     "leave required out, or take it from keys",
                 )
+
+    def _require_order(self, changes: Changes, source: Source) -> None:
+        is_of_files = isinstance(source, LandedFiles | RemoteObjects)
+        if changes.position is None:
+            self._require(
+                is_of_files,
+                "no position says in which order its changes came",
+                "name the column in position: Column(…, VARCHAR, …, source='@position')",
+            )
+            return
+        position = self._column(changes.position, "position")
+        self._require(
+            position.capture is None and (is_of_files or position.field in ("@position", "@source_position")),
+            f"position {position.name!r} is {position.field!r} of a record, not its place in the order in which they came",
+            f"Column({position.name!r}, VARCHAR, …, source='@position')",
+        )
+        self._require(
+            not is_of_files or position.required,
+            f"position {position.name!r} of a change may be missing: nobody could tell what came before it",
+            "declare it required, or say position=None where they came as they landed",
+        )
 
     def _error(self, what: str, hint: str) -> DeclarationError:
         return DeclarationError(f"dataset {self.name!r}: {what}", hint)
@@ -534,9 +582,16 @@ class Dataset:
         return f"{self.processed}_current"
 
     @property
+    def history(self) -> str:
+        """Of changes: the table of every state of their rows, `processed.<name>_history`."""
+        return f"{self.processed}_history"
+
+    @property
     def row_key(self) -> tuple[str, ...]:
-        """The columns that tell processed rows apart: the key, and of changes where in its history one is."""
-        return (*self.primary_key, self.changes.position) if self.changes is not None else self.primary_key
+        """The columns that tell processed rows apart: the key, and of changes where in its history one is; none where each stands alone."""
+        if self.changes is None:
+            return self.primary_key
+        return (*self.primary_key, self.changes.position) if self.changes.position is not None else ()
 
     @property
     def ages(self) -> Lifecycle | None:
@@ -580,11 +635,12 @@ class Datasets(Mapping[str, Dataset]):
                     "an object belongs to one dataset: tell their templates apart",
                 )
         for dataset in self._by_name.values():
-            if dataset.kind == "changes" and dataset.current.removeprefix("processed.") in self._by_name:
-                raise DeclarationError(
-                    f"dataset {dataset.name + '_current'!r} has the name of the current table of {dataset.name!r}",
-                    "rename one of them",
-                )
+            for table, what in ((dataset.current, "current"), (dataset.history, "history")):
+                if dataset.kind == "changes" and table.removeprefix("processed.") in self._by_name:
+                    raise DeclarationError(
+                        f"dataset {table.removeprefix('processed.')!r} has the name of the {what} table of {dataset.name!r}",
+                        "rename one of them",
+                    )
             for column, other, name in dataset.references:
                 self._named(dataset, f"column {column.name!r} references", other, name)
             if isinstance(dataset.source, ApiPages) and isinstance(dataset.source.endpoint.each, EachRow):

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -175,15 +175,19 @@ class Catalog:
             quarantined: list[FileRow] = []
             for dataset in self._datasets.values():
                 files = self._ledger.files(dataset.raw)
-                self._view(engine, dataset.raw, files, self._contracts[dataset.name].raw_columns, read_by=read_by)
+                self._files_view(engine, dataset.raw, files, self._contracts[dataset.name].raw_columns, read_by=read_by)
                 quarantined += self._ledger.files(dataset.raw, role="quarantine")
                 quarantined += self._ledger.files(dataset.processed, role="quarantine")
-            for table, (rows, columns) in self._computed().items():
-                self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
-            self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
+            for table, (base, rows) in self._computed().items():
+
+                def shown(verify: bool, base: str = base, rows: list[PartitionRow] = rows) -> str:
+                    return self._deriver.shown(base, rows, verify=verify)
+
+                self._view(engine, table, shown, self._deriver.columns_of(base), read_by=read_by)
+            self._files_view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
             self._show_ledger(engine)
 
-    def _view(
+    def _files_view(
         self,
         engine: duckdb.DuckDBPyConnection,
         table: str,
@@ -192,11 +196,28 @@ class Catalog:
         *,
         read_by: str,
     ) -> None:
+        self._view(
+            engine,
+            table,
+            lambda verify: relation(self._store, files, columns, verify=verify),
+            columns,
+            read_by=read_by,
+        )
+
+    def _view(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        table: str,
+        shown: Callable[[bool], str],
+        columns: Sequence[tuple[str, str]],
+        *,
+        read_by: str,
+    ) -> None:
         layer, table_name = table.split(".", 1)
         verify = table_name.lower() in read_by.lower()
         view = f"create or replace view {name(layer)}.{name(table_name)} as"
         try:
-            engine.execute(f"{view} {relation(self._store, files, columns, verify=verify)}")
+            engine.execute(f"{view} {shown(verify)}")
         except duckdb.Error as error:
             # A file whose head can't be read costs its own table, which says so to whoever asks, and no other.
             what = (
@@ -206,18 +227,16 @@ class Catalog:
             selected = ", ".join(f"null::{kind} as {name(column)}" for column, kind in columns)
             engine.execute(f"{view} select {selected} where error({text(what)})::varchar is null")
 
-    def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
+    def _computed(self) -> dict[str, tuple[str, list[PartitionRow]]]:
+        """Name → the table it shows, and the partitions that count of it."""
         tables = {}
         for dataset in self._datasets.values():
-            rows = self._ledger.partitions(dataset.processed)
-            columns = self._deriver.columns_of(dataset.processed)
-            tables[dataset.processed] = (rows, columns)
+            tables[dataset.processed] = (dataset.processed, self._ledger.partitions(dataset.processed))
             if dataset.kind == "snapshots":
                 newest = self._ledger.partition_as_of(dataset.processed, date.max)
-                tables[dataset.processed + CURRENT] = ([newest] if newest else [], columns)
-        for key, table in self._sql_tables.items():
-            rows = self._ledger.partitions(key)
-            tables[key] = (rows[-1:] if table.state_of is not None else rows, self._deriver.columns_of(key))
+                tables[dataset.processed + CURRENT] = (dataset.processed, [newest] if newest else [])
+        for key in self._sql_tables:
+            tables[key] = (key, self._deriver.counting(key, self._ledger.partitions(key)))
         return tables
 
     def _show_ledger(self, engine: duckdb.DuckDBPyConnection) -> None:
