@@ -24,12 +24,23 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform import api as api_room
+from ingestion_platform import change_log as change_room
 from ingestion_platform import control as control_room
 from ingestion_platform import format as format_room
 from ingestion_platform import lifecycle as lifecycle_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
+from ingestion_platform.change_log import (
+    CHANGE_COLUMNS,
+    IGNORES,
+    REMOVES,
+    TRUNCATES,
+    Captured,
+    CapturedValues,
+    ChangeLog,
+    is_told_of_change,
+)
 from ingestion_platform.control import Control
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
@@ -53,7 +64,7 @@ class LandedFiles:
     """
 
     templates: str | tuple[str, ...]
-    format: Format = Csv()
+    format: Format | ChangeLog = Csv()
     control: Control | None = None
 
     def __post_init__(self) -> None:
@@ -105,12 +116,24 @@ def overlap(one: Source, other: Source) -> str | None:
         return None
     if isinstance(one, RemoteObjects) and isinstance(other, RemoteObjects) and one.remote.name == other.remote.name:
         return None
+    if _are_of_other_tables(one, other):
+        return None
     for ours, theirs in ((one, other), (other, one)):
         for template in ours.keys:
             key = template.key(date(2024, 2, 29), **dict.fromkeys(template.captures, "1"))
             if theirs.match(key) is not None:
                 return key
     return None
+
+
+def _are_of_other_tables(one: Source, other: Source) -> bool:
+    """Whether two datasets take the changes of different tables out of the same objects."""
+    if not (isinstance(one, LandedFiles) and isinstance(other, LandedFiles)):
+        return False
+    ours, theirs = one.format, other.format
+    if not (isinstance(ours, Captured) and isinstance(theirs, Captured) and one.templates == other.templates):
+        return False
+    return bool(ours.table and theirs.table) and ours.table != theirs.table
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -214,6 +237,7 @@ class Changes:
         operation: the column that says what happened to the row; None where nothing is ever removed, as of an API that tells what is new.
         removes: its values after which the row is no more.
         truncates: its values after which no row is any more; such a change has no key.
+        ignores: its values that change no row; they may be without a key, and are counted in the table of all changes.
         position: the column that a key's changes ascend by: the record's `@position` in its stream, or what its source says. Two changes
             of a key at one position are the same, sent twice. None, of files: they ascend as they landed, by day, key and row.
         moment: the TIMESTAMP column that says when it happened; with it there is `processed.<name>_history`. Where it is NULL, the
@@ -226,6 +250,7 @@ class Changes:
     operation: str | None = "operation"
     removes: tuple[str, ...] = ("REMOVE",)
     truncates: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
     position: str | None = "position"
     moment: str | None = None
     unsent: str | None = None
@@ -287,6 +312,7 @@ class Dataset:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._take_what_changes_tell()
         self._require(
             IDENTIFIER.fullmatch(self.name) is not None,
             "a name is snake_case and starts with a letter",
@@ -353,11 +379,53 @@ class Dataset:
         )
         if self.kind == "changes":
             self._require_changes()
+        self._require(
+            not self.is_captured or self.kind == "changes",
+            f"its records are captured changes, and it holds {self.kind}",
+            "kind='changes'",
+        )
         if self.time_zone is not None:
             try:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    def _take_what_changes_tell(self) -> None:
+        """Of captured changes: add the columns that every one of them has, and say what their operations mean."""
+        if not self.is_captured or self.kind != "changes":
+            return
+        declared = {column.field: column for column in self.columns}
+        names = {column.field: column.name for column in (*CHANGE_COLUMNS, *self.columns)}
+        changes = self.changes
+        if changes is None:
+            changes = Changes(position=names["@source_position"])
+        if changes == Changes(position=changes.position, only_in_history=changes.only_in_history):
+            changes = replace(
+                changes,
+                operation=names["@operation"],
+                removes=REMOVES,
+                truncates=TRUNCATES,
+                ignores=IGNORES,
+                moment=names["@changed_at"],
+                unsent=names["@unsent"],
+            )
+        added = [column for column in CHANGE_COLUMNS if column.field not in declared]
+        if changes.position != names["@source_position"]:
+            # Then a change needn't say where in the log it stands.
+            added = [replace(column, required=column.required and column.field == "@operation") for column in added]
+        object.__setattr__(self, "changes", changes)
+        object.__setattr__(self, "columns", (*self.columns, *added))
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether its records are changes that somebody else captured."""
+        match self.source:
+            case LandedFiles() | RemoteObjects():
+                return isinstance(self.source.format, ChangeLog)
+            case StreamSegments():
+                return isinstance(self.source.values, CapturedValues)
+            case _:
+                return False
 
     def _require_routes(self, routing: Routing) -> None:
         self._require(
@@ -405,7 +473,7 @@ class Dataset:
 
     def _require_stream_fields(self, source: StreamSegments) -> None:
         for column in self.columns:
-            of_envelope = column.field.startswith("@")
+            of_envelope = column.field.startswith("@") and not (self.is_captured and is_told_of_change(column.field))
             self._require(
                 not of_envelope or column.field in ENVELOPE_FIELDS or column.field.startswith("@header."),
                 f"column {column.name!r}: {column.field!r} is nothing that a stream's record has",
@@ -625,6 +693,7 @@ class Datasets(Mapping[str, Dataset]):
                 raise DeclarationError(f"dataset {dataset.name!r} is declared twice", "rename one of them")
             self._by_name[dataset.name] = dataset
         self._route()
+        self._name_other_tables()
         self._tell_landing_apart()
         self._tell_ageing_apart()
         for one, other_one in combinations(self._by_name.values(), 2):
@@ -809,6 +878,26 @@ class Datasets(Mapping[str, Dataset]):
             others = tuple(sorted(type_ for type_, name in taken.items() if name != rest[0]))
             self._by_name[rest[0]] = replace(self._by_name[rest[0]], source=replace(sources[rest[0]], others=others))
 
+    def _name_other_tables(self) -> None:
+        """Tell each dataset of captured changes which tables the others take of the same objects."""
+        for name, dataset in self._by_name.items():
+            source = dataset.source
+            if not (isinstance(source, LandedFiles) and isinstance(source.format, Captured)):
+                continue
+            others = tuple(
+                sorted(
+                    other.source.format.table
+                    for other in self._by_name.values()
+                    if other is not dataset
+                    and isinstance(other.source, LandedFiles)
+                    and isinstance(other.source.format, Captured)
+                    and _are_of_other_tables(source, other.source)
+                )
+            )
+            if others:
+                told = replace(source, format=replace(source.format, others=others))
+                self._by_name[name] = replace(dataset, source=told)
+
     def _named(self, dataset: Dataset, role: str, other: str, column: str) -> None:
         if other not in self._by_name:
             near = difflib.get_close_matches(other, self._by_name, 1)
@@ -879,6 +968,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
             for room in (
                 sys.modules[__name__],
                 api_room,
+                change_room,
                 control_room,
                 format_room,
                 lifecycle_room,

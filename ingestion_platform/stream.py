@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 from pydantic.dataclasses import dataclass
 
+from ingestion_platform.change_log import Captured, CapturedValues
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.lifecycle import Lifecycle
@@ -284,7 +285,8 @@ class DynamoDbChanges:
     """
 
 
-Values = JsonValues | AvroValues | BytesValues | DynamoDbChanges
+Values = JsonValues | AvroValues | BytesValues | DynamoDbChanges | CapturedValues
+"""Captured changes are told by the fields of `change_log.py`; records of another table than the declared one are left out."""
 
 EVERYTHING_ELSE = ("*",)
 """As `types`: the records whose type no other dataset of the stream takes, and those that have none."""
@@ -344,6 +346,11 @@ class StreamSegments:
             raise DeclarationError(
                 f"stream {self.stream.name!r}: routed_by and types go together",
                 "name the field of the type and the types wanted, or neither",
+            )
+        if isinstance(self.values, Captured) and self.routed_by is not None:
+            raise DeclarationError(
+                f"stream {self.stream.name!r}: captured changes are told apart by their table, not by {self.routed_by!r}",
+                "leave routed_by and types out, and say table of its values",
             )
         source = self.stream.source
         if self.values == AvroValues() and not (isinstance(source, Kafka) and source.is_avro):

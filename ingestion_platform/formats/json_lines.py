@@ -7,6 +7,7 @@ they were written with, objects and arrays stay the JSON they are.
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import JsonLines
@@ -20,25 +21,59 @@ from ingestion_platform.formats.windows import Window
 _EDGE_BYTES = 200
 
 
+class LineTaker(Protocol):
+    """Takes values out of a line that may be several rows, or none."""
+
+    @property
+    def unknown(self) -> dict[str, None]:
+        """Members that no field asks for."""
+        ...
+
+    @property
+    def seen(self) -> set[str]:
+        """Sources that a line had."""
+        ...
+
+    def take_all(self, text: bytes) -> list[tuple[list[str | int | None], str | None]]:
+        """The values and the rest of each row; raises `NotAnObject`."""
+        ...
+
+
+class _OneRow(Taker):
+    """A line is a row."""
+
+    def take_all(self, text: bytes) -> list[tuple[list[str | int | None], str | None]]:
+        return [self.take(text, is_clean=True)]
+
+
 def read_json_lines(
-    format: JsonLines, content: Content, fields: Sequence[Field], *, block_bytes: int = BLOCK_BYTES
+    format: JsonLines,
+    content: Content,
+    fields: Sequence[Field],
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    taker: LineTaker | None = None,
 ) -> Pieces:
     """
     Read JSON lines.
+
+    Args:
+        taker: takes the rows out of a line; None: each is one.
 
     Raises:
         ObjectRejected: it isn't text, its last line is cut, or it has several lines and none of them is a JSON object.
     """
     window = Window(content, format.encoding, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
-    return (yield from _Reader(format, window, fields).pieces())
+    found = taker or _OneRow([wanted.source for wanted in fields])
+    return (yield from _Reader(format, window, fields, found).pieces())
 
 
 class _Reader:
-    def __init__(self, format: JsonLines, window: Window, fields: Sequence[Field]) -> None:
+    def __init__(self, format: JsonLines, window: Window, fields: Sequence[Field], taker: LineTaker) -> None:
         self._format = format
         self._window = window
         self._fields = fields
-        self._taker = Taker([wanted.source for wanted in fields])
+        self._taker = taker
         self._row = 0
         self._records = 0
         self._rejected: list[RejectedRecord] = []
@@ -100,7 +135,7 @@ class _Reader:
             try:
                 if not is_clean and not is_utf_8(stripped):
                     raise NotAnObject(f"is not text in {self._format.encoding}")
-                values, extra = self._taker.take(stripped, is_clean=True)
+                found = self._taker.take_all(stripped)
             except NotAnObject as error:
                 if not line.endswith(b"\n"):
                     raise ObjectRejected(
@@ -110,6 +145,7 @@ class _Reader:
                 self._rejected.append(RejectedRecord(self._row, str(error), as_it_stands(text)))
                 continue
             self._records += 1
-            values.append(extra)
-            values.append(self._row)
-            yield values
+            for values, extra in found:
+                values.append(extra)
+                values.append(self._row)
+                yield values

@@ -23,10 +23,14 @@ class Field:
     Args:
         name: the column of the result.
         source: where it is in a record; see the formats in `dataset.py`.
+        kind: its type by the name in the warehouse's SQL, for what can be read in several ways; empty: any.
+        is_key: whether it is a part of the row's key.
     """
 
     name: str
     source: str
+    kind: str = ""
+    is_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

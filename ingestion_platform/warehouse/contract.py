@@ -13,12 +13,13 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import ApiPages
+from ingestion_platform.change_log import Captured
 from ingestion_platform.dataset import Changes, Dataset, LandedFiles
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
@@ -162,8 +163,13 @@ class Contract:
 
     def reader_digest(self) -> str:
         """Changes whenever the same bytes would enter raw otherwise."""
-        columns = [(column.name, column.field, column.capture) for column in self.dataset.columns]
+        columns: list[tuple[object, ...]] = [
+            (column.name, column.field, column.capture) for column in self.dataset.columns
+        ]
         dataset = self.dataset
+        if dataset.is_captured:
+            # What a value is may hang on the type that it is to have, and how many rows a change is on the key.
+            columns += [(column.type.sql, column.name in dataset.primary_key) for column in dataset.columns]
         # The ledger notes with each object the days that its rows belong to and who sent it.
         homes: tuple[object, ...] = ()
         if dataset.kind == "events" and dataset.event_time is not None:
@@ -179,9 +185,11 @@ class Contract:
             )
         sender = dataset.senders.key_capture if dataset.senders is not None else None
         control = dataset.source.control if isinstance(dataset.source, LandedFiles) else None
+        format = dataset.source.format
+        # Which tables others take changes nothing of these rows.
         parts = (
             VERSION,
-            repr(dataset.source.format),
+            repr(replace(format, others=()) if isinstance(format, Captured) else format),
             columns,
             dataset.on_unknown_column,
             dataset.kind,
@@ -391,10 +399,13 @@ class Contract:
     def _says_nothing(self, column: Column) -> str:
         """SQL: whether a change says nothing of a column, whatever it has there: what is removed has no values to be judged."""
         changes = self.dataset.changes
-        if changes is None or changes.operation is None or column.name in (changes.operation, changes.position):
+        if changes is None or changes.operation is None or column.name == changes.operation:
             return ""
-        is_key = column.name in self.dataset.primary_key
-        operations = changes.truncates if is_key else (*changes.removes, *changes.truncates)
+        operations = changes.ignores
+        if column.name != changes.position:
+            operations += changes.truncates
+        if column.name not in (*self.dataset.primary_key, changes.position):
+            operations += changes.removes
         if not operations:
             return ""
         return f"coalesce({name('text:' + changes.operation)} in ({', '.join(map(text, operations))}), false)"

@@ -155,7 +155,11 @@ class Loader:
         self._unmarked: dict[date, tuple[str, ...]] = {}
         self._progress: Progress | None = None
         columns = self._dataset.columns
-        self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
+        self._fields = [
+            Field(column.name, column.field, column.type.sql, column.name in self._dataset.primary_key)
+            for column in columns
+            if column.capture is None
+        ]
         self._fields += [Field(name, source) for name, source in contract.envelope]
         fields: list[pa.Field[Any]] = [
             *[pa.field(column.name, pa.string()) for column in columns],

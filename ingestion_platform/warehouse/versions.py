@@ -77,9 +77,10 @@ class Versions:
         return f"coalesce({name(self._changes.moment)}, {landed})"
 
     def _prepared(self, changes: str) -> str:
+        changing = f" where not {self._is(self._changes.ignores)}" if self._changes.ignores else ""
         return (
             f"select {self._columns}, {self._moment} as _moment, {self.order} as _order, {self.removes} as _removes,"
-            f" {self.truncates} as _truncates, false as _is_state from ({changes}) as changes"
+            f" {self.truncates} as _truncates, false as _is_state from ({changes}) as changes{changing}"
         )
 
     # --- versions
