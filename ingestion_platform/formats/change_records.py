@@ -198,12 +198,17 @@ class _DebeziumDecoder:
         self._wanted = wanted
         self._strangers = strangers
         self._schemas: dict[bytes, dict[str, tuple[str, Mapping[str, Any]]]] = {}
+        self._mark = format.unavailable
         mark = format.unavailable.encode()
-        written = _json(format.unavailable)
-        self._unavailable = {
-            written, b"[" + written + b"]", b"{" + written + b":" + written + b"}", _json(mark.hex()),
-            _json(base64.b64encode(mark).decode()), _json(base64.urlsafe_b64encode(mark).decode()),
-        }  # fmt: skip
+        in_base64 = (base64.b64encode(mark).decode(), base64.urlsafe_b64encode(mark).decode())
+        self._unavailable = {_json(one) for one in (format.unavailable, mark.hex(), *in_base64)}
+
+    def _is_sent(self, raw: bytes) -> bool:
+        """Whether a value isn't what stands for one that wasn't sent: as text, as bytes, in an array or a map."""
+        if raw in self._unavailable:
+            return False
+        is_nested = raw[:1] in (b"[", b"{") and self._mark.encode() in raw
+        return not (is_nested and _plain(raw) in ([self._mark], {self._mark: self._mark}))
 
     def decode(self, text: bytes) -> list[bytes]:
         """A change's objects."""
@@ -249,10 +254,10 @@ class _DebeziumDecoder:
         }
         if operation == "delete":
             return [_told("delete", was, before=was, **told)]
-        unsent = [name for name, raw in row.items() if raw in self._unavailable]
+        unsent = [name for name, raw in row.items() if not self._is_sent(raw)]
         if self._format.partial_updates and operation == "update":
             unsent += [name for name in self._wanted.columns if name not in row]
-        values = {name: self._value(name, raw, kinds) for name, raw in row.items() if raw not in self._unavailable}
+        values = {name: self._value(name, raw, kinds) for name, raw in row.items() if self._is_sent(raw)}
         if operation != "update":
             return [_told(operation, values, before=was, unsent=unsent, **told)]
 

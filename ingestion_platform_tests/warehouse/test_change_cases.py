@@ -114,7 +114,8 @@ def test_a_file_of_dms_is_understood(tmp_path: Path) -> None:
     bench.put(f"dms/{name}", (CDC / "dms" / name).read_bytes())
     upkeep.catch_up(bench.warehouse)
     assert bench.rows("processed.employees_current") == []
-    assert XX
+    operations = [row[1] for row in bench.rows("processed.employees", "_row", "operation")]
+    assert operations == ["insert", "update", "update", "delete"]
     offices = bench.rows("processed.employees_history", "office", "is_current")
     assert offices == [("Dallas", False), ("Los Angeles", False), ("New York", False)]
     assert bench.rows("raw.employees", "_extra")[0] == ('{"first_name":"Bob","hired":"13-Mar-17"}',)
