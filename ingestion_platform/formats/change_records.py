@@ -249,9 +249,7 @@ class _DebeziumDecoder:
         if row is None:
             where = "before" if operation == "delete" else "after"
             raise NotAnObject(f"is no change event of Debezium: it has op {members['op'].decode()} and no {where!r}")
-        was = {
-            name: self._value(name, raw, kinds) for name, raw in (before or {}).items() if raw not in self._unavailable
-        }
+        was = {name: self._value(name, raw, kinds) for name, raw in (before or {}).items() if self._is_sent(raw)}
         if operation == "delete":
             return [_told("delete", was, before=was, **told)]
         unsent = [name for name, raw in row.items() if not self._is_sent(raw)]

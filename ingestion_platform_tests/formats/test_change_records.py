@@ -227,7 +227,8 @@ def test_lines_of_exports_are_items_and_changes() -> None:
     )
     assert (removed["@operation"], removed["id"], removed["n"]) == ("delete", "a", 1)
     assert removed["@changed_at"] == "2023-09-02 20:17:07.463001+00:00"
-    for value in ({"Keys": {}}, {"item": {}}, {"Item": {"id": "a"}}, {"Item": 7}):
+    broken: list[dict[str, Any]] = [{"Keys": {}}, {"item": {}}, {"Item": {"id": "a"}}, {"Item": 7}]
+    for value in broken:
         with pytest.raises(NotAnObject):
             decoded(DynamoDbExport(), value)
 

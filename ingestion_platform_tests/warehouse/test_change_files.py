@@ -17,10 +17,11 @@ from ingestion_platform.change_log import ChangeLog, Debezium, Dms, DynamoDbExpo
 from ingestion_platform.dataset import Changes, Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import DETECT, Csv
+from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import INTEGER, VARCHAR, Column, decimal
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.warehouse.building import DAY, Bench
-from ingestion_platform_tests.warehouse.streaming import day_of
+from ingestion_platform_tests.warehouse.streaming import POS, day_of, segment
 
 
 def dataset(
@@ -280,3 +281,40 @@ def test_a_mistake_in_a_declaration_of_change_files_is_told(mistake: str) -> Non
     declare, message = MISTAKES[mistake]
     with pytest.raises(DeclarationError, match=message):
         declare()
+
+
+# --- out of a topic
+
+
+@pytest.mark.parametrize("kind", ["debezium", "maxwell"])
+def test_records_of_a_topic_are_changes_as_lines_of_a_file_are(tmp_path: Path, kind: str) -> None:
+    """Many at once and one by one: other tables left out, keys that change, tombstones, and what is no event."""
+    format, rendered = KINDS[kind]
+    assert isinstance(format, Debezium | Maxwell)
+    items = replace(dataset("items", format, ITEM_COLUMNS), source=StreamSegments(POS, format))
+    bench = Bench(tmp_path, datasets=Datasets([items]))
+    values: list[bytes | None] = [
+        rendered(position, ("put", position % 3, 100 * position, f"n{position}")).encode() for position in range(1, 7)
+    ]
+    values.append(rendered(8, ("delete", 1, 0, None)).encode())
+    values.append(rendered(9, ("put", 0, 5, None)).replace("items", "others").encode())
+    values += [None, b"{", b"\xff"]
+    moved = {"id": 7, "price": "AA==" if kind == "debezium" else 0, "note": None}
+    if kind == "debezium":
+        values.append(event("items", "u", 10, before={"id": 2}, after=moved).encode())
+    else:
+        told = {"database": "shop", "table": "items", "type": "update", "ts": 1, "position": "bin.000009:10"}
+        values.append(json.dumps({**told, "data": moved, "old": {"id": 2}}).encode())
+    bench.put(*segment(0, len(values) - 1, values=values))
+    upkeep.catch_up(bench.warehouse)
+    assert bench.rows("processed.items_current", "id", "price", "note") == [
+        (0, Decimal("6.00"), "n6"),
+        (7, Decimal("0.00"), None),
+    ]
+    found = bench.rows("(select operation, count(*)::int from processed.items group by 1)")
+    counts = {str(operation): number for operation, number in found}
+    assert counts == {"update": 6, "delete": 2, "insert": 1, "tombstone": 1}
+    assert len(bench.rows("platform.quarantine", "reasons")) == 2
+    (entry,) = bench.warehouse.raw_day(items, DAY).entries
+    assert (entry.unknown_columns, entry.missing_columns) == ((), ())
+    assert upkeep.verify(bench.warehouse) == []
