@@ -15,10 +15,14 @@ import pandas as pd
 import pyarrow as pa
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
+from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
 from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, upkeep
+from ingestion_platform.warehouse.backfill import ask, backfill
+from ingestion_platform.warehouse.plan import plan
+from ingestion_platform.warehouse.plan_text import as_json, as_markdown, as_text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,6 +39,20 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("age", help="move what has landed long ago to colder places, as is declared")
     lifecycle = commands.add_parser("lifecycle", help="print the bucket's lifecycle rules, as is declared, as JSON")
     lifecycle.add_argument("--apply", action="store_true", help="set them; rules of others stay")
+    plan = commands.add_parser("plan", help="tell what a backfill would do, and change nothing")
+    backfill = commands.add_parser("backfill", help="load days, and compute what that makes stale, without Dagster")
+    for command in (plan, backfill):
+        command.add_argument("--dataset", action="append", default=[], help="default: all; may be given several times")
+        command.add_argument("--first", type=date.fromisoformat, help="first day")
+        command.add_argument("--last", type=date.fromisoformat, help="last day")
+        command.add_argument("--replay", action="store_true", help="read every object of the days again, known or not")
+    plan.add_argument(
+        "--sample-days",
+        type=_count,
+        metavar="N",
+        help="try N days of each dataset, and estimate the rest; 0: estimate everything, read nothing",
+    )
+    plan.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="default: text")
     read = commands.add_parser("read", help="print a table or report as CSV")
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
@@ -75,7 +93,18 @@ def _run(chosen: argparse.Namespace) -> int:
         from ingestion_platform.orchestration.worker import run_worker
 
         return run_worker(declared_datasets().streams, chosen.stream)
+    if chosen.command == "plan":
+        # Not entered: who leaves a warehouse makes the file anew that people open.
+        warehouse = open_warehouse()
+        asked = ask(
+            warehouse, _chosen(warehouse, chosen.dataset), first=chosen.first, last=chosen.last, replay=chosen.replay
+        )
+        made = plan(warehouse, asked, sample_days=chosen.sample_days, tell=_whisper)
+        print({"text": as_text, "markdown": as_markdown, "json": as_json}[chosen.format](made))
+        return 1 if made.failures else 0
     with open_warehouse() as warehouse:
+        if chosen.command == "backfill":
+            return _backfill(warehouse, chosen)
         if chosen.command == "status":
             _tell_status(warehouse)
         elif chosen.command == "age":
@@ -106,6 +135,39 @@ def _run(chosen: argparse.Namespace) -> int:
             )
             _print_csv(table)
     return 0
+
+
+def _count(text: str) -> int:
+    """A number of things."""
+    count = int(text)
+    if count < 0:
+        raise ValueError
+    return count
+
+
+def _whisper(line: str) -> None:
+    """How far it is, where only a person reads it."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
+
+
+def _chosen(warehouse: Warehouse, names: Sequence[str]) -> list[Dataset]:
+    unknown = sorted(set(names) - set(warehouse.datasets))
+    if unknown:
+        raise SettingsError(f"there is no dataset {unknown[0]!r}", f"datasets: {', '.join(warehouse.datasets)}")
+    return [warehouse.datasets[name] for name in dict.fromkeys(names)]
+
+
+def _backfill(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
+    asked = ask(
+        warehouse, _chosen(warehouse, chosen.dataset), first=chosen.first, last=chosen.last, replay=chosen.replay
+    )
+    done = backfill(warehouse, asked, tell=print)
+    for failure in done.failures:
+        print(f"{failure.table} {failure.day or ''}: {failure.what}", file=sys.stderr)
+    for table, count in done.left.items():
+        print(f"{table}: {count:,} partitions of other days were stale before, and are")
+    return 1 if done.failures else 0
 
 
 def _tell_lifecycle(warehouse: Warehouse, *, is_applied: bool) -> None:
