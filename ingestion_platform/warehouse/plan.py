@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
@@ -139,6 +139,7 @@ class PartitionPlan:
         released: rule → rows that leave it, of objects that are as they were.
         withdrawn: rows that leave it with the former version of their object.
         checks: check → rows that fail it before and then, where that is another number.
+        is_new: whether there was no such partition.
         seconds: that computing it takes.
     """
 
@@ -151,6 +152,7 @@ class PartitionPlan:
     released: Mapping[str, int]
     withdrawn: int
     checks: Mapping[str, tuple[int, int]]
+    is_new: bool
     seconds: float
 
 
@@ -215,13 +217,19 @@ class Plan:
         )
 
 
-def plan(warehouse: Warehouse, asked: Asked, *, sample_days: int | None = None, tell: Tell = log.info) -> Plan:
+def plan(
+    warehouse: Warehouse,
+    asked: Asked | Callable[[Warehouse], Asked],
+    *,
+    sample_days: int | None = None,
+    tell: Tell = log.info,
+) -> Plan:
     """
     Tell what a backfill would do. Nothing of it is done.
 
     Args:
         warehouse: only read, and best not opened: closing one makes the file anew that people open.
-        asked: of the backfill.
+        asked: of the backfill; or what says so of the shadow.
         sample_days: how many days of each dataset are done in the shadow, spread over all, the rest being estimated; None: all; 0: none,
             and the past tells the speed.
         tell: told how far it is.
@@ -233,6 +241,7 @@ def plan(warehouse: Warehouse, asked: Asked, *, sample_days: int | None = None, 
     began = time.perf_counter()
     try:
         with shadow_of(warehouse) as shadow:
+            asked = asked(shadow) if callable(asked) else asked
             done = asked if sample_days is None else _sample(asked, sample_days)
             work = backfill(shadow, done, tell=tell)
             estimate = _estimate(shadow, asked, done, work) if sample_days is not None else None
@@ -375,6 +384,7 @@ class _Told:
                     for check, count in done.failed_checks.items()
                     if failed.get(check, 0) != count
                 },
+                is_new=before is None,
                 seconds=done.seconds,
             )
 

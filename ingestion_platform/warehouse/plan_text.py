@@ -18,6 +18,9 @@ from ingestion_platform.warehouse.results import told_waiting
 SHOWN_DAYS = 7
 """Days of a table that are told one by one, those of the most rows; the others are summed up."""
 
+NO_SUMS = ("_pct", "_celsius")
+"""Endings of columns whose values don't add up to anything."""
+
 WHYS: Mapping[Why, str] = {
     "new": "new",
     "changed": "changed",
@@ -45,7 +48,7 @@ def as_markdown(plan: Plan) -> str:
     for title, told in _sections(plan):
         lines.append(f"#### {title}")
         lines.append("")
-        lines += [f"- {_escaped(line)}" for line in told]
+        lines += [f"- {escaped(line)}" for line in told]
         lines.append("")
     lines.append("Nothing was changed.")
     return "\n".join(lines)
@@ -237,7 +240,11 @@ def story(difference: Difference) -> str:
     ]
     if difference.emptied:
         said.append(f"NULL now: {_counts(difference.emptied)}")
-    sums = ", ".join(f"{column} {signed(change.delta)}" for column, change in difference.sums.items() if change.delta)
+    sums = ", ".join(
+        f"{column} {signed(change.delta)}"
+        for column, change in difference.sums.items()
+        if change.delta and not column.endswith(NO_SUMS)
+    )
     return ", ".join(said) + (f"; {sums}" if sums else "")
 
 
@@ -252,7 +259,7 @@ def _totals(partitions: Sequence[PartitionPlan]) -> str:
         sum(getattr(one.difference, sort) for one in partitions) for sort in ("added", "gone", "changed")
     )
     said = [f"{changed:,} change, {added:,} come, {gone:,} go"]
-    said += [f"{column} {signed(delta)}" for column, delta in sums.items() if delta]
+    said += [f"{column} {signed(delta)}" for column, delta in sums.items() if delta and not column.endswith(NO_SUMS)]
     return "; ".join([said[0], ", ".join(said[1:])]) if len(said) > 1 else said[0]
 
 
@@ -322,7 +329,7 @@ def _days(count: int) -> str:
     return "day" if count == 1 else "days"
 
 
-def _escaped(line: str) -> str:
+def escaped(line: str) -> str:
     """A line as Markdown shows it: names of columns have underscores, what senders wrote may have anything."""
     indent = len(line) - len(line.lstrip())
     line = "".join(f"\\{char}" if char in "\\`*_{}[]<>#|!" else char for char in line.lstrip())

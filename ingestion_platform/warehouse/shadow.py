@@ -190,7 +190,7 @@ def shadow_of(real: Warehouse) -> Iterator[Shadow]:
     Raises:
         WarehouseError: the ledger can't be copied.
     """
-    with _new_folder() as folder:
+    with throw_away_folder() as folder:
         shadow = Shadow(real, folder)
         try:
             yield shadow
@@ -199,7 +199,7 @@ def shadow_of(real: Warehouse) -> Iterator[Shadow]:
 
 
 @contextmanager
-def _new_folder() -> Iterator[Path]:
+def throw_away_folder() -> Iterator[Path]:
     """A folder of one's own among the temporary ones, which is deleted at the end; those of dead processes are deleted first."""
     sweep()
     while True:
