@@ -140,6 +140,7 @@ class PartitionPlan:
         withdrawn: rows that leave it with the former version of their object.
         checks: check → rows that fail it before and then, where that is another number.
         is_new: whether there was no such partition.
+        content: SHA-256 of the partition's file then: the backfill's is the same.
         seconds: that computing it takes.
     """
 
@@ -153,6 +154,7 @@ class PartitionPlan:
     withdrawn: int
     checks: Mapping[str, tuple[int, int]]
     is_new: bool
+    content: str
     seconds: float
 
 
@@ -355,10 +357,10 @@ class _Told:
             return "touched" if is_touched else None
         if before.sha256 != now.sha256:
             return "changed"
-        if before.state == "pending":
-            return "set free"
         if before.reader != now.reader:
             return "declaration"
+        if before.state == "pending" or (before.state == "duplicate" and now.state == "loaded"):
+            return "set free"
         return "by force" if self._asked.replay else "changed"
 
     # --- partitions
@@ -385,6 +387,7 @@ class _Told:
                     if failed.get(check, 0) != count
                 },
                 is_new=before is None,
+                content=after.content,
                 seconds=done.seconds,
             )
 

@@ -289,7 +289,9 @@ def as_json(trial: Trial) -> str:
 
 def _headline(trial: Trial) -> str:
     days = max((len(days) for days in trial.plan.asked.days.values()), default=0)
-    tried = f"tried on the last {days:,} {'day' if days == 1 else 'days'} of {len(trial.plan.asked.days):,} datasets"
+    names = list(trial.plan.asked.days)
+    what = ", ".join(names) if len(names) <= 3 else f"{len(names):,} datasets"
+    tried = f"tried on the last {days:,} {'day' if days == 1 else 'days'} of {what}"
     if trial.passed:
         lost = sum(loss.count for loss in trial.losses)
         return f"Passed: nothing is lost, {tried}." if not lost else f"Passed: what is lost is allowed, {tried}."
