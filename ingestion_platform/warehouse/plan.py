@@ -575,17 +575,20 @@ def _estimate(shadow: Shadow, asked: Asked, done: Asked, work: Backfill) -> Esti
             if not pace[0]:
                 pace = shadow.before.reading_pace(dataset_name)
             seconds = seconds + size / pace[0] * pace[1] if pace[0] and seconds is not None else None
-    past = shadow.before.computing_pace()
+    pace_of = shadow.before.computing_pace()
+    for table in {one.table for one in work.computed}:
+        took = [one.seconds for one in work.computed if one.table == table]
+        pace_of[table] = sum(took) / len(took)
+    usual = sum(pace_of.values()) / len(pace_of) if pace_of else None
     for table in followers(shadow, asked.days):
         todo: set[date | None] = {day for day in shadow.stale_days(table) if asked.has(day)} | news.get(table, set())
         if table in shadow.sql_tables:
             for other in shadow.sql_tables[table].depends_on:
                 todo |= news.get(other, set())
         news[table] = todo
-        took = [one.seconds for one in work.computed if one.table == table]
-        pace_here = sum(took) / len(took) if took else past.get(table)
+        one_takes = pace_of.get(table, usual)
         if todo:
-            seconds = seconds + len(todo) * pace_here if seconds is not None and pace_here is not None else None
+            seconds = seconds + len(todo) * one_takes if seconds is not None and one_takes is not None else None
     if not days and not any(news.values()):
         return None
     return Estimate(days, {why: read[why] for why in WHYS if why in read}, seconds, None)

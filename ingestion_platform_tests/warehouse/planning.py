@@ -73,8 +73,10 @@ CHANGES: Mapping[str, Dataset] = {
 def write_sql(folder: Path, *, more: str = "") -> Path:
     """A report by day, and a table without days."""
     (folder / "reports").mkdir(parents=True, exist_ok=True)
-    (folder / "reports" / "by_shop.sql").write_text(REPORT.replace("{more}", more))
-    (folder / "reports" / "ever.sql").write_text(EVER)
+    for name, query in (("by_shop", REPORT.replace("{more}", more)), ("ever", EVER)):
+        path = folder / "reports" / f"{name}.sql"
+        if not path.exists():
+            path.write_text(query)
     return folder
 
 
