@@ -111,7 +111,7 @@ class Csv(Bounded):
             if isinstance(number, int) and not 0 <= number <= MOST_LINES:
                 raise DeclarationError(f"Csv: {name} is 0 to {MOST_LINES:,} lines, not {number}")
             if isinstance(number, str):
-                _compiled(name, number)
+                _require_pattern("Csv", name, number)
         if self.header_rows == 0 and isinstance(self.header_at, str):
             raise DeclarationError("Csv: a pattern finds the header, and it has none", "say how many lines to skip")
 
@@ -121,16 +121,17 @@ class Csv(Bounded):
         return tuple(each.name for each in fields(self) if isinstance(getattr(self, each.name), Detect))
 
 
-def _compiled(name: str, pattern: str) -> re.Pattern[str]:
+def _require_pattern(kind: str, name: str, pattern: str) -> None:
     try:
         found = re.compile(f"(?:{pattern})")
     except re.error as error:
         raise DeclarationError(
-            f"Csv: {name} {pattern!r} is no pattern: {error}", "as Python's re writes them"
+            f"{kind}: {name} {pattern!r} is no pattern: {error}", "as Python's re writes them"
         ) from error
     if found.fullmatch(""):
-        raise DeclarationError(f"Csv: {name} {pattern!r} matches a line without a single character", "say more of it")
-    return found
+        raise DeclarationError(
+            f"{kind}: {name} {pattern!r} matches a line without a single character", "say more of it"
+        )
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -227,6 +228,7 @@ class FixedWidth(Bounded):
         unit: what widths count: characters, or bytes of the encoding.
         may_end_early: spaces at the end of a line may be missing.
         header_lines: at the beginning; they are no records.
+        footer: a pattern; a line that matches it, whole, is no record, as a trailer with totals: `T[0-9 ]*`.
         final_newline: as in `Csv`.
     """
 
@@ -235,10 +237,13 @@ class FixedWidth(Bounded):
     unit: Literal["characters", "bytes"] = "characters"
     may_end_early: bool = False
     header_lines: int = 0
+    footer: str = ""
     final_newline: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.footer:
+            _require_pattern("FixedWidth", "footer", self.footer)
         names = [name for name, _ in self.fields if name]
         if not names or len(set(names)) < len(names) or any(width < 1 for _, width in self.fields):
             raise DeclarationError(

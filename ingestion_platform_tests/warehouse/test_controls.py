@@ -7,7 +7,7 @@ import pytest
 
 from ingestion_platform.control import Control
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.format import Csv, Format, JsonLines
+from ingestion_platform.format import Csv, FixedWidth, Format, JsonLines
 from ingestion_platform.table import VARCHAR, Column, decimal
 from ingestion_platform.warehouse import load, upkeep
 from ingestion_platform_tests.warehouse.building import DAY, Bench, differences
@@ -61,6 +61,18 @@ def test_a_trailer_that_is_not_so_rejects_the_object(trailer: str, reason: str, 
     one.put(KEY, RECORDS + "TRAILER;3;1.25\n")
     one.load("payments")
     assert one.states("payments") == {KEY: "loaded"}
+
+
+def test_a_trailer_of_fixed_width_is_held_against_its_records(tmp_path: Path) -> None:
+    """As banks send them: what the last line says is so, or the file is rejected."""
+    format = FixedWidth(fields=(("id", 3), ("paid", 8)), footer="T[0-9 .-]*")
+    control = Control(trailer=r"T(?P<records>[0-9]{3}) *(?P<sum>[0-9.-]+)", sum_of="paid_zar")
+    one = bench(tmp_path, control, format)
+    one.put(KEY, "001    2.50\n002   -1.25\nT002    1.25\n")
+    one.put(KEY.replace("a.csv", "b.csv"), "001    2.50\nT002    2.50\n")
+    good, bad = one.load("payments").entries
+    assert (good.state, good.rows_loaded) == ("loaded", 2)
+    assert (bad.state, bad.reason.split(",")[0]) == ("rejected", "has 1 records")
 
 
 def test_a_mismatch_may_go_to_quarantine(tmp_path: Path) -> None:
