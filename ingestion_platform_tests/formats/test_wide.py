@@ -12,7 +12,7 @@ import pytest
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Avro, Bounded, Csv, Excel, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats import read_records
-from ingestion_platform_tests.formats.reading import fields, read, rejections, rows
+from ingestion_platform_tests.formats.reading import extras, fields, read, rejections, rows
 from ingestion_platform_tests.formats.workbooks import avro, sheet, text, workbook
 
 MANY = tuple(f"c{number}" for number in range(10_000))
