@@ -16,6 +16,8 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `current` | the current table of changes, as SQL |
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
+| `decided` | what people decide, put and listed in the landing zone |
+| `discards` | rows of the quarantine that people have discarded |
 | `ageing` | landed objects to colder places, and back from an archive |
 | `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |

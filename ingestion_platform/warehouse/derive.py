@@ -101,6 +101,14 @@ class Deriver:
                 seen[read] = self._ledger.partitions(source, first.isoformat(), day.isoformat())
         return seen
 
+    def partitions_read(self, table: SqlTable, day: date | None) -> set[tuple[str, date | None]]:
+        """The partitions that a table's day sees."""
+        return {
+            (row.table_name, date.fromisoformat(row.day) if row.day else None)
+            for rows in self._read_by(table, day).values()
+            for row in rows
+        }
+
     def _is_dataset(self, table: str) -> bool:
         return table.split(".", 1)[1] in self._datasets
 
