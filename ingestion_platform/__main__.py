@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import quarantine
+from ingestion_platform.commands import quarantine, replay
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
     quarantine.add_to(commands)
+    replay.add_to(commands)
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -82,6 +83,8 @@ def _run(chosen: argparse.Namespace) -> int:
             _tell_status(warehouse)
         elif chosen.command == "quarantine":
             return quarantine.run(warehouse, chosen)
+        elif chosen.command == "replay":
+            return replay.run(warehouse, chosen)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
         elif chosen.command == "lifecycle":

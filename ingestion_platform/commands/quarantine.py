@@ -92,7 +92,7 @@ def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
     if chosen.action == "count":
         found = quarantine.count(warehouse, rows, chosen.by)
         for value, count in found:
-            print(f"{count:>12,}  {_shown(value) or '(none)'}")
+            print(f"{count:>12,}  {shown(value) or '(none)'}")
         print(f"{quarantine.total(warehouse, rows):>12,}  rows in all")
         return 0
     if chosen.action == "export":
@@ -108,7 +108,7 @@ def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
         state = Chosen(**{**_values(rows), "state": "discarded" if chosen.action == "reopen" else "open"})
         print(f"{quarantine.total(warehouse, state):,} rows would be chosen; nothing was done")
         return 0
-    by = chosen.by if chosen.by is not None else _who()
+    by = chosen.by if chosen.by is not None else who()
     if chosen.action == "redrive":
         return _redrive(warehouse, rows, by, chosen.why)
     return _decide(warehouse, rows, chosen.action, by, chosen.why)
@@ -118,7 +118,8 @@ def _values(rows: Chosen) -> dict[str, Any]:
     return {one: getattr(rows, one) for one in Chosen.__dataclass_fields__}
 
 
-def _who() -> str:
+def who() -> str:
+    """Who is logged in."""
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
@@ -145,9 +146,9 @@ def _list(warehouse: Warehouse, rows: Chosen, limit: int, *, with_records: bool)
             discarded = f"  [discarded by {row['discarded_by']} on {row['discarded_at']:%Y-%m-%d %H:%M} UTC: {row['discarded_why']}]"
         sender = f"  {row['sender']}" if row["sender"] else ""
         reasons = "; ".join(row["reasons"])
-        print(_shown(f"{row['dataset']} {row['_day']}{sender}  {row['_object']}:{row['_row']}  {reasons}{discarded}"))
+        print(shown(f"{row['dataset']} {row['_day']}{sender}  {row['_object']}:{row['_row']}  {reasons}{discarded}"))
         if with_records:
-            print(f"    {_shown(row['record'] or '')}")
+            print(f"    {shown(row['record'] or '')}")
     count = quarantine.total(warehouse, rows)
     if not found:
         print("nothing is in quarantine that is like this")
@@ -164,7 +165,7 @@ def _tell_rules(warehouse: Warehouse, rows: Chosen) -> None:
         there = [
             rule for rule, _ in quarantine.count(warehouse, Chosen(dataset=rows.dataset, state=rows.state), "rule")
         ]
-        print(f"rules there: {_shown(', '.join(there)) or 'none'}")
+        print(f"rules there: {shown(', '.join(there)) or 'none'}")
 
 
 def _decide(warehouse: Warehouse, rows: Chosen, action: str, by: str, why: str) -> int:
@@ -197,9 +198,9 @@ def _redrive(warehouse: Warehouse, rows: Chosen, by: str, why: str) -> int:
         return 0
     print(done.outcome)
     for rule, count in done.outcome.why.items():
-        print(f"{count:>12,}  still: {_shown(rule)}")
+        print(f"{count:>12,}  still: {shown(rule)}")
     for example in done.outcome.examples:
-        print(f"              {_shown(example)}")
+        print(f"              {shown(example)}")
     if not done.has_changed:
         print("nothing has changed: today's declaration says of them what it said before")
     for key in done.keys:
@@ -217,12 +218,12 @@ def _history(warehouse: Warehouse, dataset: str) -> int:
             found = True
             outcome = quarantine.outcome_of_decision(warehouse, warehouse.datasets[one], decided)
             print(
-                _shown(
+                shown(
                     f"{decided.at:%Y-%m-%d %H:%M:%S} UTC  {decided.kind:<8} {one}: {decided.rows:,} rows of {decided.objects:,} objects,"
                     f" by {decided.by}: {decided.why}"
                 )
             )
-            print(f"    chosen by {_shown(quarantine.as_json(decided))}; today: {outcome}")
+            print(f"    chosen by {shown(quarantine.as_json(decided))}; today: {outcome}")
     if not found:
         print("nothing has been decided")
     return 1 if _tell_broken(warehouse, names) else 0
@@ -235,6 +236,6 @@ def _tell_broken(warehouse: Warehouse, names: Sequence[str]) -> bool:
     return bool(broken)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Text of files on a terminal: what would move the cursor or colour it is shown as what it is."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.discards import Discards, discards_table
@@ -55,6 +56,15 @@ WAITING_COLUMNS = {
     "dataset": "VARCHAR", "day": "DATE", "key": "VARCHAR", "size_bytes": "BIGINT", "asked_at": "TIMESTAMP", "expected_at": "TIMESTAMP",
 }  # fmt: skip
 """Objects that are to be read, and are being fetched back from an archive."""
+
+
+CERTIFICATE_COLUMNS = {
+    "certificate": "VARCHAR", "dataset": "VARCHAR", "made_at": "TIMESTAMP", "made_by": "VARCHAR", "why": "VARCHAR",
+    "first_day": "DATE", "last_day": "DATE", "table_name": "VARCHAR", "day": "DATE", "verdict": "VARCHAR",
+    "rows_before": "BIGINT", "rows_after": "BIGINT", "hash_before": "VARCHAR", "hash_after": "VARCHAR",
+    "added": "BIGINT", "gone": "BIGINT", "changed": "BIGINT", "reasons": "VARCHAR", "details": "VARCHAR",
+}  # fmt: skip
+"""What each replay with a certificate has found of each table and day."""
 
 
 class Catalog:
@@ -252,6 +262,9 @@ class Catalog:
             "details": "VARCHAR",
         }  # fmt: skip
         _create(engine, "partitions", columns, [tuple(row) for row in parts])
+        # A table without days has none.
+        made = [(*row[:8], row[8] or None, *row[9:]) for row in Certificates(self._ledger).rows()]
+        _create(engine, "certificates", CERTIFICATE_COLUMNS, made)
 
 
 def with_decisions(rows: str) -> str:

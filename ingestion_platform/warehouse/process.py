@@ -100,17 +100,24 @@ class Processor:
 
     # --- what it depends on
 
-    def inputs(self, day: date, raw_digest: str) -> str:
-        """Changes whenever the day would come out otherwise."""
+    def made_of(self, day: date, raw_digest: str) -> dict[str, object]:
+        """What a day is made of, each as a digest: so that a person can be told what has changed."""
         references = {}
         for other in sorted({other for _, other, _ in self._dataset.references}):
             row = self._ledger.partition_as_of(self._datasets[other].processed, day)
-            references[other] = row.content if row else ""
+            references[self._datasets[other].processed] = row.content if row else ""
         salt = hashlib.sha256(f"salt:{self._salt}".encode()).hexdigest() if self._contract.needs_salt else ""
-        parts: tuple[object, ...] = (self._digest, raw_digest, references, salt)
-        if discarded := digest_of(self._discarded(day)):
-            parts = (*parts, discarded)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return {
+            "declaration": self._digest,
+            "raw": raw_digest,
+            "references": references,
+            "salt": salt,
+            "discards": digest_of(self._discarded(day)),
+        }
+
+    def inputs(self, day: date, raw_digest: str) -> str:
+        """Changes whenever the day would come out otherwise."""
+        return hashlib.sha256(repr(sorted(self.made_of(day, raw_digest).items())).encode()).hexdigest()
 
     def _discarded(self, day: date) -> tuple[Discard, ...]:
         """The discarded rows that may belong to a day."""
@@ -146,6 +153,7 @@ class Processor:
                     self._dataset.name, day
                 )
                 inputs = self.inputs(day, digest)
+                made_of = self.made_of(day, digest)
                 discarded = self._discarded(day)
             former = self._ledger.partition(self._dataset.processed, day)
             if former is not None and former.inputs == inputs and not force:
@@ -167,6 +175,7 @@ class Processor:
                 "reasons": computed.reasons,
                 "failed_checks": computed.failed_checks,
                 "bytes": computed.rows.size_bytes,
+                "made_of": made_of,
             }
             try:
                 row = self._ledger.commit_partition(

@@ -8,11 +8,14 @@ Belongs here: going from raw days to whatever is made of them, in order. Doesn't
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.warehouse.results import EVERYTHING, Only, Waiting
+from ingestion_platform.decisions import Decision
+from ingestion_platform.errors import NotMaterialized, ObjectCold
+from ingestion_platform.warehouse.certificates import Certificate, certify, require_days, state_of
+from ingestion_platform.warehouse.results import EVERYTHING, Only, Waiting, told_waiting
 from ingestion_platform.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -91,6 +94,72 @@ def replay(
             _compute(warehouse, done, (key, behind), force=is_forced, run_id=run_id, tell=tell)
             seen.add((key, behind))
     return done
+
+
+def certified_replay(
+    warehouse: Warehouse,
+    dataset: Dataset,
+    first: date,
+    last: date,
+    *,
+    by: str,
+    why: str,
+    run_id: str = "",
+    tell: Callable[[str], None] = log.info,
+) -> Certificate:
+    """
+    Replay days by force, and certify what that has changed. After a kill, the next one of the same days goes on with the certificate.
+
+    Args:
+        warehouse: whose.
+        dataset: whose objects.
+        first: day of keys.
+        last: likewise, included.
+        by: who asks for it.
+        why: his reason.
+        run_id: noted in the ledger.
+        tell: told of each step.
+
+    Raises:
+        NotMaterialized: nothing of these days was ever loaded.
+        ObjectCold: objects are being fetched back from an archive; the same replay goes on when they are there.
+        LandingError: there is no name or no reason.
+        LandingUnavailable: the landing zone gave no answer; the same replay goes on.
+    """
+    require_days(first, last)
+    Decision("certificate", dataset.name, datetime.now(UTC), by, why)
+    held = warehouse.certificates.hold(dataset.name, first, last, lambda: state_of(warehouse, dataset, first, last))
+    if held.is_resumed:
+        tell(
+            f"a replay of these days began at {held.began_at} UTC and never ended: the certificate is about the state before it"
+        )
+    done = replay(
+        warehouse, dataset, days_to_replay(warehouse, dataset, first, last), force=True, run_id=run_id, tell=tell
+    )
+    if done.waiting:
+        raise ObjectCold(
+            told_waiting(done.waiting), "replay the same days again when they are there: the certificate waits"
+        )
+    return certify(warehouse, dataset, held, first, last, done.computed, by=by, why=why)
+
+
+def days_to_replay(warehouse: Warehouse, dataset: Dataset, first: date, last: date) -> dict[date, Only]:
+    """
+    The days of a range that have objects, all of which are read.
+
+    Raises:
+        NotMaterialized: none has.
+    """
+    require_days(first, last)
+    known = {day for day in warehouse.ledger.object_days(dataset.name) if first <= day <= last}
+    if (last - first).days < 400:
+        span = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+        known |= {day for day in span if day not in known and warehouse.listing(dataset, day)}
+    if not known:
+        raise NotMaterialized(
+            f"{dataset.raw} has nothing from {first} to {last}", "is that the day in the objects' keys?"
+        )
+    return dict.fromkeys(sorted(known), EVERYTHING)
 
 
 def _homes(warehouse: Warehouse, dataset: Dataset, day: date, only: Only) -> set[date]:

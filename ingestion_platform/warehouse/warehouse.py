@@ -25,6 +25,7 @@ from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.catalog import Catalog
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.decided import LandedDecisions
 from ingestion_platform.warehouse.derive import Deriver
@@ -93,6 +94,7 @@ class Warehouse:
         self.places = Places(self.ledger)
         self.decisions = LandedDecisions(landing)
         self.discards = Discards(self.ledger)
+        self.certificates = Certificates(self.ledger)
         self._taken_in: set[str] = set()
         self.store = FileStore(self.folder)
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
@@ -191,6 +193,7 @@ class Warehouse:
             LandingUnavailable: the landing zone gave no answer.
         """
         self.discards.take_in(self.decisions, dataset.name)
+        self.certificates.take_in(self.decisions, dataset.name)
         self._taken_in.add(dataset.name)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
@@ -282,7 +285,8 @@ class Warehouse:
         if swept:
             log.info("swept up %d files that a killed run had begun", len(swept))
         # Files first: what a kill leaves is then still in the ledger for the next one.
-        dropped = self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED)
+        held = self.certificates.held_paths()
+        dropped = [path for path in self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED) if path not in held]
         for path in dropped:
             self.store.discard(path)
         self.ledger.forget(dropped)
