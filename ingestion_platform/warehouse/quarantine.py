@@ -291,7 +291,7 @@ def _decide(warehouse: Warehouse, chosen: Chosen, kind: str, *, by: str, why: st
     days = sorted(
         {day for day in warehouse.stale_days(dataset.processed) if day is not None and _may_have(dataset, named, day)}
     )
-    done = replay(warehouse, dataset, {}, also=days, run_id=run_id)
+    done = replay(warehouse, dataset, {}, also=days, is_followed=False, run_id=run_id)
     behind = tuple(one for one in done.computed if one[0] != dataset.processed)
     return Discarded(sum(one.count for one in named), len(named), already, keys, tuple(days), behind)
 

@@ -53,6 +53,7 @@ def replay(
     *,
     also: Iterable[date] = (),
     force: bool = False,
+    is_followed: bool = True,
     run_id: str = "",
     tell: Callable[[str], None] = log.info,
 ) -> Replayed:
@@ -65,6 +66,7 @@ def replay(
         days: day of keys → which of its objects are read. An API's fetch counts as a whole.
         also: processed days that are looked at whatever the objects hold.
         force: compute what nothing has changed for, too.
+        is_followed: compute what is made of the processed days; False: only where one of them has changed.
         run_id: noted in the ledger.
         tell: told of each step.
 
@@ -86,7 +88,7 @@ def replay(
         tell(f"{dataset.raw} {day}: {len(raw.new_keys):,} objects read again, {raw.rows:,} rows")
     for day in sorted(homes):
         _compute(warehouse, done, (dataset.processed, day), force=force, run_id=run_id, tell=tell)
-    seen = set(done.computed)
+    seen = set(done.computed) if is_followed else set(done.changed)
     for key, table in warehouse.sql_tables.items():
         for behind in _days_behind(warehouse, key, seen):
             # A state of changes is made of the one before: only those of the replayed days are made from the beginning.
