@@ -151,7 +151,7 @@ def _tell_status(warehouse: Warehouse) -> None:
         rejected = sum(len(day.keys("rejected")) for day in raw)
         rows, unread = sum(day.rows for day in raw), sum(day.rows_quarantined for day in raw)
         print(f"{dataset.raw:<32}{len(days):>6,}{rows:>12,}{rejected:>10,}{unread:>13,}")
-    places = {dataset.name: warehouse.ledger.places_of(dataset.name) for dataset in warehouse.datasets.values()}
+    places = {dataset.name: warehouse.places.of_dataset(dataset.name) for dataset in warehouse.datasets.values()}
     for table in [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]:
         computed = warehouse.ledger.partitions(table)
         found = [warehouse.table_day(table, date.fromisoformat(row.day) if row.day else None) for row in computed]

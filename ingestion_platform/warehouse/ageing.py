@@ -81,9 +81,9 @@ def age(warehouse: Warehouse, *, now: datetime | None = None, tell: Callable[[st
                 while some := list(islice(listing, NOTED_AT_ONCE)):
                     places.clear()
                     _move(warehouse, some, lifecycle, now, places, done, tell)
-                    warehouse.ledger.note_places(places)
+                    warehouse.places.note(places)
         except LandingError:
-            warehouse.ledger.note_places(places)
+            warehouse.places.note(places)
             raise
     return done
 

@@ -27,7 +27,8 @@ from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
-from ingestion_platform.warehouse.ledger import FileRow, Ledger, PartitionRow
+from ingestion_platform.warehouse.ledger import Ledger
+from ingestion_platform.warehouse.ledger_rows import FileRow, PartitionRow
 from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTables
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,8 @@ from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore
-from ingestion_platform.warehouse.ledger import NO_DAY, Conflict, FileRow, Ledger, PartitionRow
+from ingestion_platform.warehouse.ledger import Conflict, Ledger
+from ingestion_platform.warehouse.ledger_rows import NO_DAY, FileRow, PartitionRow
 from ingestion_platform.warehouse.process import COPY_OPTIONS, Processor, count_failures
 from ingestion_platform.warehouse.results import TableDay
 from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTable, SqlTables

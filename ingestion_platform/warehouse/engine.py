@@ -15,7 +15,7 @@ import duckdb
 
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.warehouse.files import FileStore
-from ingestion_platform.warehouse.ledger import FileRow
+from ingestion_platform.warehouse.ledger_rows import FileRow
 
 
 def connect(*, threads: int = 0, memory_limit: str = "", spill: Path | None = None) -> duckdb.DuckDBPyConnection:

@@ -1,39 +1,39 @@
 """
 The ledger: which version of which object was loaded, which files make up which table, from what each partition was computed.
 
-Belongs here: every transaction of the warehouse, and nothing long: a few milliseconds each, so that any number of processes get
-along. Doesn't: rows of
-data (Parquet files, `files.py`), deciding what to load (`load.py`).
+Belongs here: the transactions on objects, files and partitions, and nothing long: a few milliseconds each, so that processes get along.
+Doesn't: the SQLite file itself (`ledger_file.py`), rows of data (Parquet files, `files.py`), deciding what to load (`load.py`).
 
-It is an SQLite file in WAL mode: any number of readers beside one writer, and safe against a kill at any moment. Nobody ever
-holds it while fetching,
-parsing or computing. A commit is optimistic: the caller says what it found when it began, and gets `Conflict` when that is no longer so.
+Nobody ever holds the ledger while fetching, parsing or computing. A commit is optimistic: the caller says what it found when it began, and
+gets `Conflict` when that is no longer so.
 """
 
-import hashlib
 import json
-import logging
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged, WarehouseError
-from ingestion_platform.lifecycle import Place
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse.files import REBUILD, StoredFile
-from ingestion_platform.warehouse.results import LedgerEntry, Waiting
-from ingestion_platform.warehouse.standing import Standing, stand
-from ingestion_platform.warehouse.waiting import holder_of
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
+from ingestion_platform.warehouse import places
+from ingestion_platform.warehouse.files import StoredFile
+from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
+from ingestion_platform.warehouse.ledger_rows import (
+    FILE_COLUMNS,
+    NO_DAY,
+    OBJECT_COLUMNS,
+    PARTITION_COLUMNS,
+    FileRow,
+    ObjectRow,
+    PartitionRow,
+    overlaps,
+    position_text,
+    stands_from,
+    weights,
+)
+from ingestion_platform.warehouse.standing import stand
 
 SCHEMA = """
 create table if not exists objects (
@@ -72,210 +72,16 @@ create table if not exists partitions (
     file_id integer not null, quarantine_file_id integer, computed_at text not null, run_id text not null, seal text not null,
     primary key (table_name, day)
 ) strict, without rowid;
-create table if not exists places (key text primary key, place text not null) strict, without rowid;
-create table if not exists waits (
-    dataset text not null, day text not null, key text not null, size_bytes integer not null, asked_at text not null,
-    expected_at text not null, primary key (dataset, key)
-) strict, without rowid;
-create index if not exists waits_by_day on waits (dataset, day);
-create table if not exists meta (name text primary key, value integer not null) strict, without rowid;
-insert or ignore into meta values ('schema', 1), ('commits', 0);
 """
-
-OBJECT_COLUMNS = (
-    "dataset", "key", "version", "day", "state", "is_current", "sha256", "content", "size_bytes", "landed_at", "token", "reader", "sender",
-    "reason", "duplicate_of", "rows_read", "rows_loaded", "rows_quarantined", "unknown_columns", "missing_columns", "departures",
-    "file_id",
-    "quarantine_file_id", "home_days", "shard", "first_position", "last_position", "stands_from", "first_seen_at", "decided_at", "run_id",
-)  # fmt: skip
-FILE_COLUMNS = (
-    "file_id",
-    "table_name",
-    "day",
-    "role",
-    "path",
-    "rows",
-    "size_bytes",
-    "sha256",
-    "committed_at",
-    "run_id",
-    "dropped_at",
-)
-PARTITION_COLUMNS = (
-    "table_name", "day", "inputs", "content", "rows", "details", "file_id", "quarantine_file_id", "computed_at", "run_id",
-)  # fmt: skip
-
-POSITION_DIGITS = 130
-"""No source's positions have more."""
-
-NO_DAY = ""
-"""The day of a table that has no days, as it stands in the ledger."""
-
-
-def position_text(position: int) -> str:
-    """A position as the ledger holds it: as text, because it may have 60 digits, and such that texts sort as positions do."""
-    return f"{position:0{POSITION_DIGITS}}"
 
 
 class Conflict(Exception):
     """Somebody else has changed what this commit was planned on; plan again. Never leaves the warehouse."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRow:
-    """A row of `objects`; see `LedgerEntry` for what a person is shown of it."""
-
-    dataset: str
-    key: str
-    version: str
-    day: str
-    state: str
-    is_current: int
-    sha256: str
-    content: str | None
-    size_bytes: int
-    landed_at: str
-    token: str
-    reader: str
-    sender: str | None
-    reason: str
-    duplicate_of: str | None
-    rows_read: int
-    rows_loaded: int
-    rows_quarantined: int
-    unknown_columns: str
-    missing_columns: str
-    departures: str
-    file_id: int | None
-    quarantine_file_id: int | None
-    home_days: str
-    shard: str | None
-    first_position: str | None
-    last_position: str | None
-    stands_from: str | None
-    first_seen_at: str
-    decided_at: str
-    run_id: str
-
-    @property
-    def order(self) -> tuple[str, int, str]:
-        """Among objects of the same content the smallest is loaded: first day, shortest key (a copy's name is longer), then by name."""
-        return (self.day, len(self.key), self.key)
-
-    @property
-    def span(self) -> Span | None:
-        """Of a stream's segment: the positions that it holds."""
-        if self.first_position is None or self.last_position is None:
-            return None
-        return Span(int(self.first_position), int(self.last_position))
-
-    @property
-    def days(self) -> dict[str, int]:
-        """Processed day → rows of this object that belong there."""
-        days: dict[str, int] = json.loads(self.home_days)
-        return days
-
-    def entry(self, place: Place = "hot") -> LedgerEntry:
-        """What a person is shown."""
-        return LedgerEntry(
-            dataset=self.dataset,
-            key=self.key,
-            day=date.fromisoformat(self.day),
-            state=self.state,  # type: ignore[arg-type]  # the five states are the only ones written
-            sha256=self.sha256,
-            size_bytes=self.size_bytes,
-            landed_at=datetime.fromisoformat(self.landed_at),
-            sender=self.sender,
-            reason=self.reason,
-            duplicate_of=self.duplicate_of,
-            rows_read=self.rows_read,
-            rows_loaded=self.rows_loaded,
-            rows_quarantined=self.rows_quarantined,
-            unknown_columns=tuple(json.loads(self.unknown_columns)),
-            missing_columns=tuple(json.loads(self.missing_columns)),
-            place=place,
-            departures=tuple(json.loads(self.departures)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """A file that is part of a table, and the objects whose rows in it no longer count."""
-
-    file_id: int
-    day: str
-    path: str
-    rows: int
-    size_bytes: int
-    sha256: str
-    excluded: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionRow:
-    """A computed partition of a processed or report table."""
-
-    table_name: str
-    day: str
-    inputs: str
-    content: str
-    rows: int
-    details: str
-    file_id: int
-    quarantine_file_id: int | None
-    computed_at: str
-    run_id: str
-
-
-def now() -> str:
-    """The moment in UTC, as the ledger writes it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def seal(values: Iterable[object]) -> str:
-    """What tells a row that was written from one that a fault has changed; SQLite itself has no checksums."""
-    return hashlib.blake2b(repr(tuple(values)).encode(), digest_size=8).hexdigest()
-
-
-_BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""What Python raises of a broken file; the second when SQLite's own message about it is no UTF-8."""
-
-
-def _code(error: Exception) -> int:
-    """SQLite's primary result code. Text that is no UTF-8 is found by Python, which gives none: that is damage."""
-    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
-
-
-def _stands_from(standing: Standing) -> str:
-    return position_text(standing.since)
-
-
-def _weights(row: ObjectRow) -> dict[str, tuple[int, int, int]]:
-    """Processed day → what a loaded object adds there: to the digest, to the rows, to the unread records."""
-    found = {}
-    for home, rows in {row.day: 0, **row.days}.items():
-        unread = row.rows_quarantined if home == row.day else 0
-        identity = hashlib.sha256(repr((row.key, row.sha256, row.reader, row.day, rows, unread)).encode()).hexdigest()
-        found[home] = (int(identity, 16), rows, unread)
-    return found
-
-
-def _overlaps(objects: Sequence[ObjectRow]) -> Iterator[str]:
-    """Segments that stand for positions which another one stands for too, or which none does."""
-    by_shard: dict[tuple[str, str], list[ObjectRow]] = {}
-    for row in objects:
-        if row.is_current and row.shard is not None and row.state in ("loaded", "duplicate", "pending"):
-            by_shard.setdefault((row.dataset, row.shard), []).append(row)
-    for (dataset, shard), rows in sorted(by_shard.items()):
-        standing = stand((row.key, row.span) for row in rows if row.span is not None)
-        for row in rows:
-            if row.state != "pending" and row.stands_from != _stands_from(standing[row.key]):
-                yield f"{row.key} of raw.{dataset} doesn't stand for the positions of shard {shard} that it should"
-
-
-class Ledger:
+class Ledger(LedgerFile):
     """
-    The ledger file. One connection, shared by this process's threads.
+    The ledger: objects, files and partitions.
 
     Args:
         path: of the SQLite file; made when first asked.
@@ -283,160 +89,14 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
-        self.path = path
-        self._patience = patience_seconds
-        self._connection: sqlite3.Connection | None = None
-        self._lock = threading.RLock()
-
-    # --- reaching it
-
-    @property
-    def exists(self) -> bool:
-        """Whether anything was ever committed here."""
-        return self.path.exists()
-
-    def _connect(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=2.0, isolation_level=None, check_same_thread=False)
-            connection.row_factory = sqlite3.Row
-            try:
-                # Looked for first: another process makes the schema before it writes the first file.
-                has_files = self._has_files()
-                self._patiently(lambda: connection.execute("pragma journal_mode = wal"))
-                connection.execute("pragma synchronous = full")
-                if not self._patiently(lambda: self._has_schema(connection)):
-                    if has_files:
-                        raise sqlite3.DatabaseError("it is empty, though files of tables stand beside it")
-                    self._patiently(lambda: self._make_schema(connection))
-            except _BROKEN as error:
-                connection.close()
-                raise self._damaged(error) from error
-            self._connection = connection
-        return self._connection
-
-    def _has_files(self) -> bool:
-        """Whether a table has a file, so that there was a ledger once."""
-        return next((self.path.parent / "tables").glob("*/*/*/*.parquet"), None) is not None
-
-    @staticmethod
-    def _make_schema(connection: sqlite3.Connection) -> None:
-        if connection.in_transaction:
-            # A former attempt that had to wait in the middle of it.
-            connection.execute("rollback")
-        connection.executescript(f"begin immediate; {SCHEMA} commit;")
-
-    @staticmethod
-    def _has_schema(connection: sqlite3.Connection) -> bool:
-        return connection.execute("select 1 from sqlite_master where name = 'meta'").fetchone() is not None
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _patiently(self, act: Callable[[], T]) -> T:
-        began = time.monotonic()
-        while True:
-            try:
-                return act()
-            except sqlite3.OperationalError as error:
-                if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                    raise
-                waited = time.monotonic() - began
-                holder = holder_of(self.path)
-                if waited > self._patience:
-                    raise WarehouseBusy(
-                        f"the ledger {self.path} has been held by {holder} for {waited:,.0f} s",
-                        "end that process, or its transaction; nothing was lost, run again",
-                    ) from error
-                log.warning("waiting for the ledger %s, held by %s (%.0f s so far)", self.path, holder, waited)
-
-    def _damaged(self, error: Exception) -> Exception:
-        code = _code(error)
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return WarehouseBusy(
-                f"the ledger {self.path} is held by {holder_of(self.path)}: {error}", "nothing was lost, run again"
-            )
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            return WarehouseError(
-                f"the ledger {self.path} can't be written: {error}", "is the disk full, or the folder read-only?"
-            )
-        return WarehouseDamaged(
-            f"the ledger {self.path} is damaged: {error}", f"`{REBUILD}` makes the warehouse anew from the landing zone"
-        )
-
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Several queries that see one state."""
-        with self._lock:
-            connection = self._connect()
-            try:
-                if connection.in_transaction:
-                    yield connection
-                    return
-                connection.execute("begin")
-                try:
-                    # The state that all of them see is taken by the first, which may have to wait for somebody's recovery.
-                    self._patiently(lambda: connection.execute("select 1 from meta").fetchone())
-                    yield connection
-                finally:
-                    self._end(connection)
-            except _BROKEN as error:
-                raise self._damaged(error) from error
-
-    @staticmethod
-    def _end(connection: sqlite3.Connection) -> None:
-        """Let go of the state that was read, unless an error has done so."""
-        if connection.in_transaction:
-            connection.execute("commit")
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it, or nothing."""
-        with self._lock:
-            connection = self._connect()
-            try:
-                self._patiently(lambda: connection.execute("begin immediate"))
-                try:
-                    yield connection
-                    connection.execute("update meta set value = value + 1 where name = 'commits'")
-                    connection.execute("commit")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("rollback")
-                    raise
-            except _BROKEN as error:
-                raise self._damaged(error) from error
-
-    def commits(self) -> int:
-        """How many transactions this ledger has seen: a number that grows with every change."""
-        with self.reading() as connection:
-            row = connection.execute("select value from meta where name = 'commits'").fetchone()
-            if row is None:
-                raise self._damaged(sqlite3.DatabaseError("the count of its commits is gone"))
-            return int(row[0])
+        super().__init__(path, (SCHEMA, places.SCHEMA), patience_seconds=patience_seconds)
 
     # --- rows, sealed
 
     def _object(self, row: sqlite3.Row) -> ObjectRow:
         values = tuple(row[name] for name in OBJECT_COLUMNS)
-        self._check_seal(row, values, f"object {row['key']!r}")
+        self.check_seal(row, values, f"object {row['key']!r}")
         return ObjectRow(*values)
-
-    def _check_seal(self, row: sqlite3.Row, values: tuple[object, ...], what: str) -> None:
-        if seal(values) != row["seal"]:
-            raise WarehouseDamaged(
-                f"the ledger {self.path} is damaged: the entry of {what} isn't what was written",
-                f"`{REBUILD}` makes the warehouse anew from the landing zone",
-            )
-
-    def _date(self, day: str) -> date:
-        try:
-            return date.fromisoformat(day)
-        except ValueError as error:
-            raise self._damaged(sqlite3.DatabaseError(f"{day!r} is no day")) from error
 
     def _objects(self, connection: sqlite3.Connection, where: str, *values: object) -> list[ObjectRow]:
         rows = connection.execute(f"select * from objects where {where}", values)
@@ -481,7 +141,7 @@ class Ledger:
     def _files(self, connection: sqlite3.Connection, where: str, *values: object) -> list[FileRow]:
         found = []
         for row in connection.execute(f"select * from files where {where} order by day, file_id", values):
-            self._check_seal(row, tuple(row[name] for name in FILE_COLUMNS[:10]), f"file {row['path']!r}")
+            self.check_seal(row, tuple(row[name] for name in FILE_COLUMNS[:10]), f"file {row['path']!r}")
             excluded = connection.execute(
                 "select key from exclusions where file_id = ? order by key", (row["file_id"],)
             )
@@ -555,7 +215,7 @@ class Ledger:
             rows = connection.execute(
                 "select distinct day from objects where dataset = ? and state = 'pending' order by day", (dataset,)
             )
-            return [self._date(day) for (day,) in rows]
+            return [self.date_of(day) for (day,) in rows]
 
     def pending_keys(self, dataset: str, day: date) -> frozenset[str]:
         """Those of a day's objects that wait to be loaded."""
@@ -685,8 +345,8 @@ class Ledger:
 
         A day's digest is the exclusive or of its objects' hashes: whatever their order, and undone by the same call.
         """
-        weights = _weights(row)
-        for home, (identity, rows, unread) in weights.items():
+        weighed_days = weights(row)
+        for home, (identity, rows, unread) in weighed_days.items():
             before = connection.execute(
                 "select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (row.dataset, home)
             ).fetchone()
@@ -694,7 +354,7 @@ class Ledger:
             try:
                 weighed = int(digest, 16) ^ identity
             except ValueError as error:
-                raise self._damaged(sqlite3.DatabaseError(f"the digest of raw.{row.dataset} {home} is none")) from error
+                raise self.damaged(sqlite3.DatabaseError(f"the digest of raw.{row.dataset} {home} is none")) from error
             connection.execute(
                 "insert or replace into raw_days values (?, ?, ?, ?, ?)",
                 (
@@ -705,7 +365,7 @@ class Ledger:
                     total_unread + sign * unread,
                 ),
             )
-        return set(weights)
+        return set(weighed_days)
 
     def _release_twins(self, connection: sqlite3.Connection, before: ObjectRow, run_id: str) -> set[str]:
         """When the object that stood for a content has gone, the next one of that content takes its place."""
@@ -757,7 +417,7 @@ class Ledger:
             for row in rows:
                 if row.state == "pending" or row.span is None:
                     continue
-                if row.stands_from == _stands_from(standing[row.key]):
+                if row.stands_from == stands_from(standing[row.key]):
                     # The same positions, perhaps in another's stead than before.
                     instead = standing[row.key].instead if row.state == "duplicate" else None
                     reason = standing[row.key].reason(row.span)
@@ -796,78 +456,6 @@ class Ledger:
                 current = self._objects(connection, "dataset = ? and key = ? and is_current = 1", row.dataset, row.key)
                 if current and current[0].version == row.version:
                     self._put_object(connection, replace(current[0], token=token, landed_at=landed_at))
-
-    # --- where objects are: what was last seen, made anew by every listing, and so without a seal
-
-    def places(self, first_key: str, last_key: str) -> dict[str, Place]:
-        """Key → where it was when it was last listed, of those between these keys that weren't hot."""
-        with self.reading() as connection:
-            rows = connection.execute(
-                "select key, place from places where key >= ? and key <= ?", (first_key, last_key)
-            ).fetchall()
-        return dict(rows)
-
-    def note_places(self, places: Mapping[str, Place]) -> None:
-        """Note where objects are, as far as that isn't known."""
-        if not places:
-            return
-        known = self.places(min(places), max(places))
-        changed = {key: place for key, place in places.items() if known.get(key, "hot") != place}
-        if not changed:
-            return
-        with self.writing() as connection:
-            connection.executemany(
-                "insert or replace into places values (?, ?)",
-                [(key, place) for key, place in changed.items() if place != "hot"],
-            )
-            connection.executemany(
-                "delete from places where key = ?", [(key,) for key, place in changed.items() if place == "hot"]
-            )
-
-    def places_of(self, dataset: str) -> dict[Place, tuple[int, int]]:
-        """Place → objects that the ledger knows of a dataset, in their newest version, and their bytes."""
-        with self.reading() as connection:
-            rows = connection.execute(
-                "select coalesce(places.place, 'hot'), count(*), sum(size_bytes) from objects left join places using (key)"
-                " where dataset = ? and is_current = 1 group by 1",
-                (dataset,),
-            ).fetchall()
-        return {place: (objects, size_bytes) for place, objects, size_bytes in rows}
-
-    def waits(self, dataset: str, day: date | None = None) -> dict[str, Waiting]:
-        """Key → what is being fetched back from an archive to be read, of one day or of all."""
-        with self.reading() as connection:
-            rows = connection.execute(
-                "select dataset, day, key, size_bytes, asked_at, expected_at from waits"
-                " where dataset = ? and (day = ? or ?) order by key",
-                (dataset, day.isoformat() if day else "", day is None),
-            ).fetchall()
-        return {
-            key: Waiting(
-                name, self._date(iso), key, size_bytes, datetime.fromisoformat(asked), datetime.fromisoformat(expected)
-            )
-            for name, iso, key, size_bytes, asked, expected in rows
-        }
-
-    def note_waits(self, dataset: str, waiting: Iterable[Waiting], settled: Iterable[str]) -> None:
-        """Note objects that are waited for, and strike out those that no longer are."""
-        rows = [
-            (
-                one.dataset,
-                one.day.isoformat(),
-                one.key,
-                one.size_bytes,
-                one.asked_at.isoformat(),
-                one.expected_at.isoformat(),
-            )
-            for one in waiting
-        ]
-        keys = [(dataset, key) for key in settled]
-        if not rows and not keys:
-            return
-        with self.writing() as connection:
-            connection.executemany("insert or replace into waits values (?, ?, ?, ?, ?, ?)", rows)
-            connection.executemany("delete from waits where dataset = ? and key = ?", keys)
 
     # --- files and days
 
@@ -924,7 +512,7 @@ class Ledger:
         """Processed day → digest of what raw holds for it."""
         with self.reading() as connection:
             rows = connection.execute("select day, digest from raw_days where dataset = ? order by day", (dataset,))
-            return {self._date(day): digest for day, digest in rows}
+            return {self.date_of(day): digest for day, digest in rows}
 
     def object_days(self, dataset: str) -> list[date]:
         """Days of the keys of all objects the ledger knows."""
@@ -932,7 +520,7 @@ class Ledger:
             rows = connection.execute(
                 "select distinct day from objects where dataset = ? and is_current = 1 order by day", (dataset,)
             )
-            return [self._date(day) for (day,) in rows]
+            return [self.date_of(day) for (day,) in rows]
 
     def newest_object_day(self, dataset: str) -> date | None:
         """The last day that an object is known of."""
@@ -969,7 +557,7 @@ class Ledger:
             found = []
             for row in rows:
                 values = tuple(row[name] for name in PARTITION_COLUMNS)
-                self._check_seal(row, values, f"{table} {row['day']}")
+                self.check_seal(row, values, f"{table} {row['day']}")
                 found.append(PartitionRow(*values))
         return found
 
@@ -1088,7 +676,7 @@ class Ledger:
         with self.reading() as connection:
             problems = [row[0] for row in connection.execute("pragma integrity_check(5)")]
             if problems != ["ok"]:
-                raise self._damaged(sqlite3.DatabaseError("; ".join(problems)))
+                raise self.damaged(sqlite3.DatabaseError("; ".join(problems)))
             objects = self._objects(connection, "true order by dataset, key, first_seen_at, version")
             files = self._files(connection, "dropped_at is null")
             tables = [name for (name,) in connection.execute("select distinct table_name from partitions order by 1")]
@@ -1107,13 +695,13 @@ class Ledger:
         for row in objects:
             if not row.is_current or row.state != "loaded":
                 continue
-            for home, (identity, rows, unread) in _weights(row).items():
+            for home, (identity, rows, unread) in weights(row).items():
                 before = expected.get((row.dataset, home), (0, 0, 0))
                 expected[row.dataset, home] = (before[0] ^ identity, before[1] + rows, before[2] + unread)
             if row.file_id is not None:
                 homes |= {(row.file_id, home) for home in row.days}
             standing |= {(file_id, row.key) for file_id in (row.file_id, row.quarantine_file_id) if file_id is not None}
-        found = list(_overlaps(objects))
+        found = list(overlaps(objects))
         with self.reading() as connection:
             days = {
                 (dataset, day): (digest, rows, unread)

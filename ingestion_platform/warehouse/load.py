@@ -52,7 +52,10 @@ from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
 from ingestion_platform.warehouse.dialects import DialectNote
 from ingestion_platform.warehouse.engine import parquet, text
 from ingestion_platform.warehouse.files import FileStore
-from ingestion_platform.warehouse.ledger import Conflict, Ledger, ObjectRow, now, position_text
+from ingestion_platform.warehouse.ledger import Conflict, Ledger
+from ingestion_platform.warehouse.ledger_file import now
+from ingestion_platform.warehouse.ledger_rows import ObjectRow, position_text
+from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.raw_files import (
     IN_MEMORY_BYTES,
     QUARANTINE_SCHEMA,
@@ -119,6 +122,7 @@ class Loader:
         contract: the dataset's, for the days its rows belong to.
         landing: where the objects are.
         ledger: what is known of them.
+        places: where they were seen.
         store: where rows are written.
         engine: counts rows by processed day.
         threads: that fetch and parse.
@@ -129,6 +133,7 @@ class Loader:
         contract: Contract,
         landing: LandingZone,
         ledger: Ledger,
+        places: Places,
         store: FileStore,
         engine: duckdb.DuckDBPyConnection,
         threads: int,
@@ -137,6 +142,7 @@ class Loader:
         self._dataset = contract.dataset
         self._landing = landing
         self._ledger = ledger
+        self._places = places
         self._store = store
         self._engine = engine
         self._threads = threads or (os.cpu_count() or 1)
@@ -243,7 +249,7 @@ class Loader:
         """Those of a day's objects that a load would read."""
         self._look_up_dialect()
         known = self._ledger.current(self._dataset.name, day)
-        waits = self._ledger.waits(self._dataset.name, day)
+        waits = self._places.waits(self._dataset.name, day)
         first = next((landed for landed in objects if landed.key in waits), None)
         # What was asked for together is back together: one is asked about, not thousands at every look.
         is_back = first is not None and self._landing.is_at_hand(first)
@@ -255,12 +261,12 @@ class Loader:
 
     def waiting(self, day: date) -> tuple[Waiting, ...]:
         """The day's objects that are being fetched back from an archive, by key."""
-        return tuple(self._ledger.waits(self._dataset.name, day).values())
+        return tuple(self._places.waits(self._dataset.name, day).values())
 
     def day(self, day: date) -> RawDay:
         """The raw partition as it stands."""
         entries = self._ledger.current(self._dataset.name, day)
-        places = self._ledger.places(min(entries), max(entries)) if entries else {}
+        places = self._places.known(min(entries), max(entries)) if entries else {}
         return RawDay(
             dataset=self._dataset.name,
             day=day,
@@ -337,7 +343,7 @@ class Loader:
         return [
             day
             for day in self._ledger.pending_days(name)
-            if self._ledger.pending_keys(name, day) - self._ledger.waits(name, day).keys()
+            if self._ledger.pending_keys(name, day) - self._places.waits(name, day).keys()
         ]
 
     def _load_until_settled(self, day: date, reload: bool, run_id: str, only: Only) -> tuple[list[str], set[str], int]:
@@ -361,9 +367,9 @@ class Loader:
         listed, replaced = self._listed(day)
         if not self._look_up_dialect():
             self._record_dialect(sorted(listed, key=self._claim_order))
-        self._ledger.note_places({landed.key: landed.place for landed in (*listed, *(one for one, _ in replaced))})
+        self._places.note({landed.key: landed.place for landed in (*listed, *(one for one, _ in replaced))})
         # What was asked for from an archive is read when it is there, whatever it was wanted for.
-        waits = self._ledger.waits(self._dataset.name, day)
+        waits = self._places.waits(self._dataset.name, day)
         todo = [
             landed
             for landed in listed
@@ -402,7 +408,7 @@ class Loader:
         except BaseException:
             batch.discard()
             raise
-        self._ledger.note_waits(
+        self._places.note_waits(
             self._dataset.name, (), waits.keys() & {landed.key for landed in todo} - {one.key for one in batch.archived}
         )
         if batch.archived:
@@ -432,7 +438,7 @@ class Loader:
                 return None
 
         if not archived:
-            self._ledger.note_waits(self._dataset.name, (), waits.keys() - listed)
+            self._places.note_waits(self._dataset.name, (), waits.keys() - listed)
             return list(todo), True
         with ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="ask") as pool:
             takes = dict(zip((landed.key for landed in archived), pool.map(fetch_back, archived), strict=True))
@@ -445,7 +451,7 @@ class Loader:
                 waiting.append(
                     Waiting(self._dataset.name, day, landed.key, landed.size_bytes, asked_at, asked_at + how_long)
                 )
-        self._ledger.note_waits(
+        self._places.note_waits(
             self._dataset.name, [one for one in waiting if waits.get(one.key) != one], waits.keys() - listed
         )
         if waiting:

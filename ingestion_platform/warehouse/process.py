@@ -27,7 +27,8 @@ from ingestion_platform.table import Check
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule, in_order
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
-from ingestion_platform.warehouse.ledger import Conflict, FileRow, Ledger, ObjectRow, PartitionRow
+from ingestion_platform.warehouse.ledger import Conflict, Ledger
+from ingestion_platform.warehouse.ledger_rows import FileRow, ObjectRow, PartitionRow
 from ingestion_platform.warehouse.results import Balance, TableDay
 
 log = logging.getLogger(__name__)

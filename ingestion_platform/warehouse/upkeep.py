@@ -13,7 +13,7 @@ from pathlib import Path
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import ObjectCold, WarehouseDamaged, WarehouseError
 from ingestion_platform.warehouse.ageing import fetch_everything_back
-from ingestion_platform.warehouse.ledger import FileRow, ObjectRow
+from ingestion_platform.warehouse.ledger_rows import FileRow, ObjectRow
 from ingestion_platform.warehouse.results import told_waiting
 from ingestion_platform.warehouse.warehouse import Warehouse
 

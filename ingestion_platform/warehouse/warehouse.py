@@ -31,6 +31,7 @@ from ingestion_platform.warehouse.engine import connect, name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
+from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
@@ -87,6 +88,7 @@ class Warehouse:
         self.sql_tables = sql_tables
         self.folder = settings.warehouse_folder
         self.ledger = Ledger(self.folder / "ledger.sqlite")
+        self.places = Places(self.ledger)
         self.store = FileStore(self.folder)
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
         self._engine: duckdb.DuckDBPyConnection | None = None
@@ -107,7 +109,13 @@ class Warehouse:
 
     def _loader(self, dataset: Dataset) -> Loader:
         return Loader(
-            self._contracts[dataset.name], self.landing, self.ledger, self.store, self.engine, self.settings.threads
+            self._contracts[dataset.name],
+            self.landing,
+            self.ledger,
+            self.places,
+            self.store,
+            self.engine,
+            self.settings.threads,
         )
 
     def _processor(self, dataset: Dataset) -> Processor:
@@ -279,7 +287,7 @@ class Warehouse:
 
     def waiting(self, dataset: Dataset, day: date | None = None) -> tuple[Waiting, ...]:
         """Objects that are to be read and are being fetched back from an archive, of one day or of all, by key."""
-        return tuple(self.ledger.waits(dataset.name, day).values())
+        return tuple(self.places.waits(dataset.name, day).values())
 
     def raw_day(self, dataset: Dataset, day: date) -> RawDay:
         """A raw partition as it stands."""

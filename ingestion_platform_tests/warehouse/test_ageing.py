@@ -80,7 +80,7 @@ def test_ageing_changes_no_table_and_nothing_is_read_again(bench: Bench) -> None
         assert not list(differences(before, bench.export()))
         assert {row[0] for row in bench.rows("platform.ledger", "place")} == {"hot", place}
         assert {entry.place for entry in bench.load().entries} == {place}
-        assert bench.warehouse.ledger.places_of("tills") == {place: (9, sum_of(bench, "tills"))}
+        assert bench.warehouse.places.of_dataset("tills") == {place: (9, sum_of(bench, "tills"))}
     assert upkeep.verify(bench.warehouse) == []
     assert (bench.landing_folder / f"shops/{DAY}.csv").exists()
 
@@ -129,7 +129,7 @@ def test_what_lands_again_under_an_aged_key_is_loaded(bench: Bench) -> None:
     bench.put(key("a"), HEADER + line("2"))
     bench.load()
     assert bench.rows("raw.tills", "id") == [("2",)]
-    assert bench.warehouse.ledger.places_of("tills").keys() == {"hot"}
+    assert bench.warehouse.places.of_dataset("tills").keys() == {"hot"}
     age(bench.warehouse, now=years_later())
     assert bench.load().bytes_read == 0
     assert bench.rows("raw.tills", "id") == [("2",)]
@@ -168,7 +168,7 @@ def test_a_disk_that_fills_up_stops_ageing_and_loses_nothing(bench: Bench, monke
     monkeypatch.undo()
     listed = {object_.key: object_.place for object_ in bench.landing.list("tills/")}
     assert len(listed) == 10
-    assert bench.warehouse.ledger.places("", "z") == {name: place for name, place in listed.items() if place != "hot"}
+    assert bench.warehouse.places.known("", "z") == {name: place for name, place in listed.items() if place != "hot"}
     assert age(bench.warehouse, now=years_later()).there == {"cold": 10}
     assert bench.load(reload=True).rows == 9
 
@@ -307,7 +307,7 @@ def test_aged_objects_that_are_loaded_are_not_asked_for(store: Store, faults: Fa
     assert not store.bench.load().has_changed
     assert {one.split()[0] for one in faults.requests} == {"GET"}
     assert store.bench.export() == before
-    assert store.bench.warehouse.ledger.places_of("tills").keys() == {"cold"}
+    assert store.bench.warehouse.places.of_dataset("tills").keys() == {"cold"}
 
 
 def test_a_replay_waits_and_then_reads_everything_again(store: Store) -> None:
@@ -433,14 +433,14 @@ def test_the_ledger_learns_where_s3_has_moved_objects(store: Store) -> None:
     store.move("DEEP_ARCHIVE", key("b"))
     done = age(store.bench.warehouse, now=years_later())
     assert (done.moved, done.there) == ({}, {"hot": 1, "warm": 1, "cold": 1})
-    assert {place: count for place, (count, _) in store.bench.warehouse.ledger.places_of("tills").items()} == {
+    assert {place: count for place, (count, _) in store.bench.warehouse.places.of_dataset("tills").items()} == {
         "hot": 1,
         "warm": 1,
         "cold": 1,
     }
     store.move("STANDARD", key("a"), key("b"))
     age(store.bench.warehouse)
-    assert store.bench.warehouse.ledger.places_of("tills").keys() == {"hot"}
+    assert store.bench.warehouse.places.of_dataset("tills").keys() == {"hot"}
 
 
 def test_a_store_that_does_not_answer_leaves_nothing_asked_in_the_ledger(store: Store, faults: Faults) -> None:

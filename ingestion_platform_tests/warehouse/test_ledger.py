@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -135,6 +136,18 @@ def test_a_reader_is_in_nobodys_way(bench: Bench) -> None:
         assert bench.warehouse.ledger.commits() == before
         assert other.ledger.commits() > before
     assert bench.warehouse.ledger.commits() > before
+
+
+def test_a_ledger_of_an_older_schema_gets_the_tables_that_it_lacks(bench: Bench) -> None:
+    """What it holds stays, and nobody has to rebuild for a table more."""
+    bench.load()
+    bench.warehouse.close()
+    with sqlite3.connect(bench.warehouse.ledger.path, isolation_level=None) as connection:
+        connection.execute("drop table waits")
+        connection.execute("update meta set value = 1 where name = 'schema'")
+    connection.close()
+    assert bench.warehouse.places.waits("tills") == {}
+    assert len(bench.rows("raw.tills", "id")) == 603
 
 
 def test_eight_days_at_once_beside_readers_and_people(bench: Bench, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ingestion_platform.errors import DeclarationError, WarehouseError
 from ingestion_platform.warehouse import SqlTables, load_sql_tables, upkeep
-from ingestion_platform.warehouse.ledger import PartitionRow
+from ingestion_platform.warehouse.ledger_rows import PartitionRow
 from ingestion_platform_tests.warehouse.building import BUSINESS, DAY, HEADER, Bench, line
 
 
