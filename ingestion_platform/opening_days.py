@@ -114,7 +114,7 @@ def parse_weekdays(text: str) -> frozenset[int] | None:
         last = last or first
         if first[:3] not in WEEKDAYS or last[:3] not in WEEKDAYS:
             return None
-        begin, end = WEEKDAYS.index(first[:3]), WEEKDAYS.index(last[:3])  # type: ignore[arg-type]  # just looked up
+        begin, end = WEEKDAYS.index(first[:3]), WEEKDAYS.index(last[:3])
         found.update(number % 7 for number in range(begin, end + 1 + (7 if end < begin else 0)))
     return frozenset(found)
 

@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pyarrow as pa
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, senders_from
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.format import Csv
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration.build import build_definitions
 from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.runs import RANGE_END, RANGE_START
+from ingestion_platform.senders import senders_from
 from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask
 from ingestion_platform.warehouse import (

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, open_landing
 from ingestion_platform.lifecycle import Place, RestoreTier
+from ingestion_platform.senders import Senders
 from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, Mask, decimal
 from ingestion_platform.warehouse import RawDay, SqlTables, TableDay, Warehouse, load_sql_tables

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.format import Csv
+from ingestion_platform.senders import Senders
 from ingestion_platform.table import (
     BIGINT,
     BOOLEAN,
