@@ -5,17 +5,22 @@ Belongs here: reading the command line, and telling what happened. Doesn't: the 
 """
 
 import argparse
+import csv
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from datetime import date
+from dataclasses import fields
+from datetime import date, timedelta
 
 import pandas as pd
 import pyarrow as pa
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.errors import IngestionError, SettingsError
+from ingestion_platform.completeness import STATUSES, SenderDay
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.errors import DeclarationError, IngestionError, NotMaterialized, SettingsError
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
 from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, upkeep
@@ -39,6 +44,18 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
     read.add_argument("--last", type=date.fromisoformat, help="last business day")
+    senders = commands.add_parser("senders", help="print who was expected to send, and what came of it, as CSV")
+    senders.add_argument("--dataset", help="of this dataset alone")
+    senders.add_argument("--sender", help="of this sender alone")
+    senders.add_argument(
+        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
+    )
+    senders.add_argument(
+        "--last", type=date.fromisoformat, help="last day; default: the last that anything is known of"
+    )
+    senders.add_argument(
+        "--status", choices=STATUSES, action="append", help="with this status alone; may be said again"
+    )
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
@@ -80,6 +97,8 @@ def _run(chosen: argparse.Namespace) -> int:
             _tell_status(warehouse)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
+        elif chosen.command == "senders":
+            _tell_senders(warehouse, chosen)
         elif chosen.command == "lifecycle":
             _tell_lifecycle(warehouse, is_applied=chosen.apply)
         elif chosen.command == "catch-up":
@@ -106,6 +125,42 @@ def _run(chosen: argparse.Namespace) -> int:
             )
             _print_csv(table)
     return 0
+
+
+def _tell_senders(warehouse: Warehouse, chosen: argparse.Namespace) -> None:
+    """One line a sender and day; the numbers by status on the other output."""
+    datasets = _with_senders(warehouse, chosen.dataset)
+    newest = [day for dataset in warehouse.datasets.values() if (day := warehouse.newest_day(dataset)) is not None]
+    last = chosen.last or max(newest, default=None)
+    if last is None:
+        raise NotMaterialized("nothing has been loaded yet", "`python -m ingestion_platform catch-up` does it")
+    first = chosen.first or last - timedelta(days=6)
+    found = [
+        row
+        for dataset in datasets
+        for row in warehouse.sender_days(dataset, first, last)
+        if chosen.sender in (None, row.sender) and (not chosen.status or row.status in chosen.status)
+    ]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    names = [field.name for field in fields(SenderDay)]
+    writer.writerow(names)
+    writer.writerows([getattr(row, name) for name in names] for row in found)
+    counts = Counter(row.status for row in found)
+    told = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
+    print(f"{first} to {last}: {told or 'nobody'}", file=sys.stderr)
+
+
+def _with_senders(warehouse: Warehouse, name: str | None) -> list[Dataset]:
+    """The datasets that have senders, or the one that is asked for."""
+    found = [dataset for dataset in warehouse.datasets.values() if dataset.senders is not None]
+    if name is None:
+        return found
+    chosen = [dataset for dataset in found if dataset.name == name]
+    if not chosen:
+        raise DeclarationError(
+            f"no dataset with senders is called {name!r}", f"those with senders: {', '.join(one.name for one in found)}"
+        )
+    return chosen
 
 
 def _tell_lifecycle(warehouse: Warehouse, *, is_applied: bool) -> None:

@@ -44,11 +44,11 @@ class Sent:
     Args:
         key: in the landing zone.
         landed_at: when this content was first there.
-        is_usable: it could be read, and says something that no other object says.
+        is_usable: it could be read, and isn't what another sender or another day had sent already.
         is_current: it is what stands under its key.
-        is_repeated: another object has its content: of the same sender and day, or, when not `is_own`, of another.
-        is_own: of a repeated one, as above.
-        rows: records in it.
+        is_repeated: another object has its content.
+        is_empty: it could be read, and has no records.
+        rows: records in it that entered raw.
         why: why it can't be used, or whose content it is; empty otherwise.
     """
 
@@ -57,7 +57,7 @@ class Sent:
     is_usable: bool
     is_current: bool = True
     is_repeated: bool = False
-    is_own: bool = True
+    is_empty: bool = False
     rows: int = 0
     why: str = ""
 
@@ -175,8 +175,10 @@ def judge(
         cutoff, deadline = _moments(senders.due, day, member.zone if member else zone)
         expected, reason = False, ""
         status: Status | None = None
-        if member is None:
-            status, reason = "unknown", "no roster lists him" if roster is not None else "the roster isn't loaded yet"
+        if roster is None:
+            status, reason = _came(objects, None, now=now, cutoff_at=cutoff)[0], "the roster isn't loaded yet"
+        elif member is None:
+            status, reason = "unknown", "no roster lists him"
         elif (away := _away(member, day)) is not None:
             if not objects:
                 continue
@@ -252,12 +254,12 @@ def _came(
         if current:
             return "repeated", current[0].why
         return ("awaited", "") if now < cutoff_at else ("missing", "")
-    if not any(one.rows for one in usable):
+    if all(one.is_empty for one in usable):
         return "empty", ""
     first = min(one.landed_at for one in objects if one.is_usable)
     if judged_by is not None and first > judged_by:
         return "late", ""
-    if len([one for one in current if one.is_usable or (one.is_repeated and one.is_own)]) > 1:
+    if len(usable) > 1:
         return "twice", ""
     if len(objects) > len(current):
         return "corrected", ""

@@ -16,6 +16,9 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `current` | the current table of changes, as SQL |
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
+| `attendance` | who sent, who didn't, and what that makes of reports |
+| `receipts` | what senders' objects were before they were overwritten |
+| `versions` | the history of reports, from provisional to restated |
 | `ageing` | landed objects to colder places, and back from an archive |
 | `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |

@@ -13,8 +13,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
+from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.engine import name, relation, text
@@ -55,6 +56,19 @@ WAITING_COLUMNS = {
 }  # fmt: skip
 """Objects that are to be read, and are being fetched back from an archive."""
 
+SENDER_COLUMNS = {
+    "dataset": "VARCHAR", "day": "DATE", "sender": "VARCHAR", "status": "VARCHAR", "is_expected": "BOOLEAN", "reason": "VARCHAR",
+    "cutoff_at": "TIMESTAMP", "deadline_at": "TIMESTAMP", "first_landed_at": "TIMESTAMP", "last_landed_at": "TIMESTAMP",
+    "objects": "BIGINT", "duplicates": "BIGINT", "rejected": "BIGINT", "corrections": "BIGINT", "rows": "BIGINT",
+}  # fmt: skip
+"""Who was expected to send, and what came of it; see `completeness.SenderDay`. `judged_at` beside them: by which moment."""
+
+VERSION_COLUMNS = {
+    "table_name": "VARCHAR", "day": "DATE", "version": "BIGINT", "state": "VARCHAR", "content": "VARCHAR", "rows": "BIGINT",
+    "why": "VARCHAR", "at": "TIMESTAMP", "run_id": "VARCHAR",
+}  # fmt: skip
+"""The versions of reports that wait for senders."""
+
 
 class Catalog:
     """
@@ -68,6 +82,8 @@ class Catalog:
         store: where rows are.
         deriver: knows the columns of tables.
         contracts: by dataset.
+        attendance: who sent.
+        clock: the moment, UTC.
     """
 
     def __init__(
@@ -79,7 +95,11 @@ class Catalog:
         store: FileStore,
         deriver: Deriver,
         contracts: Mapping[str, Contract],
+        attendance: Attendance,
+        clock: Callable[[], datetime],
     ) -> None:
+        self._attendance = attendance
+        self._clock = clock
         self._path = path
         self._datasets = datasets
         self._sql_tables = sql_tables
@@ -154,7 +174,9 @@ class Catalog:
         """What tells whether the file is the one that was made of this many commits and of these declarations."""
         columns = {dataset: contract.raw_columns for dataset, contract in self._contracts.items()}
         columns |= {table: self._deriver.columns_of(table) for table in self._sql_tables}
-        declared = hashlib.sha256(repr((columns, str(self._store.root.absolute()))).encode()).hexdigest()
+        # A cutoff that passes makes missing what was awaited, though nothing is committed.
+        cutoff = self._attendance.last_cutoff(self._clock())
+        declared = hashlib.sha256(repr((columns, str(self._store.root.absolute()), cutoff)).encode()).hexdigest()
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -182,6 +204,8 @@ class Catalog:
                 self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
             self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
             self._show_ledger(engine)
+            if not read_by or "senders" in read_by.lower():
+                self._show_senders(engine)
 
     def _view(
         self,
@@ -227,16 +251,33 @@ class Catalog:
                 " from objects left join places using (key) order by dataset, key, first_seen_at"
             ).fetchall()
             waits = connection.execute(f"select {', '.join(WAITING_COLUMNS)} from waits order by 1, 2, 3").fetchall()
+            versions = connection.execute(
+                f"select {', '.join(VERSION_COLUMNS)} from versions order by 1, 2, 3"
+            ).fetchall()
             parts = connection.execute(
                 "select table_name, nullif(day, ''), rows, content, computed_at, run_id, details from partitions order by 1, 2"
             ).fetchall()
         _create(engine, "ledger", LEDGER_COLUMNS, [tuple(row) for row in rows])
         _create(engine, "waiting", WAITING_COLUMNS, [tuple(row) for row in waits])
+        _create(engine, "versions", VERSION_COLUMNS, [tuple(row) for row in versions])
         columns = {
             "table_name": "VARCHAR", "day": "DATE", "rows": "BIGINT", "content": "VARCHAR", "computed_at": "TIMESTAMP", "run_id": "VARCHAR",
             "details": "VARCHAR",
         }  # fmt: skip
         _create(engine, "partitions", columns, [tuple(row) for row in parts])
+
+    def _show_senders(self, engine: duckdb.DuckDBPyConnection) -> None:
+        moment = self._clock()
+        rows = [
+            (
+                row.dataset, row.day.isoformat(), row.sender, row.status, str(row.is_expected).lower(), row.reason,
+                *(at.isoformat() if at is not None else None
+                  for at in (row.cutoff_at, row.deadline_at, row.first_landed_at, row.last_landed_at)),
+                row.objects, row.duplicates, row.rejected, row.corrections, row.rows, moment.isoformat(),
+            )
+            for row in self._attendance.everything(moment)
+        ]  # fmt: skip
+        _create(engine, "senders", SENDER_COLUMNS | {"judged_at": "TIMESTAMP"}, rows)
 
 
 def _create(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import places
+from ingestion_platform.warehouse import places, receipts, versions
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -89,7 +89,9 @@ class Ledger(LedgerFile):
     """
 
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
-        super().__init__(path, (SCHEMA, places.SCHEMA), patience_seconds=patience_seconds)
+        super().__init__(
+            path, (SCHEMA, places.SCHEMA, receipts.SCHEMA, versions.SCHEMA), patience_seconds=patience_seconds
+        )
 
     # --- rows, sealed
 
@@ -168,6 +170,17 @@ class Ledger(LedgerFile):
                 connection, "dataset = ? and day = ? and is_current = 1 order by key", dataset, day.isoformat()
             )
         return {row.key: row for row in rows}
+
+    def current_between(self, dataset: str, first: date, last: date) -> list[ObjectRow]:
+        """The objects of these days in their newest version, by day and key."""
+        with self.reading() as connection:
+            return self._objects(
+                connection,
+                "dataset = ? and day >= ? and day <= ? and is_current = 1 order by day, key",
+                dataset,
+                first.isoformat(),
+                last.isoformat(),
+            )
 
     def current_object(self, dataset: str, key: str) -> ObjectRow | None:
         """An object in its newest version."""

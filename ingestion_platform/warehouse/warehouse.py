@@ -8,7 +8,7 @@ No call holds anything that another process could wait for longer than a few mil
 
 import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,22 +19,26 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
+from ingestion_platform.completeness import SenderDay
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
+from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.derive import Deriver
-from ingestion_platform.warehouse.engine import connect, name, relation, text
+from ingestion_platform.warehouse.engine import connect, name, relation
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
+from ingestion_platform.warehouse.receipts import Receipts
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
+from ingestion_platform.warehouse.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +83,18 @@ class Warehouse:
         landing: where objects come from.
         datasets: all of them.
         sql_tables: all of them.
+        clock: the moment, UTC, by which senders are late and reports final.
     """
 
-    def __init__(self, settings: Settings, landing: LandingZone, datasets: Datasets, sql_tables: SqlTables) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        landing: LandingZone,
+        datasets: Datasets,
+        sql_tables: SqlTables,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.settings = settings
         self.landing = landing
         self.datasets = datasets
@@ -90,6 +103,12 @@ class Warehouse:
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.places = Places(self.ledger)
         self.store = FileStore(self.folder)
+        self.clock = clock
+        self.receipts = Receipts(self.ledger, landing)
+        self.versions = Versions(self.ledger)
+        self.attendance = Attendance(
+            datasets, self.ledger, self.store, lambda: self.engine, self.receipts, lambda *_: (), settings.zone
+        )
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
         self._engine: duckdb.DuckDBPyConnection | None = None
         self._has_swept = False
@@ -116,6 +135,7 @@ class Warehouse:
             self.store,
             self.engine,
             self.settings.threads,
+            self.receipts,
         )
 
     def _processor(self, dataset: Dataset) -> Processor:
@@ -144,6 +164,8 @@ class Warehouse:
             self.store,
             self._deriver,
             self._contracts,
+            self.attendance,
+            self.clock,
         )
 
     # --- work
@@ -329,26 +351,15 @@ class Warehouse:
         return self._processor(dataset).inputs(day, self.ledger.raw_days(dataset.name).get(day, "0"))
 
     def senders(self, dataset: Dataset, day: date) -> SenderReport:
-        """Who was expected to send on a day, by the roster as of that day, and who did."""
-        if dataset.senders is None:
-            return SenderReport((), ())
-        entries = self.ledger.current(dataset.name, day).values()
-        came = {row.sender for row in entries if row.sender and row.state in ("loaded", "duplicate", "pending")}
-        rejected = {row.sender for row in entries if row.sender and row.state == "rejected"} - came
-        roster = self.ledger.partition_as_of(f"processed.{dataset.senders.dataset}", day)
-        expected: list[str] = []
-        if roster is not None:
-            wanted = [(dataset.senders.column, "VARCHAR")]
-            condition = ""
-            if dataset.senders.active_from is not None:
-                wanted.append((dataset.senders.active_from, "DATE"))
-                condition = f" where {name(dataset.senders.active_from)} <= date {text(day.isoformat())}"
-            source = relation(self.store, self.ledger.partition_files([roster]), wanted)
-            rows = self.engine.execute(
-                f"select distinct {name(wanted[0][0])}::varchar from ({source}){condition} order by 1"
-            ).fetchall()
-            expected = [row[0] for row in rows]
-        return SenderReport(tuple(expected), tuple(sorted(came)), tuple(sorted(rejected)))
+        """Who was expected to send on a day, by the roster as of that day and the calendar, and what came of it by now."""
+        moment = self.clock()
+        rows = self.attendance.rows(dataset, day, day, moment)
+        cutoffs = [row.cutoff_at for row in rows] or list(self.attendance.cutoffs(dataset, day))
+        return SenderReport(tuple(rows), moment, self.attendance.final_at(dataset, day), max(cutoffs, default=None))
+
+    def sender_days(self, dataset: Dataset, first: date, last: date) -> list[SenderDay]:
+        """One row a sender and day: who was expected, and what came of it by now. By day and sender."""
+        return self.attendance.rows(dataset, first, last, self.clock())
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """Rows of the trailing days that exist, oldest first, *day* left out."""
