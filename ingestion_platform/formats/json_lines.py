@@ -38,7 +38,7 @@ class _Reader:
         self._format = format
         self._window = window
         self._fields = fields
-        self._taker = Taker([wanted.source for wanted in fields])
+        self._taker = Taker([wanted.source for wanted in fields], format.max_columns)
         self._row = 0
         self._records = 0
         self._rejected: list[RejectedRecord] = []
