@@ -25,12 +25,12 @@ from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
-from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.derive import Deriver, stated
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.ledger_rows import FileRow, PartitionRow
-from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTables
+from ingestion_platform.warehouse.sql_tables import CURRENT, STATE, SqlTables
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,10 @@ class Catalog:
                 quarantined += self._ledger.files(dataset.raw, role="quarantine")
                 quarantined += self._ledger.files(dataset.processed, role="quarantine")
             for table, (rows, columns) in self._computed().items():
-                self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
+                if table in self._sql_tables and self._sql_tables[table].has_state:
+                    self._state_view(engine, table, rows, columns, read_by=read_by)
+                else:
+                    self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
             self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
             self._show_ledger(engine)
             if not read_by or "senders" in read_by.lower():
@@ -216,11 +219,38 @@ class Catalog:
         *,
         read_by: str,
     ) -> None:
+        verify = _is_named(table, read_by)
+        self._create_view(engine, table, lambda: relation(self._store, files, columns, verify=verify), columns)
+
+    def _state_view(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        table: str,
+        rows: list[PartitionRow],
+        columns: list[tuple[str, str]],
+        *,
+        read_by: str,
+    ) -> None:
+        """A report with what each of its days is."""
+        verify = _is_named(table, read_by)
+        self._create_view(
+            engine,
+            table,
+            lambda: stated(self._store, self._ledger, rows, columns, verify=verify),
+            [*columns, (STATE, "VARCHAR")],
+        )
+
+    def _create_view(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        table: str,
+        source: Callable[[], str],
+        columns: Sequence[tuple[str, str]],
+    ) -> None:
         layer, table_name = table.split(".", 1)
-        verify = table_name.lower() in read_by.lower()
         view = f"create or replace view {name(layer)}.{name(table_name)} as"
         try:
-            engine.execute(f"{view} {relation(self._store, files, columns, verify=verify)}")
+            engine.execute(f"{view} {source()}")
         except duckdb.Error as error:
             # A file whose head can't be read costs its own table, which says so to whoever asks, and no other.
             what = (
@@ -278,6 +308,10 @@ class Catalog:
             for row in self._attendance.everything(moment)
         ]  # fmt: skip
         _create(engine, "senders", SENDER_COLUMNS | {"judged_at": "TIMESTAMP"}, rows)
+
+
+def _is_named(table: str, query: str) -> bool:
+    return table.split(".", 1)[1].lower() in query.lower()
 
 
 def _create(

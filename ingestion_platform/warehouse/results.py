@@ -207,6 +207,9 @@ class TableDay:
         reasons: quarantined rows by reason; a row with two reasons counts under both.
         failed_checks: name of each declared check → rows that fail it.
         content: SHA-256 of the partition's file; equal content, equal table.
+        state: of a report that waits for senders: `provisional`, `final` or `restated`; empty of any other.
+        why: what makes it that.
+        final_at: since when it is final, or will be at the latest, UTC; None: it always was.
     """
 
     table: str
@@ -219,6 +222,9 @@ class TableDay:
     reasons: Mapping[str, int] = field(default_factory=dict)
     failed_checks: Mapping[str, int] = field(default_factory=dict)
     content: str = ""
+    state: str = ""
+    why: str = ""
+    final_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

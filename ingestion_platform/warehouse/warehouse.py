@@ -28,8 +28,9 @@ from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.contract import Contract
-from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.derive import Deriver, stated
 from ingestion_platform.warehouse.engine import connect, name, relation
+from ingestion_platform.warehouse.excuses import Excuses
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
@@ -37,7 +38,7 @@ from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
 from ingestion_platform.warehouse.receipts import Receipts
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
-from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
+from ingestion_platform.warehouse.sql_tables import STATE, SqlTable, SqlTables
 from ingestion_platform.warehouse.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class ColumnDoc:
 _GIVE_A_TABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 
 PLATFORM_DOCS = {
+    STATE: "`provisional` while senders are waited for, `final`, or `restated` when something came after that.",
     "_extra": "What the record has beyond the declared columns, as JSON.",
     "_object": "Key of the landed object that the row came in.",
     "_row": "The record's number in its object, from 1.",
@@ -106,8 +108,9 @@ class Warehouse:
         self.clock = clock
         self.receipts = Receipts(self.ledger, landing)
         self.versions = Versions(self.ledger)
+        self.excuses = Excuses(self.ledger, landing)
         self.attendance = Attendance(
-            datasets, self.ledger, self.store, lambda: self.engine, self.receipts, lambda *_: (), settings.zone
+            datasets, self.ledger, self.store, lambda: self.engine, self.receipts, self.excuses.of, settings.zone
         )
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
         self._engine: duckdb.DuckDBPyConnection | None = None
@@ -152,6 +155,9 @@ class Warehouse:
             self.engine,
             self.settings.zone,
             self.settings.publish,
+            self.attendance,
+            self.versions,
+            self.clock,
         )
 
     @property
@@ -196,6 +202,8 @@ class Warehouse:
         """
         with self._told(f"{dataset.raw} {day}"):
             self._sweep()
+            if dataset.senders is not None:
+                self.excuses.take_in(dataset)
             return self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
@@ -439,7 +447,9 @@ class Warehouse:
         layer, table_name = table.split(".", 1)
         if table in self.sql_tables:
             sql_table = self.sql_tables[table]
-            return tuple(ColumnDoc(column, kind, sql_table.columns[column]) for column, kind in sql_table.types.items())
+            state = (ColumnDoc(STATE, "VARCHAR", PLATFORM_DOCS[STATE]),) if sql_table.has_state else ()
+            docs_of = sql_table.columns
+            return (*(ColumnDoc(column, kind, docs_of[column]) for column, kind in sql_table.types.items()), *state)
         dataset = self.datasets[table_name]
         contract = self._contracts[table_name]
         kinds = contract.raw_columns if layer == "raw" else contract.processed_columns
@@ -487,6 +497,8 @@ class Warehouse:
                 rows = self.ledger.partitions(table, "", last.isoformat() if last else "9999-12-31")[-1:]
             files = self.ledger.partition_files(rows)
             columns = self._deriver.columns_of(table)
+            if files and table in self.sql_tables and self.sql_tables[table].has_state:
+                return stated(self.store, self.ledger, rows, list(columns))
         else:
             known = [dataset.raw for dataset in self.datasets.values()] + [
                 dataset.processed for dataset in self.datasets.values()
