@@ -24,6 +24,7 @@ from ingestion_platform.errors import DeclarationError, IngestionError, NotMater
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
 from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, upkeep
+from ingestion_platform.warehouse.sender_notes import note_for
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +57,26 @@ def _parser() -> argparse.ArgumentParser:
     senders.add_argument(
         "--status", choices=STATUSES, action="append", help="with this status alone; may be said again"
     )
+    note = commands.add_parser(
+        "note", help="print what a sender should know of his files: what is missing, what can't be read, and why"
+    )
+    note.add_argument("--sender", required=True)
+    note.add_argument("--dataset", help="of this dataset alone")
+    note.add_argument(
+        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
+    )
+    note.add_argument("--last", type=date.fromisoformat, help="last day; default: the last that anything is known of")
+    note.add_argument("--format", choices=("text", "csv"), default="text")
+    excuse = commands.add_parser(
+        "excuse", help="expect nothing of senders for some days; it lands, and a rebuild knows it"
+    )
+    excuse.add_argument("--dataset", required=True)
+    excuse.add_argument("--sender", required=True, action="append", help="may be said again")
+    excuse.add_argument("--first", required=True, type=date.fromisoformat, help="first day")
+    excuse.add_argument("--last", type=date.fromisoformat, help="last day; default: the first alone")
+    excuse.add_argument("--by", required=True, help="who excuses them")
+    excuse.add_argument("--why", required=True, help="the reason, for those who come after")
+    excuse.add_argument("--withdraw", action="store_true", help="expect them after all")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
@@ -99,6 +120,23 @@ def _run(chosen: argparse.Namespace) -> int:
             print(ageing.age(warehouse, tell=print))
         elif chosen.command == "senders":
             _tell_senders(warehouse, chosen)
+        elif chosen.command == "note":
+            first, last = _days_of(warehouse, chosen)
+            note = note_for(warehouse, chosen.sender, first, last, datasets=_with_senders(warehouse, chosen.dataset))
+            sys.stdout.write(note.csv if chosen.format == "csv" else note.text)
+        elif chosen.command == "excuse":
+            print(
+                warehouse.excuses.excuse(
+                    _with_senders(warehouse, chosen.dataset)[0],
+                    chosen.sender,
+                    chosen.first,
+                    chosen.last or chosen.first,
+                    by=chosen.by,
+                    why=chosen.why,
+                    at=warehouse.clock(),
+                    is_withdrawn=chosen.withdraw,
+                )
+            )
         elif chosen.command == "lifecycle":
             _tell_lifecycle(warehouse, is_applied=chosen.apply)
         elif chosen.command == "catch-up":
@@ -130,11 +168,7 @@ def _run(chosen: argparse.Namespace) -> int:
 def _tell_senders(warehouse: Warehouse, chosen: argparse.Namespace) -> None:
     """One line a sender and day; the numbers by status on the other output."""
     datasets = _with_senders(warehouse, chosen.dataset)
-    newest = [day for dataset in warehouse.datasets.values() if (day := warehouse.newest_day(dataset)) is not None]
-    last = chosen.last or max(newest, default=None)
-    if last is None:
-        raise NotMaterialized("nothing has been loaded yet", "`python -m ingestion_platform catch-up` does it")
-    first = chosen.first or last - timedelta(days=6)
+    first, last = _days_of(warehouse, chosen)
     found = [
         row
         for dataset in datasets
@@ -148,6 +182,19 @@ def _tell_senders(warehouse: Warehouse, chosen: argparse.Namespace) -> None:
     counts = Counter(row.status for row in found)
     told = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
     print(f"{first} to {last}: {told or 'nobody'}", file=sys.stderr)
+
+
+def _days_of(warehouse: Warehouse, chosen: argparse.Namespace) -> tuple[date, date]:
+    """The days that are asked for; those that aren't said are the last week that anything is known of."""
+    newest = [
+        day
+        for dataset in (warehouse.datasets.values() if warehouse.ledger.exists else ())
+        if (day := warehouse.newest_day(dataset)) is not None
+    ]
+    last = chosen.last or max(newest, default=None)
+    if last is None:
+        raise NotMaterialized("nothing has been loaded yet", "`python -m ingestion_platform catch-up` does it")
+    return chosen.first or last - timedelta(days=6), last
 
 
 def _with_senders(warehouse: Warehouse, name: str | None) -> list[Dataset]:

@@ -17,6 +17,9 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
 | `attendance` | who sent, who didn't, and what that makes of reports |
+| `excuses` | senders whom a person has excused |
+| `sender_notes` | what a sender should know of what he sent |
+| `told_lines` | what he was told already |
 | `receipts` | what senders' objects were before they were overwritten |
 | `versions` | the history of reports, from provisional to restated |
 | `ageing` | landed objects to colder places, and back from an archive |

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import excuses, places, receipts, versions
+from ingestion_platform.warehouse import excuses, places, receipts, told_lines, versions
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -99,7 +99,7 @@ class Ledger(LedgerFile):
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
         super().__init__(
             path,
-            (SCHEMA, places.SCHEMA, receipts.SCHEMA, excuses.SCHEMA, versions.SCHEMA),
+            (SCHEMA, places.SCHEMA, receipts.SCHEMA, excuses.SCHEMA, versions.SCHEMA, told_lines.SCHEMA),
             patience_seconds=patience_seconds,
         )
 

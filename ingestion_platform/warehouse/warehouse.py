@@ -39,6 +39,7 @@ from ingestion_platform.warehouse.process import Processor
 from ingestion_platform.warehouse.receipts import Receipts
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
 from ingestion_platform.warehouse.sql_tables import STATE, SqlTable, SqlTables
+from ingestion_platform.warehouse.told_lines import ToldLines
 from ingestion_platform.warehouse.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Warehouse:
         self.clock = clock
         self.receipts = Receipts(self.ledger, landing)
         self.versions = Versions(self.ledger)
+        self.told_lines = ToldLines(self.ledger)
         self.excuses = Excuses(self.ledger, landing)
         self.attendance = Attendance(
             datasets, self.ledger, self.store, lambda: self.engine, self.receipts, self.excuses.of, settings.zone
