@@ -2,7 +2,7 @@
 What changes look like that somebody else captured: Debezium, Maxwell, AWS DMS, exports of DynamoDB.
 
 Belongs here: the declarations, what a change tells beside its row, and the columns that follow from that. Doesn't: reading them
-(`formats/`), what becomes of changes (`dataset.Changes`, `warehouse/versions.py`).
+(`formats/`), what becomes of changes (`dataset.Changes`, `warehouse/row_versions.py`).
 
 Whoever captured it, a change is told by the same fields. A column's source is a column of the captured table (`name`), a dotted path into
 one that holds JSON (`address.city`), `@before.<name>` for what it was before, or one of `CHANGE_FIELDS`.

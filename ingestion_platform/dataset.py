@@ -26,8 +26,11 @@ from pydantic.dataclasses import dataclass
 from ingestion_platform import api as api_room
 from ingestion_platform import change_log as change_room
 from ingestion_platform import control as control_room
+from ingestion_platform import decisions
 from ingestion_platform import format as format_room
 from ingestion_platform import lifecycle as lifecycle_room
+from ingestion_platform import opening_days as opening_days_room
+from ingestion_platform import senders as senders_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
@@ -47,8 +50,9 @@ from ingestion_platform.format import Csv, FixedWidth, Format, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
+from ingestion_platform.senders import Senders
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Stream, StreamSegments
-from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
+from ingestion_platform.table import DATE, IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -69,10 +73,14 @@ class LandedFiles:
 
     def __post_init__(self) -> None:
         control = self.control
-        if control is not None and control.trailer and not (isinstance(self.format, Csv) and self.format.footer):
+        if (
+            control is not None
+            and control.trailer
+            and not (isinstance(self.format, Csv | FixedWidth) and self.format.footer)
+        ):
             raise DeclarationError(
-                "Control: a trailer is a line of a CSV's footer, and its format has none",
-                f"Csv(footer={control.trailer!r})",
+                "Control: a trailer is a line of the footer of a CSV or of fixed width, and its format has none",
+                f"footer={control.trailer!r}",
             )
 
     @cached_property
@@ -152,34 +160,6 @@ class Daily:
     def __post_init__(self) -> None:
         if not 0 <= self.allowed_lateness_days <= 366:
             raise DeclarationError(f"Daily: allowed_lateness_days is 0 to 366, not {self.allowed_lateness_days}")
-
-
-@dataclass(frozen=True, config=STRICT)
-class Senders:
-    """
-    Who is expected to send every day.
-
-    Args:
-        dataset: a snapshots dataset that lists them.
-        column: its column with the sender's id.
-        capture: the capture in this dataset's keys that names the sender. Default: the column's name.
-        active_from: its DATE column from when on a sender is expected.
-    """
-
-    dataset: str
-    column: str
-    capture: str | None = None
-    active_from: str | None = None
-
-    @property
-    def key_capture(self) -> str:
-        """The capture in the keys that names the sender."""
-        return self.capture or self.column
-
-
-def senders_from(dataset: str, column: str, *, capture: str | None = None, active_from: str | None = None) -> Senders:
-    """Expect one object a day from each sender that *dataset* lists in *column*."""
-    return Senders(dataset, column, capture, active_from)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -275,7 +255,7 @@ class Dataset:
         primary_key: column names; empty when every row sent is a row of its own.
         event_time: the TIMESTAMP column that says when a row happened; needed for events.
         daily: its first day, and the allowed lateness.
-        senders: who is expected every day.
+        senders: who is expected, on which days, and by when.
         routing: which of a day's files are loaded in which run.
         lifecycle: how its landed files age; None: they don't. That of segments and pages is declared with the stream or the endpoint.
         owners: `team:name` or an e-mail address.
@@ -695,6 +675,7 @@ class Datasets(Mapping[str, Dataset]):
         self._route()
         self._name_other_tables()
         self._tell_landing_apart()
+        self._leave_decisions_alone()
         self._tell_ageing_apart()
         for one, other_one in combinations(self._by_name.values(), 2):
             shared = overlap(one.source, other_one.source)
@@ -718,9 +699,7 @@ class Datasets(Mapping[str, Dataset]):
                         dataset, "its endpoint asks for each of", dataset.source.endpoint.each.dataset, column_there
                     )
             if dataset.senders is not None:
-                self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.column)
-                if dataset.senders.active_from is not None:
-                    self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.active_from)
+                self._require_senders(dataset, dataset.senders)
 
     @property
     def streams(self) -> Mapping[str, Stream]:
@@ -816,6 +795,22 @@ class Datasets(Mapping[str, Dataset]):
                     "declare the same lifecycle, or tell the beginnings of their keys apart",
                 )
 
+    def _leave_decisions_alone(self) -> None:
+        """What people decide lands too: nothing else claims its keys, and it doesn't age with what lands beside it."""
+        for dataset in self._by_name.values():
+            for template in dataset.source.keys:
+                if decisions.claims_ours(template.root, template.match, dataset.name):
+                    raise DeclarationError(
+                        f"dataset {dataset.name!r}: its keys {template.text!r} may be those of what people decide: {decisions.ROOT}…",
+                        "let its files land elsewhere",
+                    )
+        for root, lifecycle in self.roots.items():
+            if lifecycle is not None and decisions.ROOT.startswith(root):
+                raise DeclarationError(
+                    f"a lifecycle is declared of everything under {root!r}, and {decisions.ROOT}…, what people decide, would age with it",
+                    "give the keys of what ages a beginning of their own",
+                )
+
     def _tell_landing_apart(self) -> None:
         """What lands has one asset a name, whatever it comes from."""
         files = [name for name, dataset in self._by_name.items() if isinstance(dataset.source, LandedFiles)]
@@ -898,6 +893,21 @@ class Datasets(Mapping[str, Dataset]):
                 told = replace(source, format=replace(source.format, others=others))
                 self._by_name[name] = replace(dataset, source=told)
 
+    def _require_senders(self, dataset: Dataset, senders: Senders) -> None:
+        """What senders are read from is there, and of the types that it is read as."""
+        listed = [("senders come from", senders.dataset, senders.columns)] if senders.dataset else []
+        if senders.closures is not None:
+            listed.append(("closures come from", senders.closures.dataset, senders.closures.columns))
+        for role, other, columns in listed:
+            for name, kind in columns.items():
+                self._named(dataset, role, other, name)
+                found = self._by_name[other].column(name)
+                if kind == "DATE" and found.type != DATE:
+                    raise DeclarationError(
+                        f"dataset {dataset.name!r}: {role} {other}.{name}, which is {found.type}, not DATE",
+                        "declare it as DATE",
+                    )
+
     def _named(self, dataset: Dataset, role: str, other: str, column: str) -> None:
         if other not in self._by_name:
             near = difflib.get_close_matches(other, self._by_name, 1)
@@ -972,6 +982,8 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
                 control_room,
                 format_room,
                 lifecycle_room,
+                opening_days_room,
+                senders_room,
                 stream_room,
                 table_room,
             )

@@ -8,11 +8,12 @@ Belongs here: where one change ends and the next begins, and what an object's na
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
@@ -24,7 +25,8 @@ from ingestion_platform.formats.change_records import change_decoder, without_to
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.json_lines import read_json_lines
-from ingestion_platform.formats.json_members import NotAnObject, Taker
+from ingestion_platform.formats.json_members import NotAnObject
+from ingestion_platform.formats.json_objects import Objects, Taken
 from ingestion_platform.formats.parquet_files import read_parquet
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands, decode_marking, excerpt, is_utf_8
@@ -36,7 +38,7 @@ pc: Any = pyarrow.compute
 """Its stubs know nothing of texts beside arrays."""
 
 
-class ChangeTaker:
+class ChangeObjects:
     """
     Takes what is wanted out of captured changes.
 
@@ -49,27 +51,43 @@ class ChangeTaker:
     def __init__(self, format: Debezium | Maxwell | DynamoDbExport, fields: Sequence[Field], key: str = "") -> None:
         self.strangers: dict[str, int] = {}
         self._decode = change_decoder(format, fields, key=key, strangers=self.strangers)
-        self._taker = Taker([field.source for field in fields])
+        self._objects = Objects([field.source for field in fields], format.max_columns)
 
-    def take_all(self, text: bytes) -> list[tuple[list[str | int | None], str | None]]:
-        """
-        The wanted values of each change that a text is, and what its row has beside them as JSON.
-
-        Raises:
-            NotAnObject: says why it isn't one.
-        """
-        taken = [self._taker.take(one, is_clean=True) for one in self._decode(text)]
-        return [(values, without_told(extra)) for values, extra in taken]
+    def take(self, texts: Sequence[bytes]) -> Taken:
+        """Take what is wanted of each change: a row for each, two where a row got another key, none of another table."""
+        told: list[bytes] = []
+        of: list[int] = []
+        refused: list[tuple[int, str]] = []
+        for at, text in enumerate(texts):
+            try:
+                if not is_utf_8(text):
+                    raise NotAnObject("is not text in utf-8")
+                found = self._decode(text)
+            except NotAnObject as error:
+                refused.append((at, str(error)))
+                continue
+            told += found
+            of += [at] * len(found)
+        taken = self._objects.take(told)
+        lost = {of[at]: why for at, why in taken.refused}
+        numbers = np.array(of, np.int64)[taken.good]
+        columns, extra = taken.columns, taken.extra
+        if lost:
+            # Of a change that is two, both are set aside or none.
+            kept = pa.array(~np.isin(numbers, list(lost)))
+            numbers, columns = numbers[kept.to_numpy(zero_copy_only=False)], [column.filter(kept) for column in columns]
+            extra = extra.filter(kept)
+        return Taken(numbers, columns, _of_rows_alone(extra), sorted([*refused, *lost.items()]))
 
     @property
-    def unknown(self) -> dict[str, None]:
+    def unknown(self) -> tuple[str, ...]:
         """Columns that no field asks for."""
-        return {name: None for name in self._taker.unknown if not name.startswith("@")}
+        return tuple(name for name in self._objects.unknown if not name.startswith("@"))
 
     @property
     def seen(self) -> set[str]:
         """Sources of fields that a change had; what is told beside rows needn't be."""
-        return self._taker.seen
+        return self._objects.seen
 
     @property
     def departures(self) -> tuple[str, ...]:
@@ -79,6 +97,12 @@ class ChangeTaker:
         shown = [f"{excerpt(name, 80)} ({count:,})" for name, count in sorted(self.strangers.items())]
         rest = f" and {len(shown) - _MOST_STRANGERS:,} more" if len(shown) > _MOST_STRANGERS else ""
         return (f"has changes of tables that no dataset takes: {', '.join(shown[:_MOST_STRANGERS])}{rest}",)
+
+
+def _of_rows_alone(extra: Any) -> Any:
+    """What is left over of rows, without what is told beside them."""
+    left = [without_told(one) for one in extra.to_pylist()]
+    return pa.chunked_array([pa.array(left, pa.string())])
 
 
 def read_changes(
@@ -95,7 +119,7 @@ def read_changes(
     Raises:
         ObjectRejected: it isn't text, is cut, or none of its records is a change.
     """
-    taker = ChangeTaker(format, fields, key)
+    taker = ChangeObjects(format, fields, key)
     if isinstance(format, Debezium) and format.layout == "document":
         pieces = _document(format, content, fields, taker)
     else:
@@ -103,10 +127,10 @@ def read_changes(
         pieces = read_json_lines(lines, content, fields, block_bytes=block_bytes, taker=taker)
     ending = yield from pieces
     # A column that no change of this object has may be one that was added later.
-    return Ending(tuple(taker.unknown), _of_rows(ending.missing_columns), departures=taker.departures)
+    return Ending(taker.unknown, _of_rows(ending.missing_columns), departures=taker.departures)
 
 
-def _document(format: Debezium, content: Content, fields: Sequence[Field], taker: ChangeTaker) -> Pieces:
+def _document(format: Debezium, content: Content, fields: Sequence[Field], taker: ChangeObjects) -> Pieces:
     """One event, or a list of them."""
     text = content.stream().read(format.max_record_bytes + 1)
     if len(text) > format.max_record_bytes:
@@ -121,20 +145,12 @@ def _document(format: Debezium, content: Content, fields: Sequence[Field], taker
         events = [bytes(one) for one in _LISTED.decode(text)] if text[:1] == b"[" else [bytes(_ANY.decode(text))]
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ObjectRejected(f"is cut, or no JSON document: {error}", "it is read again when it changes") from error
-    rejected: list[RejectedRecord] = []
-
-    def rows() -> Iterator[Sequence[str | int | None]]:
-        for row, event in enumerate(events, start=1):
-            try:
-                found = taker.take_all(event)
-            except NotAnObject as error:
-                rejected.append(RejectedRecord(row, str(error), as_it_stands(decode_marking(event, "utf-8"))))
-                continue
-            for values, extra in found:
-                yield [*values, extra, row]
-
-    table = tables.from_rows(fields, rows())
-    yield Piece(table, tuple(rejected))
+    taken = taker.take(events)
+    rejected = tuple(
+        RejectedRecord(at + 1, why, as_it_stands(decode_marking(events[at], "utf-8"))) for at, why in taken.refused
+    )
+    table = tables.numbered(fields, taken.columns, taken.extra, taken.good + 1)
+    yield Piece(table, rejected)
     missing = dict.fromkeys(one.source for one in fields if one.source not in taker.seen) if table.num_rows else {}
     return Ending((), tuple(missing))
 

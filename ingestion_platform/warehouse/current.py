@@ -1,7 +1,7 @@
 """
 The current table of changes: for each key its last change, without the keys that were removed.
 
-Belongs here: how it is declared and shown. Doesn't: its SQL (`versions.py`), running it (`derive.py`), the changes it is made of
+Belongs here: how it is declared and shown. Doesn't: its SQL (`row_versions.py`), running it (`derive.py`), the changes it is made of
 (`process.py`).
 
 A day of the table is the state at that day's end: a pure function of every day of the changes up to it. It is computed from the newest
@@ -13,12 +13,12 @@ midnight, the first one of the shard that follows it before): what they touch is
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.warehouse.versions import Versions, columns_of, names
+from ingestion_platform.warehouse.row_versions import RowVersions, columns_of, names
 
 
 def whole(dataset: Dataset, zone: ZoneInfo) -> str:
     """The state as a query over all changes."""
-    versions = Versions(dataset, zone)
+    versions = RowVersions(dataset, zone)
     return f"select {names(columns_of(dataset))} from ({versions.state(f'select * from {dataset.processed}')}) as state"
 
 
@@ -35,7 +35,7 @@ def advanced(dataset: Dataset, zone: ZoneInfo, *, state: str, before: str, after
         is_truncated: whether one of these removes all rows.
     """
     columns = names(columns_of(dataset))
-    versions = Versions(dataset, zone).day(
+    versions = RowVersions(dataset, zone).day(
         state=f"select {columns}, null::timestamp as valid_from from ({state}) as state",
         before=before,
         since=after,

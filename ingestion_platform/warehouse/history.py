@@ -1,7 +1,7 @@
 """
 The history of changes: every state of each row, from when to when it was so (a slowly changing dimension of type 2).
 
-Belongs here: how it is declared, kept and shown. Doesn't: its SQL (`versions.py`), running it (`derive.py`).
+Belongs here: how it is declared, kept and shown. Doesn't: its SQL (`row_versions.py`), running it (`derive.py`).
 
 A day of the table holds the versions that the day's changes have ended, and those that stand at its end. So each version that has ended is
 kept once, and of the others those of the last day count. A change that came late in its order makes all versions of its key anew: they
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from ingestion_platform.dataset import VALIDITY, Dataset
 from ingestion_platform.warehouse.engine import name
-from ingestion_platform.warehouse.versions import WHERE_FROM, Versions, columns_of, names
+from ingestion_platform.warehouse.row_versions import WHERE_FROM, RowVersions, columns_of, names
 
 DOCS = {
     "valid_from": "UTC: since when the row was so.",
@@ -30,7 +30,7 @@ def shown_columns(dataset: Dataset) -> list[str]:
 
 def whole(dataset: Dataset, zone: ZoneInfo) -> str:
     """All of it as a query over all changes."""
-    versions = Versions(dataset, zone).all(f"select * from {dataset.processed}")
+    versions = RowVersions(dataset, zone).all(f"select * from {dataset.processed}")
     return f"select {names(shown_columns(dataset))} from ({versions}) as versions"
 
 
@@ -49,7 +49,7 @@ def of_day(
         since: SQL of those of the day.
         is_truncated: whether one of these removes all rows.
     """
-    versions = Versions(dataset, zone)
+    versions = RowVersions(dataset, zone)
     former = f"select * from ({state}) as state where is_current" if state is not None else versions.state(before)
     rows = versions.day(state=former, before=before, since=since, is_truncated=is_truncated)
     shown = names(shown_columns(dataset))

@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
@@ -64,6 +64,7 @@ from ingestion_platform.warehouse.raw_files import (
     gather,
     rejected_table,
 )
+from ingestion_platform.warehouse.receipts import Receipts, receipt_of
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, Waiting, told_waiting
 from ingestion_platform.warehouse.standing import Overlaps, order, stand
 
@@ -126,6 +127,7 @@ class Loader:
         store: where rows are written.
         engine: counts rows by processed day.
         threads: that fetch and parse.
+        receipts: keep what senders' objects were before they were overwritten.
     """
 
     def __init__(
@@ -137,7 +139,9 @@ class Loader:
         store: FileStore,
         engine: duckdb.DuckDBPyConnection,
         threads: int,
+        receipts: Receipts,
     ) -> None:
+        self._receipts = receipts
         self._contract = contract
         self._dataset = contract.dataset
         self._landing = landing
@@ -219,6 +223,12 @@ class Loader:
         self._as_landed[landed.key] = landed
         return replace(landed, token=f"{landed.token} {manifest.token}")
 
+    def _parts(self, landed: LandedObject) -> tuple[LandedObject, ...]:
+        """What has to be at hand before an object can be read, as it landed: itself, and its manifest."""
+        manifest = self._manifests.get(landed.key)
+        own = self._as_landed.get(landed.key, landed)
+        return (own,) if manifest is None else (own, manifest)
+
     def _look_up_dialect(self) -> bool:
         """Read by the dialect that is recorded; whether it is known, or there is none to be recorded."""
         declared = self._dataset.source.format
@@ -255,8 +265,11 @@ class Loader:
         known = self._ledger.current(self._dataset.name, day)
         waits = self._places.waits(self._dataset.name, day)
         first = next((landed for landed in objects if landed.key in waits), None)
+        if first is not None and self._control is not None and self._control.manifest:
+            # Its manifest has to be back too, and is known from a listing.
+            self._listed(day)
         # What was asked for together is back together: one is asked about, not thousands at every look.
-        is_back = first is not None and self._landing.is_at_hand(first)
+        is_back = first is not None and all(self._landing.is_at_hand(part) for part in self._parts(first))
         return tuple(
             landed
             for landed in objects
@@ -429,17 +442,18 @@ class Loader:
         Returns:
             What can be read now; and whether a load of that alone may count.
         """
-        archived = [landed for landed in todo if not landed.is_at_hand]
+        archived = [landed for landed in todo if not all(part.is_at_hand for part in self._parts(landed))]
         lifecycle = self._dataset.ages
         days = lifecycle.restore_days if lifecycle is not None else RESTORE_DAYS
         tier = lifecycle.restore_tier if lifecycle is not None else RESTORE_TIER
 
         def fetch_back(landed: LandedObject) -> timedelta | None:
-            try:
-                return self._landing.fetch_back(self._as_landed.get(landed.key, landed), days=days, tier=tier)
-            except ObjectMissing:
-                # Reading it says so, and notes it.
-                return None
+            takes = []
+            for part in self._parts(landed):
+                # What is missing is told, and noted, when it is read.
+                with suppress(ObjectMissing):
+                    takes.append(self._landing.fetch_back(part, days=days, tier=tier))
+            return max(filter(None, takes), default=None)
 
         if not archived:
             self._places.note_waits(self._dataset.name, (), waits.keys() - listed)
@@ -936,6 +950,7 @@ class _Batch:
             Conflict: the ledger has changed meanwhile.
         """
         loader = self._loader
+        self._keep_receipts()
         if self._touched:
             loader._ledger.touch(self._touched)
         if not self._decided:
@@ -961,6 +976,19 @@ class _Batch:
         )
         self._throw_away_others()
         return touched
+
+    def _keep_receipts(self) -> None:
+        """Note what senders' objects were that can't be seen in the landing zone any more: true, whatever becomes of the commit."""
+        senders = self._dataset.senders
+        if senders is None:
+            return
+        gone = [before for before, _, landed_at in self._touched if landed_at != before.landed_at]
+        for row in self._decided:
+            before = self._found.get(row.key)
+            if before is not None and before.version != row.version and before.state != "replaced":
+                gone.append(before)
+        if gone:
+            self._loader._receipts.note([receipt_of(row) for row in gone], lands=senders.cutoff is not None)
 
     def discard(self) -> None:
         """Delete what was written for a commit that didn't come about."""
