@@ -109,6 +109,8 @@ class Dms(Bounded):
     (`20141029-1134010000.csv`), whose first column says I, U or D.
 
     Changes ascend by the moments in the files' names and by their rows, behind what was loaded; or by a column of the source's own order.
+    The names of `LOAD…` files tell no day: see `undated` of `LandedFiles`.
+
     DMS tells the new key of a row whose key has changed, and not the former one: that row stays, unless it is deleted by its own.
 
     Args:

@@ -65,13 +65,22 @@ class LandedFiles:
             segment or a part of it. A name ending in `.gz` is decompressed.
         format: how the bytes are read.
         control: what their sender says of them beside the records, which must be so.
+        undated: templates of keys that tell no day, `hr/employee/LOAD{number}.csv`, as of what was there at first.
+        undated_day: the day that these belong to.
     """
 
     templates: str | tuple[str, ...]
     format: Format | ChangeLog = Csv()
     control: Control | None = None
+    undated: tuple[str, ...] = ()
+    undated_day: date | None = None
 
     def __post_init__(self) -> None:
+        if bool(self.undated) != (self.undated_day is not None):
+            raise DeclarationError(
+                "LandedFiles: undated and undated_day go together",
+                "say which keys tell no day, and which day is theirs",
+            )
         control = self.control
         if (
             control is not None
@@ -87,7 +96,8 @@ class LandedFiles:
     def keys(self) -> tuple[KeyTemplate, ...]:
         """The templates, compiled."""
         texts = (self.templates,) if isinstance(self.templates, str) else self.templates
-        return tuple(KeyTemplate(text) for text in texts)
+        undated = (KeyTemplate(text, self.undated_day) for text in self.undated)
+        return (*(KeyTemplate(text) for text in texts), *undated)
 
     @property
     def captures(self) -> frozenset[str]:

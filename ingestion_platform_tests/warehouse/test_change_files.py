@@ -5,10 +5,13 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from ingestion_platform.change_log import ChangeLog, Debezium, Dms, DynamoDbExport, Maxwell
 from ingestion_platform.dataset import Changes, Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.errors import DeclarationError
-from ingestion_platform.format import DETECT, Csv
+from ingestion_platform.format import DETECT, Csv, Parquet
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import INTEGER, VARCHAR, Column, decimal
 from ingestion_platform.warehouse import upkeep
@@ -61,6 +64,36 @@ def test_what_was_loaded_comes_before_the_changes_of_dms(tmp_path: Path) -> None
     assert bench.rows("processed.people_history", "id", "valid_from")[1][1] is not None
     (reasons,) = [row[0] for row in bench.rows("platform.quarantine", "reasons")]
     assert reasons == ["operation: 'X' is not one of insert, update, snapshot, delete, truncate, message, tombstone"]
+
+
+def test_files_without_a_day_belong_to_a_declared_one(tmp_path: Path) -> None:
+    """As those of DMS's first load do, which stand beside the files of changes; both in Parquet, with what DMS adds."""
+    columns = (Column("id", INTEGER, "Who.", required=True), Column("name", VARCHAR, "How called."))
+    format = Dms(inside=Parquet(), changed_at="at", position="seq")
+    source = LandedFiles(
+        "hr/people/%Y%m%d-{time}.parquet", format, undated=("hr/people/LOAD{number}.parquet",), undated_day=DAY
+    )
+    people = replace(dataset("people", format, columns), source=source)
+    bench = Bench(tmp_path, datasets=Datasets([people]))
+
+    def put(key: str, *rows: dict[str, Any]) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(list(rows)), sink)
+        bench.put(key, sink.getvalue().to_pybytes())
+
+    at = "2024-10-01 10:00:00.123456"
+    put("hr/people/20241003-100000123.parquet", {"Op": "U", "at": at, "seq": "20", "id": 1, "name": "Ann"})
+    put("hr/people/LOAD00000001.parquet", {"at": "2024-10-01 09:00:00", "seq": "10", "id": 1, "name": "Anne"})
+    upkeep.catch_up(bench.warehouse)
+    assert bench.warehouse.days("raw.people") == [DAY, day_of(2)]
+    assert bench.rows("processed.people_history", "name", "valid_from", "is_current") == [
+        ("Ann", datetime(2024, 10, 1, 10, 0, 0, 123456), True), ("Anne", datetime(2024, 10, 1, 9), False),
+    ]  # fmt: skip
+    assert [entry.missing_columns for entry in bench.warehouse.raw_day(people, DAY).entries] == [()]
+    with pytest.raises(DeclarationError, match="undated and undated_day go together"):
+        replace(source, undated_day=None)
+    with pytest.raises(DeclarationError, match="gives a day, or a part of one"):
+        _ = replace(source, undated=("hr/%Y/LOAD.parquet",)).keys
 
 
 def event(table: str, op: str, lsn: int, **images: Any) -> str:
