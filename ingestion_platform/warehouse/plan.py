@@ -549,7 +549,7 @@ def _sample(asked: Asked, count: int) -> Asked:
         else:
             places = {round(number * (len(all_days) - 1) / (count - 1)) for number in range(count)} if count else set()
             days[dataset] = [all_days[place] for place in sorted(places)]
-    return replace(asked, days=days, sample=frozenset(day for some in days.values() for day in some))
+    return replace(asked, days=days, is_bounded=True, has_whole_tables=False)
 
 
 def _estimate(shadow: Shadow, asked: Asked, done: Asked, work: Backfill) -> Estimate | None:
@@ -581,7 +581,9 @@ def _estimate(shadow: Shadow, asked: Asked, done: Asked, work: Backfill) -> Esti
         pace_of[table] = sum(took) / len(took)
     usual = sum(pace_of.values()) / len(pace_of) if pace_of else None
     for table in followers(shadow, asked.days):
-        todo: set[date | None] = {day for day in shadow.stale_days(table) if asked.has(day)} | news.get(table, set())
+        todo: set[date | None] = {day for day in shadow.stale_days(table) if asked.has(table, day)} | news.get(
+            table, set()
+        )
         if table in shadow.sql_tables:
             for other in shadow.sql_tables[table].depends_on:
                 todo |= news.get(other, set())

@@ -57,7 +57,6 @@ def as_markdown(plan: Plan) -> str:
 def as_json(plan: Plan) -> str:
     """For a program: everything, with the numbers as they are, money as text."""
     told = dataclasses.asdict(plan) | {"expected_seconds": plan.expected_seconds, "headline": headline(plan)}
-    told["asked"].pop("sample")
     return json.dumps(told, indent=2, default=str)
 
 
