@@ -19,6 +19,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
+from ingestion_platform.commands import quarantine, replay
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import rules
@@ -89,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("--last", type=date.fromisoformat, help="last business day")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
+    quarantine.add_to(commands)
+    replay.add_to(commands)
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -142,6 +145,10 @@ def _run(chosen: argparse.Namespace) -> int:
             return _backfill(warehouse, chosen)
         if chosen.command == "status":
             _tell_status(warehouse)
+        elif chosen.command == "quarantine":
+            return quarantine.run(warehouse, chosen)
+        elif chosen.command == "replay":
+            return replay.run(warehouse, chosen)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
         elif chosen.command == "lifecycle":
@@ -276,7 +283,7 @@ def _tell_status(warehouse: Warehouse) -> None:
     for table in [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]:
         computed = warehouse.ledger.partitions(table)
         found = [warehouse.table_day(table, date.fromisoformat(row.day) if row.day else None) for row in computed]
-        quarantined = sum(day.balance.rows_quarantined for day in found if day is not None and day.balance is not None)
+        quarantined = sum(day.balance.rows_open for day in found if day is not None and day.balance is not None)
         stale = len(warehouse.stale_days(table))
         print(
             f"{table:<32}{len(computed):>6,}{sum(row.rows for row in computed):>12,}{'':>10}{quarantined or '':>13}{stale or '':>7}"

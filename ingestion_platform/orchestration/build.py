@@ -12,7 +12,9 @@ from ingestion_platform.orchestration import (
     assets,
     endpoints,
     plans,
+    quarantine,
     remotes,
+    replays,
     schedules,
     sensors,
     streams,
@@ -94,7 +96,7 @@ def build_definitions(
         ]
         return dg.Definitions(
             assets=made,
-            jobs=[plans.plan_job],
+            jobs=[plans.plan_job, quarantine.quarantine_job, replays.replay_job],
             sensors=[
                 *(sensors.arrival_sensor(dataset, graph) for dataset in datasets.values()),
                 sensors.restatement_sensor(graph),

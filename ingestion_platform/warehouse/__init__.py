@@ -17,6 +17,12 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `current` | the current table of changes, as SQL |
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
+| `decided` | what people decide, put and listed in the landing zone |
+| `quarantine` | rows that were set aside: looked at, redriven, discarded |
+| `replay` | days read and computed again, with everything behind |
+| `fingerprints` | what a partition holds as one number, and how two states differ |
+| `certificates` | what a replay has changed, and why |
+| `discards` | rows of the quarantine that people have discarded |
 | `ageing` | landed objects to colder places, and back from an archive |
 | `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |

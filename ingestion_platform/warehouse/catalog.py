@@ -13,7 +13,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ import pyarrow as pa
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.discards import Discards, discards_table
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
@@ -54,6 +56,15 @@ WAITING_COLUMNS = {
     "dataset": "VARCHAR", "day": "DATE", "key": "VARCHAR", "size_bytes": "BIGINT", "asked_at": "TIMESTAMP", "expected_at": "TIMESTAMP",
 }  # fmt: skip
 """Objects that are to be read, and are being fetched back from an archive."""
+
+
+CERTIFICATE_COLUMNS = {
+    "certificate": "VARCHAR", "dataset": "VARCHAR", "made_at": "TIMESTAMP", "made_by": "VARCHAR", "why": "VARCHAR",
+    "first_day": "DATE", "last_day": "DATE", "table_name": "VARCHAR", "day": "DATE", "verdict": "VARCHAR",
+    "rows_before": "BIGINT", "rows_after": "BIGINT", "hash_before": "VARCHAR", "hash_after": "VARCHAR",
+    "added": "BIGINT", "gone": "BIGINT", "changed": "BIGINT", "reasons": "VARCHAR", "details": "VARCHAR",
+}  # fmt: skip
+"""What each replay with a certificate has found of each table and day."""
 
 
 class Catalog:
@@ -180,8 +191,11 @@ class Catalog:
                 quarantined += self._ledger.files(dataset.processed, role="quarantine")
             for table, (rows, columns) in self._computed().items():
                 self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
-            self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
             self._show_ledger(engine)
+            self._show_discards(engine)
+            self._view(
+                engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by, around=with_decisions
+            )
 
     def _view(
         self,
@@ -191,12 +205,13 @@ class Catalog:
         columns: Sequence[tuple[str, str]],
         *,
         read_by: str,
+        around: Callable[[str], str] = str,
     ) -> None:
         layer, table_name = table.split(".", 1)
         verify = table_name.lower() in read_by.lower()
         view = f"create or replace view {name(layer)}.{name(table_name)} as"
         try:
-            engine.execute(f"{view} {relation(self._store, files, columns, verify=verify)}")
+            engine.execute(f"{view} {around(relation(self._store, files, columns, verify=verify))}")
         except duckdb.Error as error:
             # A file whose head can't be read costs its own table, which says so to whoever asks, and no other.
             what = (
@@ -205,6 +220,16 @@ class Catalog:
             log.warning("%s: %s", what, str(error).splitlines()[0])
             selected = ", ".join(f"null::{kind} as {name(column)}" for column, kind in columns)
             engine.execute(f"{view} select {selected} where error({text(what)})::varchar is null")
+
+    def _show_discards(self, engine: duckdb.DuckDBPyConnection) -> None:
+        discards = Discards(self._ledger)
+        tables = [discards_table(name, discards.effective(name)) for name in self._datasets]
+        engine.register("arriving", pa.concat_tables([discards_table("", ()), *tables]))
+        engine.execute(
+            "create or replace table platform.discards as"
+            " select * replace (timezone('UTC', discarded_at) as discarded_at) from arriving"
+        )
+        engine.unregister("arriving")
 
     def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
         tables = {}
@@ -237,6 +262,21 @@ class Catalog:
             "details": "VARCHAR",
         }  # fmt: skip
         _create(engine, "partitions", columns, [tuple(row) for row in parts])
+        # A table without days has none.
+        made = [(*row[:8], row[8] or None, *row[9:]) for row in Certificates(self._ledger).rows()]
+        _create(engine, "certificates", CERTIFICATE_COLUMNS, made)
+
+
+def with_decisions(rows: str) -> str:
+    """SQL of quarantined rows with who sent them, and who has discarded them, when and why."""
+    return (
+        "select q.*, l.sender, d.discarded_at, d.discarded_by, d.discarded_why"
+        f" from ({rows}) as q"
+        " left join (select dataset, key, sender from platform.ledger where place is not null) as l"
+        " on l.dataset = q.dataset and l.key = q._object"
+        " left join platform.discards as d"
+        " on d.dataset = q.dataset and d.discarded_object = q._object and q._row between d.first_row and d.last_row"
+    )
 
 
 def _create(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import places
+from ingestion_platform.warehouse import certificates, discards, places
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -89,7 +89,9 @@ class Ledger(LedgerFile):
     """
 
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
-        super().__init__(path, (SCHEMA, places.SCHEMA), patience_seconds=patience_seconds)
+        super().__init__(
+            path, (SCHEMA, places.SCHEMA, discards.SCHEMA, certificates.SCHEMA), patience_seconds=patience_seconds
+        )
 
     # --- rows, sealed
 
