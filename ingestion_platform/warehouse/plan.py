@@ -574,6 +574,10 @@ def _estimate(shadow: Shadow, asked: Asked, done: Asked, work: Backfill) -> Esti
             pace = sum(one.bytes_read for one in loads), sum(one.seconds for one in loads)
             if not pace[0]:
                 pace = shadow.before.reading_pace(dataset_name)
+            if not pace[0]:
+                # That of the others is better than none.
+                paces = [shadow.before.reading_pace(other) for other in shadow.datasets]
+                pace = sum(size for size, _ in paces), sum(took for _, took in paces)
             seconds = seconds + size / pace[0] * pace[1] if pace[0] and seconds is not None else None
     pace_of = shadow.before.computing_pace()
     for table in {one.table for one in work.computed}:

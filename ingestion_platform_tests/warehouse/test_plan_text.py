@@ -96,9 +96,10 @@ def test_an_estimate_says_that_it_is_one(tmp_path: Path) -> None:
     bench.put_shops("a")
     bench.put(f"tills/{DAY}/a.csv", HEADER + line("1"))
     told = plan_text.as_text(planned(bench, sample_days=0))
-    assert "Only a part of the days was tried: see what is estimated." in told
-    assert "tills: 0 of 1 days were tried; the numbers above are theirs alone" in told
-    assert "time for the rest: nobody knows how long" in told
+    assert told.startswith("The backfill reads about 2 objects (")
+    assert "Nothing was tried: what becomes of rows and reports isn't known." in told
+    assert "shops, tills: 0 of 1 days were tried; the numbers above are theirs alone" in told
+    assert "time for the rest: a time that nobody can tell" in told
 
 
 def test_many_days_are_summed_up(tmp_path: Path) -> None:
