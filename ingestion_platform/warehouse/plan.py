@@ -253,7 +253,8 @@ def plan(
                 datasets=tuple(told.datasets()),
                 partitions=tuple(told.partitions()),
                 failures=work.failures,
-                left=work.left,
+                # Of a sample, what is left is what is estimated.
+                left=work.left if sample_days is None else {},
                 estimate=None,
                 seconds=work.seconds,
                 seconds_planning=time.perf_counter() - began,
