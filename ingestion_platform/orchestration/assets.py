@@ -317,4 +317,5 @@ def _raw_story(raw: RawDay) -> str:
 
 def _story(done: TableDay) -> str:
     told = str(done.balance) if done.balance is not None else f"{done.rows:,} rows"
+    told += f", {done.state}" if done.state else ""
     return f"{told} ({done.seconds:.1f} s)" if done.has_changed else f"nothing has changed; {told}"

@@ -23,6 +23,12 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `fingerprints` | what a partition holds as one number, and how two states differ |
 | `certificates` | what a replay has changed, and why |
 | `discards` | rows of the quarantine that people have discarded |
+| `attendance` | who sent, who didn't, and what that makes of reports |
+| `excuses` | senders whom a person has excused |
+| `sender_notes` | what a sender should know of what he sent |
+| `told_lines` | what he was told already |
+| `receipts` | what senders' objects were before they were overwritten |
+| `versions` | the history of reports, from provisional to restated |
 | `ageing` | landed objects to colder places, and back from an archive |
 | `backfill` | days loaded, and what that makes stale computed, without Dagster |
 | `shadow` | a warehouse that works as another one does and leaves no trace |

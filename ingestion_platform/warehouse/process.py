@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import duckdb
 
@@ -221,6 +221,9 @@ class Processor:
             reasons=details.get("reasons", {}),
             failed_checks=details["failed_checks"],
             content=row.content,
+            state=details.get("state", ""),
+            why=details.get("why", ""),
+            final_at=datetime.fromisoformat(details["final_at"]) if "final_at" in details else None,
         )
 
     def _count_unread(self, files: list[FileRow]) -> int:
