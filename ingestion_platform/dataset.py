@@ -59,10 +59,14 @@ class LandedFiles:
 
     def __post_init__(self) -> None:
         control = self.control
-        if control is not None and control.trailer and not (isinstance(self.format, Csv) and self.format.footer):
+        if (
+            control is not None
+            and control.trailer
+            and not (isinstance(self.format, Csv | FixedWidth) and self.format.footer)
+        ):
             raise DeclarationError(
-                "Control: a trailer is a line of a CSV's footer, and its format has none",
-                f"Csv(footer={control.trailer!r})",
+                "Control: a trailer is a line of the footer of a CSV or of fixed width, and its format has none",
+                f"footer={control.trailer!r}",
             )
 
     @cached_property

@@ -11,6 +11,7 @@ from ingestion_platform.orchestration import (
     alerts,
     assets,
     endpoints,
+    plans,
     quarantine,
     remotes,
     replays,
@@ -95,7 +96,7 @@ def build_definitions(
         ]
         return dg.Definitions(
             assets=made,
-            jobs=[quarantine.quarantine_job, replays.replay_job],
+            jobs=[plans.plan_job, quarantine.quarantine_job, replays.replay_job],
             sensors=[
                 *(sensors.arrival_sensor(dataset, graph) for dataset in datasets.values()),
                 sensors.restatement_sensor(graph),
