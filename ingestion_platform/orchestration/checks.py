@@ -19,7 +19,7 @@ from ingestion_platform.orchestration.graph import asset_key
 from ingestion_platform.orchestration.quiet import quiet
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import RawDay, SenderReport, SqlTable, TableDay, told_waiting
+from ingestion_platform.warehouse import Certified, RawDay, SenderReport, SqlTable, TableDay, told_waiting
 
 FEWEST_TRAILING_DAYS = 3
 """Below this there is no usual volume to compare a day with."""
@@ -65,6 +65,11 @@ KNOWN_TYPES = Check(
     "known_types", "", "Every record of the stream has a type that some dataset takes.", severity="warn"
 )
 PRIMARY_KEY = Check("primary_key", "", "No two rows have the same key.", blocking=True)
+REPLAY_CERTIFICATE = Check(
+    "replay_certificate",
+    "",
+    "The last certified replay came out as it was before, or what differs is explained. Every table has it.",
+)
 NOT_EMPTY = Check("not_empty", "", "The table has rows when everything it is made of has rows.", severity="warn")
 
 
@@ -113,7 +118,7 @@ def sql_checks(table: SqlTable) -> tuple[Check, ...]:
 def specs(
     table: str, checks: Iterable[Check], partitions: dg.PartitionsDefinition[str] | None
 ) -> list[dg.AssetCheckSpec]:
-    """Checks as Dagster knows them."""
+    """Checks as Dagster knows them, and the one of the last replay's certificate that every table has."""
     with quiet():
         return [
             dg.AssetCheckSpec(
@@ -125,8 +130,36 @@ def specs(
                 blocking=check.blocking and check.severity == "error",
                 partitions_def=partitions,
             )
-            for check in checks
+            for check in (*checks, REPLAY_CERTIFICATE)
         ]
+
+
+def judge_certificate(found: Certified | None) -> Verdict:
+    """
+    Judge what the last certified replay has said of a partition.
+
+    Args:
+        found: None when none was certified.
+    """
+    if found is None:
+        return Verdict(REPLAY_CERTIFICATE, True, "no replay of it has been certified")
+    details: dict[str, dg.MetadataValue] = {
+        "certificate": dg.MetadataValue.text(found.key),
+        **show.numbers({"added": found.added, "gone": found.gone, "changed": found.changed}),
+    }
+    said = f"the replay that {found.by} had certified on {found.at:%Y-%m-%d %H:%M} UTC"
+    if found.verdict == "equal":
+        return Verdict(REPLAY_CERTIFICATE, True, f"{said} came out equal", details)
+    story = f"{said} came out otherwise ({found.added:,} rows added, {found.gone:,} gone, {found.changed:,} changed)"
+    if found.is_explained:
+        return Verdict(REPLAY_CERTIFICATE, True, f"{story}: {'; '.join(found.why)}", details)
+    return Verdict(
+        REPLAY_CERTIFICATE,
+        False,
+        f"{story}, and nothing that it is made of has changed: a query that isn't a function of its tables, or a fault of the platform."
+        f" Look: select details from platform.certificates where certificate = '{found.key}'",
+        details,
+    )
 
 
 def evaluation(table: str, partition: str | None, verdict: Verdict) -> dg.AssetCheckEvaluation:

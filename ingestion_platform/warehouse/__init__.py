@@ -39,6 +39,7 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `results` | what is told about a piece of work |
 """
 
+from ingestion_platform.warehouse.certificates import Certified
 from ingestion_platform.warehouse.results import (
     Balance,
     LedgerEntry,
@@ -53,6 +54,6 @@ from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables, load_sq
 from ingestion_platform.warehouse.warehouse import ColumnDoc, Warehouse
 
 __all__ = [
-    "Balance", "ColumnDoc", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Waiting",
+    "Balance", "Certified", "ColumnDoc", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Waiting",
     "Warehouse", "load_sql_tables", "told_waiting",
 ]  # fmt: skip

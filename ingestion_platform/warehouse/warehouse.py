@@ -27,7 +27,7 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
-from ingestion_platform.warehouse.certificates import Certificates
+from ingestion_platform.warehouse.certificates import Certificates, Certified
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.decided import LandedDecisions
 from ingestion_platform.warehouse.derive import Deriver, stated
@@ -382,6 +382,10 @@ class Warehouse:
         assert day is not None, "processed datasets have days"
         dataset = self.datasets[table.split(".", 1)[1]]
         return self._processor(dataset).inputs(day, self.ledger.raw_days(dataset.name).get(day, "0"))
+
+    def certified(self, table: str, day: date | None) -> Certified | None:
+        """What the newest certificate of a replay says of a partition; None when none speaks of it."""
+        return self.certificates.last(table, day)
 
     def partitions_read(self, table: str, day: date | None) -> set[tuple[str, date | None]]:
         """The partitions that a SQL table's day is made of: table and day of each."""

@@ -219,7 +219,7 @@ def test_too_many_quarantined_rows_fail_without_blocking() -> None:
     assert not verdict.passed
     assert not verdict.blocks
     assert "most often: b (8)" in verdict.story
-    assert "platform.quarantine" in verdict.story
+    assert "quarantine list --dataset" in verdict.story
 
 
 def test_declared_checks_keep_their_severity_and_blocking() -> None:

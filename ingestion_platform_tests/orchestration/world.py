@@ -24,6 +24,7 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask
 from ingestion_platform.warehouse import (
     Balance,
+    Certified,
     ColumnDoc,
     LedgerEntry,
     Only,
@@ -151,6 +152,7 @@ class World:
         failed_checks: table and day → check → rows.
         quarantined: table and day → rows.
         stale: table → days.
+        certified: table and day → what the last certificate says.
         expected: senders on the roster.
         trailing: rows of the trailing days.
         calls: how often each question and each work was asked for.
@@ -170,6 +172,7 @@ class World:
     quarantined: dict[tuple[str, date | None], int] = field(default_factory=dict)
     stale: dict[str, list[date | None]] = field(default_factory=dict)
     versions: Counter[tuple[str, date | None]] = field(default_factory=Counter)
+    certified: dict[tuple[str, date | None], Certified] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
     trailing: list[int] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
@@ -265,6 +268,10 @@ class FakeWarehouse(Warehouse):
         error = self.world.errors.get((table, day))
         if error is not None:
             raise error
+
+    def certified(self, table: str, day: date | None) -> Certified | None:
+        """As the world says."""
+        return self.world.certified.get((table, day))
 
     def load(
         self,
