@@ -88,7 +88,7 @@ class Taker:
         for name, raw in members.items():
             member = wanted.get(name)
             if member is None:
-                self._note_unknown(path + name)
+                self.note_unknown(path + name)
                 left.append((name, repeated.pop(name, "") or raw.decode()))
                 continue
             if member.fields:
@@ -102,7 +102,7 @@ class Taker:
                     if inner is not None and not member.fields:
                         left.append((name, inner))
                 elif raw[0] != _NULL and not member.fields:
-                    self._note_unknown(path + name)
+                    self.note_unknown(path + name)
                     left.append((name, raw.decode()))
         if repeated:
             left = [pair for pair in left if pair[0] not in repeated] + list(repeated.items())
@@ -112,7 +112,8 @@ class Taker:
         left.sort()
         return "{" + ",".join(f"{_json(name)}:{raw}" for name, raw in left) + "}"
 
-    def _note_unknown(self, name: str) -> None:
+    def note_unknown(self, name: str) -> None:
+        """Note a member that nobody asks for, unless so many are noted that no more is worth it."""
         if len(self.unknown) < self._most_members:
             self.unknown[name] = None
 

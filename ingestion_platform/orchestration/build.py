@@ -12,7 +12,10 @@ from ingestion_platform.orchestration import (
     assets,
     cutoffs,
     endpoints,
+    plans,
+    quarantine,
     remotes,
+    replays,
     schedules,
     senders,
     sensors,
@@ -98,7 +101,13 @@ def build_definitions(
         notes = [senders.notes_job(to)] if sending else []
         return dg.Definitions(
             assets=made,
-            jobs=[*notes, *([senders.excuse_job] if sending else [])],
+            jobs=[
+                plans.plan_job,
+                quarantine.quarantine_job,
+                replays.replay_job,
+                *notes,
+                *([senders.excuse_job] if sending else []),
+            ],
             sensors=[
                 *(sensors.arrival_sensor(dataset, graph) for dataset in datasets.values()),
                 sensors.restatement_sensor(graph),

@@ -484,22 +484,27 @@ def _row_balance(table_day: TableDay) -> Verdict:
 
 def _quarantine_share(dataset: Dataset, table_day: TableDay) -> Verdict:
     balance = table_day.balance
-    total, aside = (balance.rows_raw, balance.rows_quarantined) if balance is not None else (table_day.rows, 0)
+    total, aside = (balance.rows_raw, balance.rows_open) if balance is not None else (table_day.rows, 0)
     share_pct = aside * 100 / total if total else 0.0
     details = show.numbers(
         {"quarantined": aside, "share_pct": round(share_pct, 3), "max_quarantined_pct": dataset.max_quarantined_pct}
     )
+    discarded = balance.rows_discarded if balance is not None else 0
+    if discarded:
+        details |= show.numbers({"discarded": discarded})
     if table_day.reasons:
         details["reasons"] = show.reasons(table_day.reasons)
     passed = share_pct <= dataset.max_quarantined_pct
     story = (
         f"{aside:,} of {total:,} rows ({share_pct:.2f} %) are in quarantine, {dataset.max_quarantined_pct:g} % allowed"
     )
+    if discarded:
+        story += f"; {discarded:,} more are discarded"
     if aside and table_day.reasons:
         worst = max(sorted(table_day.reasons), key=lambda reason: table_day.reasons[reason])
         story += f"; most often: {worst} ({table_day.reasons[worst]:,})"
     if not passed:
-        story += f". Look: select * from platform.quarantine where dataset = '{dataset.name}'"
+        story += f". Look: python -m ingestion_platform quarantine list --dataset {dataset.name}"
     return Verdict(QUARANTINE_SHARE, passed, story, details)
 
 

@@ -85,6 +85,7 @@ def of_table_day(table_day: TableDay) -> Metadata:
         values["rows_raw"] = table_day.balance.rows_raw
         values["duplicates"] = table_day.balance.rows_superseded
         values["quarantined"] = table_day.balance.rows_quarantined
+        values["discarded"] = table_day.balance.rows_discarded
         shown["balance"] = dg.MetadataValue.text(str(table_day.balance))
     if table_day.state:
         shown["state"] = dg.MetadataValue.text(table_day.state)

@@ -24,8 +24,10 @@ import pyarrow as pa
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse.attendance import Attendance
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.discards import Discards, discards_table
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
@@ -68,6 +70,15 @@ VERSION_COLUMNS = {
     "why": "VARCHAR", "at": "TIMESTAMP", "run_id": "VARCHAR",
 }  # fmt: skip
 """The versions of reports that wait for senders."""
+
+
+CERTIFICATE_COLUMNS = {
+    "certificate": "VARCHAR", "dataset": "VARCHAR", "made_at": "TIMESTAMP", "made_by": "VARCHAR", "why": "VARCHAR",
+    "first_day": "DATE", "last_day": "DATE", "table_name": "VARCHAR", "day": "DATE", "verdict": "VARCHAR",
+    "rows_before": "BIGINT", "rows_after": "BIGINT", "hash_before": "VARCHAR", "hash_after": "VARCHAR",
+    "added": "BIGINT", "gone": "BIGINT", "changed": "BIGINT", "reasons": "VARCHAR", "details": "VARCHAR",
+}  # fmt: skip
+"""What each replay with a certificate has found of each table and day."""
 
 
 class Catalog:
@@ -205,10 +216,13 @@ class Catalog:
                     self._state_view(engine, table, rows, columns, read_by=read_by)
                 else:
                     self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
-            self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
             self._show_ledger(engine)
+            self._show_discards(engine)
             if not read_by or "senders" in read_by.lower():
                 self._show_senders(engine)
+            self._view(
+                engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by, around=with_decisions
+            )
 
     def _view(
         self,
@@ -218,9 +232,10 @@ class Catalog:
         columns: Sequence[tuple[str, str]],
         *,
         read_by: str,
+        around: Callable[[str], str] = str,
     ) -> None:
         verify = _is_named(table, read_by)
-        self._create_view(engine, table, lambda: relation(self._store, files, columns, verify=verify), columns)
+        self._create_view(engine, table, lambda: around(relation(self._store, files, columns, verify=verify)), columns)
 
     def _state_view(
         self,
@@ -260,6 +275,16 @@ class Catalog:
             selected = ", ".join(f"null::{kind} as {name(column)}" for column, kind in columns)
             engine.execute(f"{view} select {selected} where error({text(what)})::varchar is null")
 
+    def _show_discards(self, engine: duckdb.DuckDBPyConnection) -> None:
+        discards = Discards(self._ledger)
+        tables = [discards_table(name, discards.effective(name)) for name in self._datasets]
+        engine.register("arriving", pa.concat_tables([discards_table("", ()), *tables]))
+        engine.execute(
+            "create or replace table platform.discards as"
+            " select * replace (timezone('UTC', discarded_at) as discarded_at) from arriving"
+        )
+        engine.unregister("arriving")
+
     def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
         tables = {}
         for dataset in self._datasets.values():
@@ -295,6 +320,9 @@ class Catalog:
             "details": "VARCHAR",
         }  # fmt: skip
         _create(engine, "partitions", columns, [tuple(row) for row in parts])
+        # A table without days has none.
+        made = [(*row[:8], row[8] or None, *row[9:]) for row in Certificates(self._ledger).rows()]
+        _create(engine, "certificates", CERTIFICATE_COLUMNS, made)
 
     def _show_senders(self, engine: duckdb.DuckDBPyConnection) -> None:
         moment = self._clock()
@@ -308,6 +336,18 @@ class Catalog:
             for row in self._attendance.everything(moment)
         ]  # fmt: skip
         _create(engine, "senders", SENDER_COLUMNS | {"judged_at": "TIMESTAMP"}, rows)
+
+
+def with_decisions(rows: str) -> str:
+    """SQL of quarantined rows with who sent them, and who has discarded them, when and why."""
+    return (
+        "select q.*, l.sender, d.discarded_at, d.discarded_by, d.discarded_why"
+        f" from ({rows}) as q"
+        " left join (select dataset, key, sender from platform.ledger where place is not null) as l"
+        " on l.dataset = q.dataset and l.key = q._object"
+        " left join platform.discards as d"
+        " on d.dataset = q.dataset and d.discarded_object = q._object and q._row between d.first_row and d.last_row"
+    )
 
 
 def _is_named(table: str, query: str) -> bool:

@@ -116,6 +116,14 @@ class Deriver:
                 seen[read] = self._ledger.partitions(source, first.isoformat(), day.isoformat())
         return seen
 
+    def partitions_read(self, table: SqlTable, day: date | None) -> set[tuple[str, date | None]]:
+        """The partitions that a table's day sees."""
+        return {
+            (row.table_name, date.fromisoformat(row.day) if row.day else None)
+            for rows in self._read_by(table, day).values()
+            for row in rows
+        }
+
     def _is_dataset(self, table: str) -> bool:
         return table.split(".", 1)[1] in self._datasets
 
@@ -141,16 +149,20 @@ class Deriver:
         """Changes whenever the rows would come out otherwise."""
         if table.state_of is not None:
             return self._state_inputs(table)(day.isoformat() if day else _LAST)
-        seen = {read: [(row.day, row.content) for row in rows] for read, rows in self._read_by(table, day).items()}
-        parts = (
-            VERSION,
-            table.sql,
-            self._zone.key,
-            table.history_days,
-            sorted(seen.items()),
-            [(check.name, check.expression) for check in table.checks],
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return hashlib.sha256(repr(sorted(self.made_of(table, day).items())).encode()).hexdigest()
+
+    def made_of(self, table: SqlTable, day: date | None) -> dict[str, object]:
+        """What a partition is made of, each as a digest: so that a person can be told what has changed."""
+        checks = [(check.name, check.expression) for check in table.checks]
+        query = (VERSION, table.sql, self._zone.key, table.history_days, checks)
+        seen = self._read_by(table, day)
+        return {
+            "query": hashlib.sha256(repr(query).encode()).hexdigest(),
+            "reads": {
+                read: hashlib.sha256(repr([(row.day, row.content) for row in rows]).encode()).hexdigest()
+                for read, rows in sorted(seen.items())
+            },
+        }
 
     def _state_inputs(self, table: SqlTable) -> Callable[[str], str]:
         """Day → the inputs of a state: every day of the history up to it, each hashed onto those before."""
@@ -207,6 +219,7 @@ class Deriver:
                 seen = self._read_by(table, day)
                 row_inputs, state = self._row_inputs(table, day), self._report_state(table, day)
                 inputs = _with_state(row_inputs, state)
+                made_of = self.made_of(table, day)
                 former_state = self._former_state(table, day) if not force else None
             former = self._ledger.partition(table.key, day)
             if former is not None and former.inputs == inputs and not force:
@@ -249,7 +262,7 @@ class Deriver:
                     content=file.sha256,
                     file=file,
                     quarantine_file=None,
-                    details={"failed_checks": failed, "bytes": file.size_bytes} | _told(state),
+                    details={"failed_checks": failed, "bytes": file.size_bytes, "made_of": made_of} | _told(state),
                     run_id=run_id,
                     inputs_now=lambda: self.inputs(table, day),
                     along=self._noting(state),

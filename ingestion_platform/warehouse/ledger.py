@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import excuses, places, receipts, told_lines, versions
+from ingestion_platform.warehouse import certificates, discards, excuses, places, receipts, told_lines, versions
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -99,7 +99,16 @@ class Ledger(LedgerFile):
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
         super().__init__(
             path,
-            (SCHEMA, places.SCHEMA, receipts.SCHEMA, excuses.SCHEMA, versions.SCHEMA, told_lines.SCHEMA),
+            (
+                SCHEMA,
+                places.SCHEMA,
+                discards.SCHEMA,
+                certificates.SCHEMA,
+                receipts.SCHEMA,
+                excuses.SCHEMA,
+                versions.SCHEMA,
+                told_lines.SCHEMA,
+            ),
             patience_seconds=patience_seconds,
         )
 
@@ -605,6 +614,33 @@ class Ledger(LedgerFile):
                 for file in self._files(connection, "file_id = ?", row.file_id):
                     found[file.file_id] = file
         return [found[row.file_id] for row in rows]
+
+    def quarantine_files(self, rows: Sequence[PartitionRow]) -> list[FileRow]:
+        """The files of these partitions' quarantined rows, as far as they have any."""
+        with self.reading() as connection:
+            return [file for row in rows for file in self._files(connection, "file_id = ?", row.quarantine_file_id)]
+
+    def reading_pace(self, dataset: str) -> tuple[int, float]:
+        """Bytes of objects that loads of the past have read, and in how many seconds, as far as their entries tell."""
+        with self.reading() as connection:
+            # The moments of a load's entries are those at which each object had been read: of n there are n - 1 spans.
+            found = connection.execute(
+                "select sum(bytes), sum(seconds * objects / (objects - 1.0)) from (select count(*) as objects, sum(size_bytes) as bytes,"
+                " (julianday(max(decided_at)) - julianday(min(decided_at))) * 86400 as seconds from objects"
+                " where dataset = ? and is_current = 1 and file_id is not null group by file_id having count(*) > 1)",
+                (dataset,),
+            ).fetchone()
+        return int(found[0] or 0), float(found[1] or 0)
+
+    def computing_pace(self) -> dict[str, float]:
+        """Table → about how many seconds one of its partitions took to compute, as far as their moments tell."""
+        with self.reading() as connection:
+            found = connection.execute(
+                "select table_name, avg(seconds) from (select table_name, run_id, lag(run_id) over latest as former,"
+                " (julianday(computed_at) - julianday(lag(computed_at) over latest)) * 86400 as seconds"
+                " from partitions window latest as (order by computed_at)) where run_id = former and seconds < 60 group by 1"
+            ).fetchall()
+        return dict(found)
 
     def commit_partition(
         self,

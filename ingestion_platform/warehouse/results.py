@@ -171,12 +171,19 @@ class Balance:
         rows_processed: rows in the processed table; counted in its file.
         rows_superseded: rows that lost against another with their key.
         rows_quarantined: rows in quarantine; counted in its file.
+        rows_discarded: those of them that a person has discarded.
     """
 
     rows_raw: int
     rows_processed: int
     rows_superseded: int
     rows_quarantined: int
+    rows_discarded: int = 0
+
+    @property
+    def rows_open(self) -> int:
+        """Rows in quarantine that nobody has decided about."""
+        return self.rows_quarantined - self.rows_discarded
 
     @property
     def holds(self) -> bool:
@@ -185,9 +192,10 @@ class Balance:
 
     def __str__(self) -> str:
         sign = "=" if self.holds else "≠"
+        discarded = f" ({self.rows_open:,} open, {self.rows_discarded:,} discarded)" if self.rows_discarded else ""
         return (
             f"{self.rows_raw:,} read {sign} {self.rows_processed:,} processed + {self.rows_superseded:,} duplicates"
-            f" + {self.rows_quarantined:,} quarantined"
+            f" + {self.rows_quarantined:,} quarantined{discarded}"
         )
 
 
@@ -204,7 +212,7 @@ class TableDay:
         seconds: of this computation; 0 when nothing had changed.
         has_changed: False when the inputs, the declaration and the code were those of the last time: nothing was computed.
         balance: processed tables only.
-        reasons: quarantined rows by reason; a row with two reasons counts under both.
+        reasons: quarantined rows by reason, discarded ones left out; a row with two reasons counts under both.
         failed_checks: name of each declared check → rows that fail it.
         content: SHA-256 of the partition's file; equal content, equal table.
         state: of a report that waits for senders: `provisional`, `final` or `restated`; empty of any other.

@@ -27,8 +27,11 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import Contract
+from ingestion_platform.warehouse.decided import LandedDecisions
 from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.discards import Discards
 from ingestion_platform.warehouse.engine import connect, name, relation
 from ingestion_platform.warehouse.excuses import Excuses
 from ingestion_platform.warehouse.files import FileStore
@@ -86,6 +89,7 @@ class Warehouse:
         landing: where objects come from.
         datasets: all of them.
         sql_tables: all of them.
+        store: where files are; default: beside the warehouse's file.
         clock: the moment, UTC, by which senders are late and reports final.
     """
 
@@ -96,6 +100,7 @@ class Warehouse:
         datasets: Datasets,
         sql_tables: SqlTables,
         *,
+        store: FileStore | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
@@ -105,7 +110,11 @@ class Warehouse:
         self.folder = settings.warehouse_folder
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.places = Places(self.ledger)
-        self.store = FileStore(self.folder)
+        self.decisions = LandedDecisions(landing)
+        self.discards = Discards(self.ledger)
+        self.certificates = Certificates(self.ledger)
+        self._taken_in: set[str] = set()
+        self.store = store or FileStore(self.folder)
         self.clock = clock
         self.receipts = Receipts(self.ledger, landing)
         self.versions = Versions(self.ledger)
@@ -204,9 +213,22 @@ class Warehouse:
         """
         with self._told(f"{dataset.raw} {day}"):
             self._sweep()
-            if dataset.senders is not None:
-                self.excuses.take_in(dataset)
+            if dataset.name not in self._taken_in:
+                self.take_in(dataset)
             return self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
+
+    def take_in(self, dataset: Dataset) -> None:
+        """
+        Take in what people have decided about a dataset; done by the first load of each process, too.
+
+        Raises:
+            LandingUnavailable: the landing zone gave no answer.
+        """
+        self.discards.take_in(self.decisions, dataset.name)
+        self.certificates.take_in(self.decisions, dataset.name)
+        if dataset.senders is not None:
+            self.excuses.take_in(dataset)
+        self._taken_in.add(dataset.name)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """
@@ -297,7 +319,8 @@ class Warehouse:
         if swept:
             log.info("swept up %d files that a killed run had begun", len(swept))
         # Files first: what a kill leaves is then still in the ledger for the next one.
-        dropped = self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED)
+        held = self.certificates.held_paths()
+        dropped = [path for path in self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED) if path not in held]
         for path in dropped:
             self.store.discard(path)
         self.ledger.forget(dropped)
@@ -359,6 +382,10 @@ class Warehouse:
         assert day is not None, "processed datasets have days"
         dataset = self.datasets[table.split(".", 1)[1]]
         return self._processor(dataset).inputs(day, self.ledger.raw_days(dataset.name).get(day, "0"))
+
+    def partitions_read(self, table: str, day: date | None) -> set[tuple[str, date | None]]:
+        """The partitions that a SQL table's day is made of: table and day of each."""
+        return self._deriver.partitions_read(self.sql_tables[table], day)
 
     def senders(self, dataset: Dataset, day: date) -> SenderReport:
         """Who was expected to send on a day, by the roster as of that day and the calendar, and what came of it by now."""
