@@ -77,7 +77,8 @@ class DatedProducer:
         self._folder.put(key, content)
         found = _DAY.search(key)
         if found is not None:
-            at = datetime(*map(int, found.groups()), tzinfo=UTC) + self._after  # type: ignore[arg-type]  # the day's three numbers
+            year, month, day = (int(part) for part in found.groups())
+            at = datetime(year, month, day, tzinfo=UTC) + self._after
             os.utime(self._folder.root / key, ns=(int(at.timestamp()) * 10**9,) * 2)
 
 
