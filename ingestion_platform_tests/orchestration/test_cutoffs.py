@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.orchestration.cutoffs import LONGEST_SLEEP, cutoff_sensor, has_clock, passed
@@ -77,20 +78,18 @@ def test_whoever_has_the_businesss_clock_is_judged_at_the_close(dataset: Dataset
 
 
 def test_the_sensor_asks_for_the_raw_day(bench: Bench) -> None:
-    """Its first look asks for nothing; the next for each day of which a cutoff has passed, under a key that is the same for the same moment."""
+    """Its first look asks for nothing; the next for each day of which a cutoff has passed, under a key of that moment."""
     moment = [TOKYO - timedelta(minutes=1)]
     bench.clock = lambda: moment[0]
     sensor = cutoff_sensor([bench.datasets["tills"]], Graph(bench.datasets, {}))
     resource = WarehouseResource(bench.open, ZoneInfo("Africa/Johannesburg"))
 
-    def look(cursor: str | None) -> dg.SensorResult:
+    def look(cursor: str | None) -> SensorExecutionData:
         with (
             dg.DagsterInstance.ephemeral() as instance,
             dg.build_sensor_context(instance, cursor=cursor, resources={"warehouse": resource}) as context,
         ):
-            result = sensor(context)
-        assert isinstance(result, dg.SensorResult)
-        return result
+            return sensor.evaluate_tick(context)
 
     first = look(None)
     assert not first.run_requests
