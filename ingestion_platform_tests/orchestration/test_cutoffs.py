@@ -10,10 +10,11 @@ import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from ingestion_platform.dataset import Dataset, Datasets
-from ingestion_platform.orchestration.cutoffs import LONGEST_SLEEP, cutoff_sensor, has_clock, passed
-from ingestion_platform.orchestration.graph import Graph
+from ingestion_platform.orchestration.build import build_definitions
+from ingestion_platform.orchestration.cutoffs import LONGEST_SLEEP, has_clock, passed
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.senders import Cutoff, Sender, senders_from, senders_listed
+from ingestion_platform.warehouse import SqlTables
 from ingestion_platform_tests.warehouse.building import DAY, SHOPS, TILLS, Bench
 
 SENDERS = senders_listed(
@@ -81,13 +82,16 @@ def test_the_sensor_asks_for_the_raw_day(bench: Bench) -> None:
     """Its first look asks for nothing; the next for each day of which a cutoff has passed, under a key of that moment."""
     moment = [TOKYO - timedelta(minutes=1)]
     bench.clock = lambda: moment[0]
-    sensor = cutoff_sensor([bench.datasets["tills"]], Graph(bench.datasets, {}))
     resource = WarehouseResource(bench.open, ZoneInfo("Africa/Johannesburg"))
+    definitions = build_definitions(bench.settings, bench.datasets, SqlTables({}), warehouse=resource)
+    sensor = definitions.resolve_sensor_def("cutoffs")
 
     def look(cursor: str | None) -> SensorExecutionData:
         with (
             dg.DagsterInstance.ephemeral() as instance,
-            dg.build_sensor_context(instance, cursor=cursor, resources={"warehouse": resource}) as context,
+            dg.build_sensor_context(
+                instance, cursor=cursor, definitions=definitions, resources={"warehouse": resource}
+            ) as context,
         ):
             return sensor.evaluate_tick(context)
 
