@@ -54,6 +54,41 @@ def tables_in(environment: Path) -> list[Path]:
     return sorted((environment / "data" / "warehouse" / "tables" / "raw" / "sales").rglob("*.parquet"))
 
 
+def test_who_has_sent_is_listed_noted_and_excused(command: Command, environment: Path) -> None:
+    """Each sender and day with its status, as CSV; a note to one of them; and an excuse, which lands and counts at once."""
+    command("catch-up")
+    code, out, err = command("senders", "--dataset", "sales", "--first", str(FIRST), "--last", str(FIRST))
+    assert code == 0
+    rows = {row["sender"]: row for row in table(out)}
+    assert rows
+    assert sum(int(word.split()[0]) for word in err.split(": ", 1)[1].split(", ")) == len(rows)
+    missing = [
+        row["sender"] for row in table(command("senders", "--dataset", "stock_counts", "--status", "missing")[1])
+    ]
+    assert missing
+    code, out, _ = command("note", "--sender", missing[0], "--format", "csv")
+    assert code == 0
+    assert {row["problem"] for row in table(out)} >= {"missing"}
+    code, out, _ = command(
+        "excuse",
+        "--dataset",
+        "stock_counts",
+        "--sender",
+        missing[0],
+        "--first",
+        str(FIRST),
+        "--by",
+        "Nomsa",
+        "--why",
+        "flood",
+    )
+    assert code == 0
+    assert (environment / "data" / "landing" / out.split()[-1]).exists()
+    excused = table(command("senders", "--dataset", "stock_counts", "--status", "excused", "--first", str(FIRST))[1])
+    assert [(row["sender"], row["reason"]) for row in excused] == [(missing[0], "excused by Nomsa: flood")]
+    assert command("senders", "--dataset", "products")[0] == 1
+
+
 def test_catch_up_loads_and_computes_everything(command: Command, environment: Path) -> None:
     """A line for each table; reports are published; the file that people open is there."""
     code, out, err = command("catch-up")

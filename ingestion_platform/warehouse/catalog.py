@@ -218,11 +218,11 @@ class Catalog:
                     self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
             self._show_ledger(engine)
             self._show_discards(engine)
+            if not read_by or "senders" in read_by.lower():
+                self._show_senders(engine)
             self._view(
                 engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by, around=with_decisions
             )
-            if not read_by or "senders" in read_by.lower():
-                self._show_senders(engine)
 
     def _view(
         self,

@@ -215,19 +215,19 @@ class Warehouse:
             self._sweep()
             if dataset.name not in self._taken_in:
                 self.take_in(dataset)
-            if dataset.senders is not None:
-                self.excuses.take_in(dataset)
             return self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
 
     def take_in(self, dataset: Dataset) -> None:
         """
-        Take in what people have decided about a dataset's quarantine; done by the first load of each process, too.
+        Take in what people have decided about a dataset; done by the first load of each process, too.
 
         Raises:
             LandingUnavailable: the landing zone gave no answer.
         """
         self.discards.take_in(self.decisions, dataset.name)
         self.certificates.take_in(self.decisions, dataset.name)
+        if dataset.senders is not None:
+            self.excuses.take_in(dataset)
         self._taken_in.add(dataset.name)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
