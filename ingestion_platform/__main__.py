@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--rounds", type=int, default=100, help="of each fault at most; default: %(default)s")
     chaos.add_argument("--seed", type=int, default=1, help="of all that is left to chance; default: %(default)s")
     chaos.add_argument(
-        "--seconds", type=float, default=150.0, help="after which no further round begins; default: %(default)s"
+        "--seconds", type=float, default=120.0, help="after which no further round begins; default: %(default)s"
     )
     chaos.add_argument("--landed", action="store_true", help="with copies of what has landed, not with what is made up")
     chaos.add_argument("--days", type=int, default=3, help="of what has landed; default: %(default)s")

@@ -4,8 +4,10 @@ So many rounds of each fault, and what came of them.
 Belongs here: the clean run, rounds, time, results. Doesn't: how they are told (`command.py`).
 """
 
+import json
+import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from ingestion_platform.chaos.oracle import LEDGER, Export
 from ingestion_platform.chaos.processes import ChildFailed, Process, Tally
 from ingestion_platform.chaos.small_disk import on_small_disk
 
-MOST_TWIN_ROUNDS = 4
+MOST_TWIN_ROUNDS = 5
 """How often a twin may escape by chance."""
 
 
@@ -82,13 +84,15 @@ class Campaign:
         Raises:
             Unsurvived: even that went wrong.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        # What a former campaign has left here is in the way.
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(parents=True)
         calm = Ground(self.root / "clean", self.business, Tally(self.root / "clean.tally"))
         calm.land_all()
         began = time.monotonic()
         calm.work_well()
         self.seconds = time.monotonic() - began
-        self.bytes = calm.size()
+        self.size_bytes = calm.size()
         try:
             self.clean: Export = calm.export()
             wrong = calm.judge(self.clean)
@@ -96,85 +100,106 @@ class Campaign:
             raise Unsurvived(f"the clean run can't be read: {failed}") from failed
         if wrong:
             raise Unsurvived(f"the clean run itself is wrong: {'; '.join(wrong)}")
-        if self.clean.tables[LEDGER].count(",loaded,") == 0:
+        if '"state":"loaded"' not in self.clean.tables[LEDGER]:
             raise Unsurvived("nothing of what landed could be loaded: an empty table is equal to everything")
         calm.clear()
 
-    def run(self, faults: Sequence[Fault], *, rounds: int, seconds: float) -> list[Result]:
+    def run(self, faults: Sequence[Fault], *, rounds: int, seconds: float, at_once: int = 1) -> list[Result]:
         """
-        Rounds of each fault and its twin.
+        Rounds of each fault and its twin, each in a process of its own.
 
         Args:
             faults: which.
             rounds: of each, at most.
-            seconds: after which no further round of a fault that has had one begins.
+            seconds: after which no further round begins of a fault that has been met.
+            at_once: rounds under way at a time.
         """
         until = time.monotonic() + seconds
         results = [Result(fault, needs=fault.needs(self.business)) for fault in faults]
-        for number in range(1, rounds + 1):
-            for result in results:
-                if result.needs or (number > 1 and time.monotonic() > until and (result.is_met or number > 3)):
+        waiting = deque((result, 1, is_twin) for result in results if not result.needs for is_twin in (False, True))
+        under_way: list[_Round] = []
+        while waiting or under_way:
+            while waiting and len(under_way) < at_once:
+                result, number, is_twin = waiting.popleft()
+                if (
+                    number > 1
+                    and not is_twin
+                    and time.monotonic() > until
+                    and (result.is_met or number > MOST_TWIN_ROUNDS)
+                ):
                     continue
-                self._round(result, number)
-                if number == 1:
-                    self._twin(result)
+                under_way.append(_Round(self, result, number, is_twin))
+            over = [one for one in under_way if one.process.is_over()]
+            if not over:
+                time.sleep(0.01)
+            for one in over:
+                under_way.remove(one)
+                self._note(one)
+                is_wanted = not one.result.twin_caught if one.is_twin else True
+                if is_wanted and one.number < (MOST_TWIN_ROUNDS if one.is_twin else rounds):
+                    waiting.append((one.result, one.number + 1, one.is_twin))
         return results
 
-    def _round(self, result: Result, number: int) -> None:
-        wrong, met = self.round(result.fault, number, is_twin=False)
+    def _note(self, one: "_Round") -> None:
+        result, (wrong, met) = one.result, one.found()
+        name = f"{result.fault.name}, round {one.number}"
+        if one.is_twin:
+            result.twin_rounds += 1
+            result.twin_caught = wrong[0] if wrong else ""
+            if not wrong and one.number == MOST_TWIN_ROUNDS:
+                self.tell(f"{name}: a loader that {result.fault.twin.told} wasn't caught")
+            return
         result.rounds += 1
         result.met += met
         if wrong:
-            result.wrong[number] = wrong
-            self.tell(f"{result.fault.name}, round {number}: {wrong[0]}")
+            result.wrong[one.number] = wrong
+            self.tell(f"{name}: {wrong[0]}")
         else:
             result.survived += 1
 
-    def _twin(self, result: Result) -> None:
-        for number in range(1, MOST_TWIN_ROUNDS + 1):
-            wrong, _ = self.round(result.fault, number, is_twin=True)
-            result.twin_rounds += 1
-            if wrong:
-                result.twin_caught = wrong[0]
-                return
-        self.tell(f"{result.fault.name}: a loader that {result.fault.twin.told} wasn't caught")
-
-    def round(self, fault: Fault, number: int, *, is_twin: bool) -> tuple[list[str], Counter[str]]:
-        """
-        One round.
-
-        Returns:
-            What was wrong in the end, and what was met.
-        """
-        name = f"{fault.name}-{number}{'-twin' if is_twin else ''}"
-        tally = Tally(self.root / f"{name}.tally")
-        tally.path.unlink(missing_ok=True)
-        ground = Ground(
-            self.root / name, self.business, tally, fault.twin if is_twin else None, self.seconds, self.bytes
-        )
-        chance = Random(f"{self.seed}/{fault.name}/{number}")
-        wrong: list[str]
-        if fault.on_small_disk:
-            found: list[str] = []
-            answer = self.root / f"{name}.wrong"
-
-            def there() -> None:
-                answer.write_text("\n".join(self._happens(fault, ground, chance)))
-
-            ended = Process(on_small_disk(ground.place, there), self.root / f"{name}.said").end()
-            found = answer.read_text().splitlines() if ended.is_well else [f"a round ended badly: {ended}"]
-            wrong = found
-        else:
-            wrong = self._happens(fault, ground, chance)
-        if is_twin or not wrong:
-            ground.clear()
-        return wrong, tally.counts()
-
-    def _happens(self, fault: Fault, ground: Ground, chance: Random) -> list[str]:
+    def happens(self, fault: Fault, ground: Ground, chance: Random) -> list[str]:
+        """What is wrong after a fault, and one more run that nothing happens to: it must put right whatever was left half-done."""
         try:
             fault.happens(ground, chance)
-            # One more, that nothing happens to: it must put right whatever was left half-done.
             ground.work_well()
             return ground.judge(self.clean)
         except (Unsurvived, ChildFailed) as error:
             return [" ".join(str(error).split())]
+
+
+class _Round:
+    """
+    A round under way.
+
+    Args:
+        campaign: whose.
+        result: of its fault.
+        number: from 1; the same number, the same chances.
+        is_twin: whether its loaders are the broken ones.
+    """
+
+    def __init__(self, campaign: Campaign, result: Result, number: int, is_twin: bool) -> None:
+        self.result, self.number, self.is_twin = result, number, is_twin
+        fault = result.fault
+        name = f"{fault.name}-{number}{'-twin' if is_twin else ''}"
+        self._tally = Tally(campaign.root / f"{name}.tally")
+        self._wrong = campaign.root / f"{name}.json"
+        twin = fault.twin if is_twin else None
+        self._ground = Ground(
+            campaign.root / name, campaign.business, self._tally, twin, campaign.seconds, campaign.size_bytes
+        )
+        chance = Random(f"{campaign.seed}/{fault.name}/{number}")
+
+        def work() -> None:
+            self._wrong.write_text(json.dumps(campaign.happens(fault, self._ground, chance)))
+
+        there = on_small_disk(self._ground.place, work) if fault.on_small_disk else work
+        self.process = Process(there, campaign.root / f"{name}.said")
+
+    def found(self) -> tuple[list[str], Counter[str]]:
+        """What was wrong in the end, and what was met."""
+        ended = self.process.end()
+        wrong = json.loads(self._wrong.read_text()) if ended.is_well else [f"the round itself broke: {ended}"]
+        if self.is_twin or not wrong:
+            self._ground.clear()
+        return wrong, self._tally.counts()

@@ -112,8 +112,12 @@ def _kill_at_steps(ground: Ground, chance: Random) -> None:
         total = ground.tally.counts()["steps"]
         ground.forget()
         ground.land_all()
-    for _ in range(KILLS):
-        ended = ground.work("catch-up", Steps(chance.randint(1, max(2, total // 2))))
+    commits = ground.tally.counts()["commits"]
+    for number in range(KILLS):
+        # What is committed and what is on disk must agree just then.
+        is_after = number % 3 > 0
+        most = max(2, (commits if is_after else total) * 2 // 3)
+        ended = ground.work("catch-up", Steps(chance.randint(1, most), of_commits=is_after))
         if ended.is_killed:
             ground.tally.add("kills")
         elif not ended.is_well:
@@ -161,8 +165,11 @@ def _growing(ground: Ground, chance: Random) -> None:
         cut = max(1, chance.randint(len(arrival.content) // 2, len(arrival.content) - 1))
         ground.put(arrival.key, arrival.content[:cut])
         acts[arrival.key] = _append(ground, arrival.key, arrival.content[cut:])
-    ground.work_well("catch-up", During(acts, "grew while read"))
-    ground.land(chosen) if ground.tally.counts()["grew while read"] < len(chosen) else None
+    ground.work_well("catch-up", During(acts, "grew while read", at_end=True))
+    for arrival in chosen:
+        # One that wasn't read hasn't grown either.
+        if ground.path(arrival.key).read_bytes() != arrival.content:
+            ground.put(arrival.key, arrival.content)
 
 
 def _append(ground: Ground, key: str, content: bytes) -> Callable[[], None]:
@@ -288,8 +295,9 @@ def _storm(ground: Ground, chance: Random) -> None:
     with serving(ground.landing_folder, ground.tally, ground.root, chance.randrange(2**32), is_stormy=True) as server:
         ground.zone = server.landing
         try:
-            for work in ("catch-up", "replay"):
-                ended = ground.work(work)  # type: ignore[arg-type]  # mypy takes the tuple's for plain text
+            works: tuple[Work, ...] = ("catch-up", "replay")
+            for work in works:
+                ended = ground.work(work)
                 if ended.code not in (0, 3):
                     raise Unsurvived(f"a run broke: {ended}")
                 if not ended.is_well:
@@ -311,7 +319,7 @@ def _disk_full(ground: Ground, chance: Random) -> None:
     """The disk of the warehouse is full, and has a little more room each time that a run has failed."""
     ground.land_all()
     disk = SmallDisk(ground.place)
-    room = max(64 * 1024, int(ground.bytes * chance.uniform(0.05, 0.3)))
+    room = max(64 * 1024, int(ground.size_bytes * chance.uniform(0.05, 0.3)))
     for _ in range(12):
         with disk.limited(room):
             ended = ground.work("catch-up", *disk.meddlings(room))
@@ -321,7 +329,7 @@ def _disk_full(ground: Ground, chance: Random) -> None:
             raise Unsurvived(f"a run broke: {ended}")
         if disk.was_full(ended.said):
             ground.tally.add("disk full")
-        room += max(64 * 1024, int(ground.bytes * chance.uniform(0.05, 0.3)))
+        room += max(64 * 1024, int(ground.size_bytes * chance.uniform(0.05, 0.3)))
 
 
 FAULTS: tuple[Fault, ...] = (

@@ -38,7 +38,7 @@ class Ground:
         tally: of what is met.
         twin: what makes every worker here a broken loader; None: they are the platform's own.
         seconds: that a clean run takes.
-        bytes: that a clean run leaves.
+        size_bytes: that a clean run leaves.
     """
 
     root: Path
@@ -46,7 +46,7 @@ class Ground:
     tally: Tally
     twin: Meddling | None = None
     seconds: float = 1.0
-    bytes: int = 0
+    size_bytes: int = 0
     zone: Callable[[], LandingZone] | None = None
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 

@@ -23,7 +23,7 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse import SqlTables, Warehouse
 
-DAYS, SENDERS, ROWS = 3, 4, 12
+DAYS, SENDERS, ROWS = 2, 3, 10
 """Of made up objects: small, because each is loaded hundreds of times."""
 MOST_BYTES = 64 * 1024**2
 """Of landed objects, for the same reason."""

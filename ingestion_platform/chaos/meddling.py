@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -53,6 +52,11 @@ class Worker:
 
 
 Meddling: TypeAlias = Callable[[Worker], None]
+
+
+def instead(owner: Any, name: str, made: Any) -> None:
+    """Put something else in the place of an attribute, in this process: a fork that ends with its work."""
+    setattr(owner, name, made)
 
 
 class MeddledLanding(LocalLanding):
@@ -131,10 +135,15 @@ class Steps:
 
     Args:
         kill_at: the number of the step before which the process is killed, from 1; 0: none.
+        of_commits: count only steps that come next after a transaction of the ledger.
     """
 
     kill_at: int = 0
+    of_commits: bool = False
     _count: int = 0
+    _commits: int = 0
+    _is_writing: bool = False
+    _is_committed: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __call__(self, worker: Worker) -> None:
@@ -165,8 +174,13 @@ class Steps:
             return connection
 
         def traced(statement: str) -> None:
-            if statement in ("begin immediate", "commit"):
-                self.step(f"the ledger's {statement}")
+            if statement == "begin immediate":
+                self._is_writing = True
+                self.step("a transaction is begun")
+            elif statement == "commit" and self._is_writing:
+                self._is_writing = False
+                self.step("a transaction is committed")
+                self._is_committed = True
 
         def synced(descriptor: int) -> None:
             self.step("before a file is durable")
@@ -182,23 +196,27 @@ class Steps:
             self.step("a table's file is noted")
             return path
 
-        sqlite3.connect = connected  # type: ignore[assignment]  # this process is a fork of its own
-        os.fsync = synced  # type: ignore[assignment]
-        FileStore.describe = described  # type: ignore[method-assign]
-        FileStore.new_path = noted  # type: ignore[method-assign]
+        instead(sqlite3, "connect", connected)
+        instead(os, "fsync", synced)
+        instead(FileStore, "describe", described)
+        instead(FileStore, "new_path", noted)
         sys.addaudithook(hook)
 
     def step(self, what: str) -> None:
         """One more step."""
         with self._lock:
             self._count += 1
-            if self._count == self.kill_at:
+            self._commits += self._is_committed
+            counts = not self.of_commits or self._is_committed
+            self._is_committed = False
+            if counts and self.kill_at == (self._commits if self.of_commits else self._count):
                 self._tally.add(f"killed: {what}")
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def tell(self, worker: Worker) -> None:
         """Note in the tally how many steps there were."""
         worker.tally.add("steps", self._count)
+        worker.tally.add("commits", self._commits)
 
 
 def counted_steps(worker: Worker) -> None:
@@ -220,15 +238,17 @@ def counted_steps(worker: Worker) -> None:
 @dataclass(frozen=True)
 class During:
     """
-    Something happens to an object after its first bytes were read, once a worker.
+    Something happens to an object while it is read, once a worker.
 
     Args:
         acts: key → what happens.
         met: what the tally calls it.
+        at_end: when all was read that there was, and nobody has looked yet whether it is all; else after the first bytes.
     """
 
     acts: "dict[str, Callable[[], None]]"
     met: str
+    at_end: bool = False
 
     def __call__(self, worker: Worker) -> None:
         """Wait for the objects to be read."""
@@ -238,12 +258,13 @@ class During:
         def reads(key: str, number: int, read: Callable[[int], bytes], wanted: int) -> bytes:
             if number == 0:
                 return read(min(wanted, 64))
+            found = read(wanted) if self.at_end else b""
             with lock:
-                act = left.pop(key, None)
+                act = left.pop(key, None) if not found else None
             if act is not None:
                 act()
                 worker.tally.add(self.met)
-            return read(wanted)
+            return found if self.at_end else read(wanted)
 
         meddled(worker).reads = reads
 
@@ -355,9 +376,8 @@ class Clock:
 
         for name, module in list(sys.modules.items()):
             if name.startswith(("ingestion_platform.warehouse", "ingestion_platform.landing")):
-                with suppress(AttributeError):
-                    if module.datetime is datetime:
-                        module.datetime = Jumping
+                if getattr(module, "datetime", None) is datetime:
+                    instead(module, "datetime", Jumping)
 
 
 # --- others
@@ -395,4 +415,4 @@ class Together:
                 worker.tally.add("conflicts")
                 raise
 
-        Ledger.commit_load = committed  # type: ignore[method-assign]
+        instead(Ledger, "commit_load", committed)

@@ -11,14 +11,13 @@ from datetime import date
 from pathlib import Path
 
 from ingestion_platform.errors import IngestionError
-from ingestion_platform.warehouse import Warehouse, upkeep
+from ingestion_platform.warehouse import TableDay, Warehouse, upkeep
 
 LEDGER = "ledger"
 """What the ledger's decisions are called in an export."""
 MOST_SHOWN = 3
 
 _DECISIONS = "dataset, key, day, state, duplicate_of, sha256, rows_read, rows_loaded, rows_quarantined, unknown_columns, missing_columns"
-_CURRENT = "(select * from platform.ledger where state not in ('replaced', 'duplicate'))"
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Export:
     Everything that a warehouse shows.
 
     Args:
-        tables: table → sorted CSV: raw, processed, reports, the quarantine, and what the ledger has decided.
+        tables: table → a row a line, sorted: raw, processed, reports, the quarantine, and what the ledger has decided.
         published: path → bytes, of the reports' CSV files.
     """
 
@@ -37,21 +36,25 @@ class Export:
 
 def export(warehouse: Warehouse) -> Export:
     """
-    Every table, sorted, as CSV text: equal exports, equal tables.
+    Every table, a row a line, sorted: equal exports, equal tables.
 
     What the ledger has decided leaves former versions and doubles out: that they are there is no difference.
     """
-    tables = {
-        f"{layer}.{name}": f"select * from {layer}.{name}"
-        for name in warehouse.datasets
-        for layer in ("raw", "processed")
-    }
-    tables |= {key: f"select * from {key}" for key in warehouse.sql_tables}
-    tables["platform.quarantine"] = "select * from platform.quarantine"
-    tables[LEDGER] = f"select {_DECISIONS} from {_CURRENT}"
-    found = {
-        name: warehouse.query(f"{query} order by all").to_pandas().to_csv(index=False) for name, query in tables.items()
-    }
+    queries = {f"{layer}.{name}": f"{layer}.{name}" for name in warehouse.datasets for layer in ("raw", "processed")}
+    queries |= {key: key for key in warehouse.sql_tables}
+    queries["platform.quarantine"] = "platform.quarantine"
+    queries[LEDGER] = f"(select {_DECISIONS} from platform.ledger where state not in ('replaced', 'duplicate'))"
+    # One query: each makes its views anew.
+    rows = warehouse.query(
+        " union all ".join(
+            f"select '{name}' as name, to_json(one)::varchar as line from {source} as one"
+            for name, source in queries.items()
+        )
+    )
+    lines: dict[str, list[str]] = {name: [] for name in queries}
+    for row in rows.to_pylist():
+        lines[row["name"]].append(row["line"])
+    found = {name: "\n".join(sorted(of_table)) for name, of_table in lines.items()}
     folder = warehouse.settings.publish
     return Export(
         found, {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.csv"))}
@@ -73,7 +76,7 @@ def _lines(ours: Sequence[str], theirs: Sequence[str]) -> str:
     held, wanted = set(ours), set(theirs)
     extra = [line for line in ours if line not in wanted][:MOST_SHOWN]
     missing = [line for line in theirs if line not in held][:MOST_SHOWN]
-    return f"{len(ours) - 1:,} rows, expected {len(theirs) - 1:,}; too many {extra}; missing {missing}"
+    return f"{len(ours):,} rows, expected {len(theirs):,}; too many {extra}; missing {missing}"
 
 
 def unbalanced(warehouse: Warehouse) -> Iterator[str]:
@@ -99,7 +102,7 @@ def unbalanced(warehouse: Warehouse) -> Iterator[str]:
             yield f"{table} is out of date on {len(stale)} days"
 
 
-def _computed(warehouse: Warehouse, table: str) -> Iterator[object]:
+def _computed(warehouse: Warehouse, table: str) -> Iterator[TableDay]:
     days: list[date] = warehouse.days(table)
     for day in days:
         found = warehouse.table_day(table, day)
@@ -113,8 +116,7 @@ def left_over(warehouse: Warehouse) -> Iterator[str]:
     files = {str(path.relative_to(folder)) for path in (folder / "tables").rglob("*") if path.is_file()}
     for path in sorted(files - warehouse.ledger.known_paths(sorted(files))):
         yield f"{path} is no part of any table"
-    for root in (folder, warehouse.settings.publish):
-        yield from (f"{path} was left behind" for path in sorted(root.rglob("*.half")))
+    yield from (f"{path} was left behind" for path in sorted(warehouse.settings.warehouse.parent.rglob("*.half")))
     yield from (f"{path} was left behind" for path in sorted(folder.glob(".writer-*")))
 
 

@@ -94,6 +94,7 @@ class Process:
 
     def __init__(self, work: Callable[[], object], said: Path) -> None:
         self._said = said
+        self._status: int | None = None
         said.unlink(missing_ok=True)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -105,6 +106,8 @@ class Process:
         code = BROKEN
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            # What a run warns of under chaos is no news; why it failed is said.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             work()
             code = 0
         except IngestionError as error:
@@ -119,9 +122,18 @@ class Process:
         """Kill it, as a power cut would."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def is_over(self) -> bool:
+        """Whether it has ended, without waiting for it."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = status if pid else None
+        return self._status is not None
+
     def end(self) -> Ended:
         """Wait for its end."""
-        _, status = os.waitpid(self.pid, 0)
+        if self._status is None:
+            _, self._status = os.waitpid(self.pid, 0)
+        status = self._status
         said = self._said.read_text() if self._said.exists() else ""
         if os.WIFSIGNALED(status):
             return Ended(None, os.WTERMSIG(status), said)

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from ingestion_platform.chaos.processes import Process, Tally
-from ingestion_platform.landing import LandingZone
+from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.landing.local import LocalLanding
 
 BUCKET = "chaos"
@@ -128,7 +128,7 @@ def _handler(folder: Path, storm: _Storm | None) -> type[BaseHTTPRequestHandler]
         def do_GET(self) -> None:
             """A listing or an object."""
             parts = urlsplit(self.path)
-            _, bucket, key = (parts.path + "/").split("/", 2)
+            _, _, key = (parts.path + "/").split("/", 2)
             asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
             key = unquote(key.removesuffix("/"))
             if "list-type" in asked or not key:
@@ -221,7 +221,7 @@ def _handler(folder: Path, storm: _Storm | None) -> type[BaseHTTPRequestHandler]
 def _listing(zone: LocalLanding, asked: dict[str, str]) -> bytes:
     """A page of a listing, as ListObjectsV2 gives it."""
     after = max(asked.get("start-after", ""), asked.get("continuation-token", ""))
-    page = []
+    page: list[LandedObject] = []
     has_more = False
     for landed in zone.list(asked.get("prefix", ""), start_after=after):
         if len(page) == PAGE:

@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ingestion_platform.chaos.meddling import Meddling, Worker
@@ -25,7 +25,7 @@ _mounted: set[Path] = set()
 
 
 class NoNamespace(Exception):
-    """This machine gives no mount namespace to this process."""
+    """No mount namespace is given to this process, by this machine."""
 
 
 def mount_here(folder: Path) -> None:
@@ -106,11 +106,9 @@ def on_small_disk(folder: Path, work: Callable[[], None]) -> Callable[[], None]:
     """Work whose *folder* has a file system of its own, as far as the machine gives one; it is done in a fork."""
 
     def there() -> None:
-        try:
+        # Without one, files are limited, one by one.
+        with suppress(NoNamespace):
             mount_here(folder)
-        except NoNamespace:
-            # Files are limited then, one by one.
-            pass
         work()
 
     return there

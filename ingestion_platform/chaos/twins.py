@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ingestion_platform.chaos.meddling import Worker, meddled
+from ingestion_platform.chaos.meddling import Worker, instead, meddled
 from ingestion_platform.errors import IngestionError, LandingError
 from ingestion_platform.landing import LandedObject, ObjectFile
 from ingestion_platform.warehouse import Warehouse, upkeep
@@ -70,8 +70,8 @@ def _early_commit(worker: Worker) -> None:
         held.clear()
         return found
 
-    RowsFile.finish = finished  # type: ignore[method-assign]
-    Ledger.commit_load = committed  # type: ignore[method-assign]
+    instead(RowsFile, "finish", finished)
+    instead(Ledger, "commit_load", committed)
 
 
 def _swallows_full(worker: Worker) -> None:
@@ -89,8 +89,8 @@ def _swallows_full(worker: Worker) -> None:
         with suppress(OSError):
             write(file)
 
-    RowsFile.finish = finished  # type: ignore[method-assign]
-    RowsFile._write = written  # type: ignore[method-assign]
+    instead(RowsFile, "finish", finished)
+    instead(RowsFile, "_write", written)
     _once_computed(worker, is_deaf=True)
 
 
@@ -111,8 +111,8 @@ def _last_wins(worker: Worker) -> None:
             return [row] if row is not None else []
         return objects(ledger, connection, where, *values)
 
-    Ledger.commit_load = committed  # type: ignore[method-assign]
-    Ledger._objects = found  # type: ignore[method-assign]
+    instead(Ledger, "commit_load", committed)
+    instead(Ledger, "_objects", found)
 
 
 # --- what is known
@@ -122,23 +122,25 @@ def _no_content(worker: Worker) -> None:
     def content_of(loader: Loader, key: str, sha256: str, day: Any) -> str | None:
         return f"{key} {sha256}"
 
-    Loader.content_of = content_of  # type: ignore[method-assign]
+    instead(Loader, "content_of", content_of)
 
 
 def _once_computed(worker: Worker, *, is_deaf: bool = False) -> None:
+    ignored = (IngestionError,) if is_deaf else ()
+
     def catch_up(warehouse: Warehouse) -> None:
         for dataset in warehouse.datasets.values():
-            for day in upkeep.landed_days(warehouse, dataset):
-                warehouse.load(dataset, day)
+            for landed_on in upkeep.landed_days(warehouse, dataset):
+                warehouse.load(dataset, landed_on)
         for dataset in sorted(warehouse.datasets.values(), key=lambda one: bool(one.references)):
             done = set(warehouse.days(dataset.processed))
             for day in warehouse.stale_days(dataset.processed):
                 if day is not None and (is_deaf or day not in done):
-                    with suppress(IngestionError if is_deaf else ()):
+                    with suppress(*ignored):
                         warehouse.process(dataset, day)
         for key, table in warehouse.sql_tables.items():
             for stale in warehouse.stale_days(key):
-                with suppress(IngestionError if is_deaf else ()):
+                with suppress(*ignored):
                     warehouse.derive(table, stale)
 
     worker.catch_up = catch_up
@@ -161,9 +163,9 @@ def _tokens(worker: Worker, token: Callable[[LandedObject], str]) -> None:
         with opened(landed) as found:
             return found.file.read()
 
-    landing.list = retold  # type: ignore[method-assign]
-    landing.open = opened  # type: ignore[method-assign]
-    landing.read = read  # type: ignore[method-assign]
+    instead(landing, "list", retold)
+    instead(landing, "open", opened)
+    instead(landing, "read", read)
 
 
 def _by_name(worker: Worker) -> None:
@@ -184,7 +186,7 @@ def _no_second_look(worker: Worker) -> None:
         now = next((one for one in landing.list(row.key) if one.key == row.key), None)
         return replace(row, token=now.token) if now is not None else row
 
-    Loader.row_of = noted  # type: ignore[method-assign]
+    instead(Loader, "row_of", noted)
 
 
 def _newer_only(worker: Worker) -> None:
@@ -207,7 +209,7 @@ def _newer_only(worker: Worker) -> None:
         if seen:
             mark.write_text(json.dumps(max(seen)))
 
-    landing.list = newer  # type: ignore[method-assign]
+    instead(landing, "list", newer)
     worker.catch_up = then
 
 
@@ -232,8 +234,8 @@ def _ends_at(worker: Worker, trouble: type[Exception]) -> None:
     def read(landed: LandedObject) -> bytes:
         return opened(landed).file.read()
 
-    landing.open = opened  # type: ignore[method-assign]
-    landing.read = read  # type: ignore[method-assign]
+    instead(landing, "open", opened)
+    instead(landing, "read", read)
 
 
 def _error_is_end(worker: Worker) -> None:
@@ -248,7 +250,7 @@ def _short_read_is_end(worker: Worker) -> None:
             file = found.file
             return file.read1(1024**2) if isinstance(file, io.BufferedReader) else file.read()
 
-    landing.read = read  # type: ignore[method-assign]
+    instead(landing, "read", read)
 
 
 def _takes_what_comes(worker: Worker) -> None:

@@ -89,22 +89,20 @@ def _csv(dialect: Csv, columns: Sequence[Column], rows: Sequence[Row], chance: R
     end = "\n" if dialect.line_end == "any" else dialect.line_end
 
     def cell(value: str | None) -> str:
-        text = value or ""
+        text = str(value or "")
         if not any(mark and mark in text for mark in (delimiter, quote, escape, dialect.comment, "\n", "\r")):
             return text
         if not quote:
-            return "".join(letter for letter in text if letter not in delimiter + "\r\n" + dialect.comment)
+            return "".join(letter for letter in text if letter not in f"{delimiter}\r\n{dialect.comment}")
         if escape:
             text = text.replace(escape, escape * 2)
-        return quote + text.replace(quote, (escape or quote) + quote) + quote
+        return f"{quote}{text.replace(quote, (escape or quote) + quote)}{quote}"
 
     header_rows, header_at = said("header_rows"), said("header_at")
     if header_rows > 1:
         raise CantMake("nothing here writes a header of several lines: give what has landed (--landed)")
-    if isinstance(dialect.footer, str):
-        footer = [text_like(dialect.footer, chance)]
-    else:
-        footer = ["the end"] * dialect.footer
+    is_like = isinstance(dialect.footer, str)
+    footer = [text_like(str(dialect.footer), chance)] if is_like else ["the end"] * int(dialect.footer)
     lines = ["a line before the header"] * (header_at if isinstance(header_at, int) else 0)
     if header_rows:
         lines.append(delimiter.join(cell(column.field) for column in columns))
