@@ -161,8 +161,9 @@ class Campaign:
         """What is wrong after a fault, and one more run that nothing happens to: it must put right whatever was left half-done."""
         try:
             fault.happens(ground, chance)
-            ground.work_well()
-            return ground.judge(self.clean)
+            with fault.at_rest(ground):
+                ground.work_well()
+                return ground.judge(self.clean)
         except (Unsurvived, ChildFailed) as error:
             return [" ".join(str(error).split())]
 

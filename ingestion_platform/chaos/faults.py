@@ -9,7 +9,8 @@ A fault's work is done when it returns: all has landed as it is in the end, and 
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
@@ -49,6 +50,7 @@ class Fault:
         twin: a loader that doesn't survive it.
         needs: why it can't happen to a business; empty: it can.
         on_small_disk: whether the warehouse is on a disk that is too small.
+        at_rest: what the last run and the judge need around them.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Fault:
     twin: twins.Twin
     needs: Callable[[Business], str] = lambda business: ""
     on_small_disk: bool = False
+    at_rest: Callable[[Ground], AbstractContextManager[None]] = lambda ground: nullcontext()
 
 
 def _some(chance: Random, arrivals: Sequence[Arrival], most: int) -> list[Arrival]:
@@ -117,7 +120,9 @@ def _kill_at_steps(ground: Ground, chance: Random) -> None:
         # What is committed and what is on disk must agree just then.
         is_after = number % 3 > 0
         most = max(2, (commits if is_after else total) * 2 // 3)
-        ended = ground.work("catch-up", Steps(chance.randint(1, most), of_commits=is_after))
+        # A replay has all steps before it, however far the former runs came.
+        work: Work = "catch-up" if number < 2 else "replay"
+        ended = ground.work(work, Steps(chance.randint(1, most), of_commits=is_after))
         if ended.is_killed:
             ground.tally.add("kills")
         elif not ended.is_well:
@@ -304,10 +309,15 @@ def _storm(ground: Ground, chance: Random) -> None:
                     ground.tally.add("runs that gave up")
         finally:
             ground.zone = None
+
+
+@contextmanager
+def _calm(ground: Ground) -> Iterator[None]:
+    """The same server without a storm: from a folder, all would be read anew."""
     with serving(ground.landing_folder, ground.tally, ground.root, 0, is_stormy=False) as server:
         ground.zone = server.landing
         try:
-            ground.work_well()
+            yield
         finally:
             ground.zone = None
 
@@ -353,7 +363,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("slow", "a disk that gives few bytes, slowly", _slow, ("slow reads",), twins.SHORT_READ_IS_END),
     Fault(
         "storm", "S3 that throttles, cuts, delays", _storm,
-        ("503 answered", "bodies cut", "connections cut", "delays"), twins.TAKES_WHAT_COMES,
+        ("503 answered", "bodies cut", "connections cut", "delays"), twins.TAKES_WHAT_COMES, at_rest=_calm,
     ),
     Fault("disk-full", "no room for what is written", _disk_full, ("disk full",), twins.SWALLOWS_FULL, on_small_disk=True),
 )  # fmt: skip

@@ -123,7 +123,8 @@ class Ground:
     # --- judging
 
     def _open(self) -> Warehouse:
-        return self.business.open(self.place, LocalLanding(self.landing_folder))
+        zone = self.zone() if self.zone is not None else LocalLanding(self.landing_folder)
+        return self.business.open(self.place, zone)
 
     def export(self) -> Export:
         """What the warehouse shows now."""

@@ -375,9 +375,9 @@ class Clock:
                 return cls(*moment.timetuple()[:6], moment.microsecond, tzinfo=moment.tzinfo)
 
         for name, module in list(sys.modules.items()):
-            if name.startswith(("ingestion_platform.warehouse", "ingestion_platform.landing")):
-                if getattr(module, "datetime", None) is datetime:
-                    instead(module, "datetime", Jumping)
+            is_ours = name.startswith(("ingestion_platform.warehouse", "ingestion_platform.landing"))
+            if is_ours and getattr(module, "datetime", None) is datetime:
+                instead(module, "datetime", Jumping)
 
 
 # --- others
