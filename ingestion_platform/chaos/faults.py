@@ -90,7 +90,7 @@ def _kill(ground: Ground, chance: Random) -> None:
     for _ in range(KILLS * 4):
         if killed >= KILLS:
             return
-        works: list[Work] = [chance.choice(("catch-up", "replay")) for _ in range(at_once)]
+        works: list[Work] = [chance.choice(("catch-up", "replay", "parts")) for _ in range(at_once)]
         begun = [ground.begin(work) for work in works]
         time.sleep(chance.uniform(0, ground.seconds * 1.2 * max(1.0, at_once / 2)))
         for one in begun:

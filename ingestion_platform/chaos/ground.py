@@ -16,11 +16,13 @@ from ingestion_platform.chaos.landed import Arrival, Business
 from ingestion_platform.chaos.meddling import MeddledLanding, Meddling, Worker
 from ingestion_platform.chaos.oracle import Export, export, judge, size_of
 from ingestion_platform.chaos.processes import Ended, Process, Tally, ask
+from ingestion_platform.dataset import LandedFiles
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.landing.local import LocalLanding
-from ingestion_platform.warehouse import Warehouse, upkeep
+from ingestion_platform.warehouse import Only, Warehouse, upkeep
 
-Work = Literal["catch-up", "replay"]
+Work = Literal["catch-up", "replay", "parts"]
+"""All that is new; everything again; what is new in parts, as a routing asks for them, and then the rest."""
 
 
 class Unsurvived(Exception):
@@ -117,6 +119,8 @@ class Ground:
         with warehouse:
             if work == "replay":
                 replay(warehouse)
+            elif work == "parts":
+                load_parts(warehouse)
             worker.catch_up(warehouse)
             warehouse.publish()
 
@@ -140,7 +144,7 @@ class Ground:
 
         def look() -> list[str]:
             with self._open() as warehouse:
-                return judge(warehouse, clean)
+                return judge(warehouse, clean, is_twin=self.twin is not None)
 
         return ask(look, self.root)
 
@@ -156,6 +160,15 @@ class Ground:
     def clear(self) -> None:
         """Take everything away."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def load_parts(warehouse: Warehouse) -> None:
+    """Load small objects before larger ones, run by run."""
+    for dataset in warehouse.datasets.values():
+        for day in upkeep.landed_days(warehouse, dataset) if isinstance(dataset.source, LandedFiles) else ():
+            sizes = sorted({landed.size_bytes for landed in warehouse.listing(dataset, day)})
+            for size in sizes[: len(sizes) // 2]:
+                warehouse.load(dataset, day, only=Only(up_to_bytes=size))
 
 
 def replay(warehouse: Warehouse) -> None:
