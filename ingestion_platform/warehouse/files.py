@@ -141,13 +141,13 @@ class FileStore:
         """
         folder = self.root / "writers"
         swept: list[str] = []
-        if not folder.is_dir():
-            return swept
         for hidden in self.root.glob(f"{_HIDDEN}*"):
             with contextlib.suppress(FileNotFoundError, BlockingIOError), hidden.open("rb") as journal:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Of one who died before he wrote anything; whoever is about to lock it makes himself another one.
                 hidden.unlink()
+        if not folder.is_dir():
+            return swept
         for entry in list(folder.iterdir()):
             if entry.name == self._writer:
                 continue

@@ -131,8 +131,5 @@ def publish_after(folder: Path, day: date) -> None:
 
 if __name__ == "__main__":
     place, scenario = Path(sys.argv[1]), sys.argv[2]
-    if scenario == "days":
-        told = contend(place, [DAY + timedelta(days=number) for number in range(8)])
-    else:
-        told = contend(place, [DAY] * 4)
-    print(json.dumps(told))
+    days = [DAY + timedelta(days=number) for number in range(8)] if scenario == "days" else [DAY] * 4
+    print(json.dumps(contend(place, days)))
