@@ -329,8 +329,8 @@ def _disk_full(ground: Ground, chance: Random) -> None:
     """The disk of the warehouse is full, and has a little more room each time that a run has failed."""
     ground.land_all()
     disk = SmallDisk(ground.place)
-    room = max(64 * 1024, int(ground.size_bytes * chance.uniform(0.05, 0.3)))
-    for _ in range(12):
+    room = max(96 * 1024, int(ground.size_bytes * chance.uniform(0.05, 0.2)))
+    for _ in range(40):
         with disk.limited(room):
             ended = ground.work("catch-up", *disk.meddlings(room))
         if ended.is_well:
@@ -339,7 +339,8 @@ def _disk_full(ground: Ground, chance: Random) -> None:
             raise Unsurvived(f"a run broke: {ended}")
         if disk.was_full(ended.said):
             ground.tally.add("disk full")
-        room += max(64 * 1024, int(ground.size_bytes * chance.uniform(0.05, 0.3)))
+        # Little by little, so that it is once the ledger, once a table's file that finds no room.
+        room += max(8 * 1024, int(ground.size_bytes * chance.uniform(0.02, 0.06)))
 
 
 FAULTS: tuple[Fault, ...] = (
