@@ -93,6 +93,19 @@ def _parser() -> argparse.ArgumentParser:
     quarantine.add_to(commands)
     replay.add_to(commands)
     senders.add_to(commands)
+    chaos = commands.add_parser(
+        "chaos", help="put the path to the test: every fault we know of, against a run without any"
+    )
+    chaos.add_argument("--dataset", action="append", default=[], help="and what it refers to; default: all")
+    chaos.add_argument("--faults", default="", help="names, separated by commas; default: all")
+    chaos.add_argument("--rounds", type=int, default=100, help="of each fault at most; default: %(default)s")
+    chaos.add_argument("--seed", type=int, default=1, help="of all that is left to chance; default: %(default)s")
+    chaos.add_argument(
+        "--seconds", type=float, default=120.0, help="after which no further round begins; default: %(default)s"
+    )
+    chaos.add_argument("--landed", action="store_true", help="with copies of what has landed, not with what is made up")
+    chaos.add_argument("--days", type=int, default=3, help="of what has landed; default: %(default)s")
+    chaos.add_argument("--keep", type=Path, help="folder in which what wasn't survived stays")
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -142,6 +155,22 @@ def _run(chosen: argparse.Namespace) -> int:
         warehouse = open_warehouse()
         make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
         return 0
+    if chosen.command == "chaos":
+        # Nobody else needs it.
+        from ingestion_platform.chaos.command import Wanted, run
+
+        return run(
+            Wanted(
+                datasets=tuple(chosen.dataset),
+                faults=tuple(name for name in chosen.faults.split(",") if name),
+                rounds=chosen.rounds,
+                seed=chosen.seed,
+                seconds=chosen.seconds,
+                landed=chosen.landed,
+                days=chosen.days,
+                keep=chosen.keep,
+            )
+        )
     with open_warehouse() as warehouse:
         if chosen.command == "backfill":
             return _backfill(warehouse, chosen)

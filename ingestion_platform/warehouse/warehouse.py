@@ -315,7 +315,7 @@ class Warehouse:
         if self._has_swept:
             return
         self._has_swept = True
-        swept = self.store.sweep(self.ledger.known_paths)
+        swept = self.store.sweep(self.ledger.known_paths, self._deriver.finish)
         if swept:
             log.info("swept up %d files that a killed run had begun", len(swept))
         # Files first: what a kill leaves is then still in the ledger for the next one.
