@@ -72,7 +72,7 @@ class _Reader:
             if self._records
             else {}
         )
-        return Ending(tuple(self._taker.unknown), tuple(missing))
+        return Ending(tuple(self._taker.unknown), tuple(missing), departures=self._taker.departures)
 
     def _refuse_array(self, ending: bytes) -> None:
         has_lines = self._row > 0 or b"\n" in self._window.data.strip()

@@ -23,6 +23,7 @@ from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
 from ingestion_platform.warehouse.days import STEADY_SINCE, bounds, span, start_of, steady_offset
 from ingestion_platform.warehouse.engine import name, text
+from ingestion_platform.warehouse.shapes import Naming, Reader, Shape, digest, is_headerless
 
 RAW_PLATFORM_COLUMNS = (("_extra", "VARCHAR"), ("_object", "VARCHAR"), ("_row", "BIGINT"), ("_day", "DATE"))
 """What every raw table has beside the declared columns, all of which are VARCHAR there."""
@@ -141,9 +142,13 @@ class Contract:
         whole = (*parts, dataset.row_key) if dataset.changes is not None else parts
         return hashlib.sha256(repr(whole).encode()).hexdigest()
 
-    def reader_digest(self) -> str:
-        """Changes whenever the same bytes would enter raw otherwise."""
-        columns = [(column.name, column.field, column.capture) for column in self.dataset.columns]
+    def reader(self, dialect: str = "") -> Reader:
+        """
+        How objects are read.
+
+        Args:
+            dialect: what was recorded of it, as text.
+        """
         dataset = self.dataset
         # The ledger notes with each object the days that its rows belong to and who sent it.
         homes: tuple[object, ...] = ()
@@ -160,17 +165,29 @@ class Contract:
             )
         sender = dataset.senders.key_capture if dataset.senders is not None else None
         control = dataset.source.control if isinstance(dataset.source, LandedFiles) else None
-        parts = (
+        format = dataset.source.format
+        content = (
             VERSION,
-            repr(dataset.source.format),
-            columns,
-            dataset.on_unknown_column,
+            repr(format),
+            # Without a header, the columns' places are what is declared.
+            [column.names for column in dataset.columns] if is_headerless(format) else None,
+            # What of the key goes into rows makes two objects the same, or not.
+            [column.capture for column in dataset.columns if column.capture is not None],
             dataset.kind,
-            homes,
             sender,
             control,
         )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return Reader(digest(repr(content)), digest(dialect) if dialect else "", digest(repr(homes)), self.shape.digest)
+
+    @property
+    def shape(self) -> Shape:
+        """Which names of a record go into which raw column."""
+        return Shape.of(self.dataset)
+
+    @property
+    def naming(self) -> Naming:
+        """What names are to the dataset's source."""
+        return Naming.of(self.dataset, self.envelope)
 
     # --- values
 

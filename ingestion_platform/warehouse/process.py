@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import duckdb
 
@@ -24,6 +24,7 @@ from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.table import Check
+from ingestion_platform.warehouse.adopt import Adopter
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule, in_order
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
@@ -64,6 +65,7 @@ class Processor:
         store: where rows are written.
         engine: computes.
         pii_salt: of hashed columns; None when there is none.
+        adopter: brings raw to the declaration.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class Processor:
         store: FileStore,
         engine: duckdb.DuckDBPyConnection,
         pii_salt: str | None,
+        adopter: Adopter,
     ) -> None:
+        self._adopter = adopter
         self._contract = contract
         self._dataset: Dataset = contract.dataset
         self._datasets = datasets
@@ -122,6 +126,9 @@ class Processor:
                 " with another salt the same person gets another hash",
             )
         began = time.perf_counter()
+        # Rows that the day may have, or may get when a column has its values.
+        last = day + timedelta(days=self._dataset.daily.allowed_lateness_days)
+        self._adopter.adopt(day, last, run_id=run_id)
         while True:
             files, unread, objects, (digest, rows_raw, rows_unread) = self._ledger.raw_input(self._dataset.name, day)
             inputs = self.inputs(day, digest)

@@ -10,7 +10,7 @@ import logging
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
+from ingestion_platform.warehouse.adopt import Adopter
 from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.derive import Deriver
@@ -120,7 +121,11 @@ class Warehouse:
 
     def _processor(self, dataset: Dataset) -> Processor:
         salt = self.settings.pii_salt.get_secret_value() if self.settings.pii_salt else None
-        return Processor(self._contracts[dataset.name], self.datasets, self.ledger, self.store, self.engine, salt)
+        contract = self._contracts[dataset.name]
+        return Processor(contract, self.datasets, self.ledger, self.store, self.engine, salt, self._adopter(dataset))
+
+    def _adopter(self, dataset: Dataset) -> Adopter:
+        return Adopter(self._contracts[dataset.name], self.ledger, self.store, self.engine)
 
     @property
     def _deriver(self) -> Deriver:
@@ -174,7 +179,10 @@ class Warehouse:
         """
         with self._told(f"{dataset.raw} {day}"):
             self._sweep()
-            return self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
+            touched, _ = self._adopter(dataset).adopt(day, day, run_id=run_id)
+            loaded = self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
+            others = {date.fromisoformat(home) for home in touched}
+            return replace(loaded, touched_days=tuple(sorted({*loaded.touched_days, *others}))) if others else loaded
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """
