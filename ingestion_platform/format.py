@@ -18,6 +18,10 @@ MOST_LINES = 1000
 """Lines that may stand before or after the records."""
 
 
+MOST_COLUMNS = 5_000
+"""Of an object, unless its format says otherwise."""
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Bounded:
     """
@@ -28,16 +32,18 @@ class Bounded:
     Args:
         max_bytes: an object larger than this, once decompressed, is rejected.
         max_record_bytes: an object with a larger record is rejected: one record is held in memory.
+        max_columns: an object with more columns is rejected; where each record names its own members, a record with more of them is.
         zip_member: the name of the one file in a `.zip` that counts, as a pattern of file names (`*.csv`); empty: there is exactly one.
     """
 
     max_bytes: int = 64 * 1024**3
     max_record_bytes: int = 64 * 1024**2
+    max_columns: int = MOST_COLUMNS
     zip_member: str = ""
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1 or self.max_record_bytes < 1:
-            raise DeclarationError(f"{type(self).__name__}: max_bytes and max_record_bytes are at least 1")
+        if min(self.max_bytes, self.max_record_bytes, self.max_columns) < 1:
+            raise DeclarationError(f"{type(self).__name__}: max_bytes, max_record_bytes and max_columns are at least 1")
 
 
 class Detect(Enum):

@@ -38,7 +38,7 @@ from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.detection import detect
 from ingestion_platform.formats.dialect import MOST_TRAILERS, Dialect, Fault, NoRecords
-from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord, all_names
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord, all_names, require_columns
 from ingestion_platform.formats.tables import Column
 from ingestion_platform.formats.texts import BOM, as_it_stands, excerpt, has_mark, is_utf_8
 from ingestion_platform.formats.windows import Window
@@ -248,6 +248,7 @@ class _Reader:
         assert isinstance(format.header_rows, int)
         read = [self._header_row() for _ in range(format.header_rows)]
         lines, rows = [line for line, _ in read], [cells for _, cells in read]
+        require_columns(max(map(len, rows)), format.max_columns)
         widths = {len(cells) for cells in rows}
         if len(widths) > 1:
             raise ObjectRejected(

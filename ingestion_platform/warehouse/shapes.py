@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 
 from ingestion_platform.api import ApiPages, Pages
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.format import Csv, FixedWidth, Json
+from ingestion_platform.format import MOST_COLUMNS, Csv, FixedWidth, Json
 from ingestion_platform.formats import Names, names_in, twice
 from ingestion_platform.stream import BytesValues, Segments, StreamSegments
 from ingestion_platform.warehouse.ledger_file import LedgerFile
@@ -122,6 +122,7 @@ class Naming:
         keeps_whole: whether nothing is left over where a column holds `@value`.
         header_tells: whether names are there or not whatever the records have.
         may_lack: whether a declared name can be missing at all.
+        most_names: of unknown ones that are noted.
     """
 
     names: Names | None
@@ -131,6 +132,7 @@ class Naming:
     goes_up: bool
     header_tells: bool
     may_lack: bool
+    most_names: int
 
     @classmethod
     def of(cls, dataset: Dataset, around: tuple[tuple[str, str], ...]) -> "Naming":
@@ -152,6 +154,7 @@ class Naming:
             isinstance(inner, Json),
             names == "flat" and not isinstance(inner, FixedWidth) and not isinstance(format, Pages),
             not isinstance(inner, FixedWidth),
+            getattr(inner, "max_columns", MOST_COLUMNS),
         )
 
     def is_outside(self, name: str) -> bool:
@@ -281,7 +284,7 @@ class Passage:
         if any(twice(name) in json.loads(row.departures) for name in takes):
             # An array in _extra is all that it had; nobody could tell that from one value that is an array.
             return READ
-        if naming.names is None and self._extras:
+        if self._extras and (naming.names is None or len(unknown) >= naming.most_names):
             return READ
         has_no_facts = not naming.header_tells and not row.rows_loaded and not missing and not unknown
         if naming.header_tells and not row.rows_read and not missing and not unknown and not row.size_bytes:
