@@ -13,7 +13,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.drift import DRIFT_COLUMNS, DriftEvent, as_rows
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
@@ -68,6 +69,7 @@ class Catalog:
         store: where rows are.
         deriver: knows the columns of tables.
         contracts: by dataset.
+        drift: tells the events of all datasets.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Catalog:
         store: FileStore,
         deriver: Deriver,
         contracts: Mapping[str, Contract],
+        drift: Callable[[], Iterable[DriftEvent]],
     ) -> None:
+        self._drift = drift
         self._path = path
         self._datasets = datasets
         self._sql_tables = sql_tables
@@ -182,6 +186,8 @@ class Catalog:
                 self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
             self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
             self._show_ledger(engine)
+            if not read_by or "drift" in read_by.lower():
+                _create(engine, "drift", DRIFT_COLUMNS, as_rows(self._drift()))
 
     def _view(
         self,

@@ -193,7 +193,7 @@ class Contract:
 
     def values(self, raw: str) -> str:
         """The relation *raw* (SQL) with `text:` and `value:` columns beside the raw ones."""
-        texts = ", ".join(f"{self._text(column)} as {name('text:' + column.name)}" for column in self.dataset.columns)
+        texts = ", ".join(f"{self.text_of(column)} as {name('text:' + column.name)}" for column in self.dataset.columns)
         values = ", ".join(
             f"{self._value(column)} as {name('value:' + column.name)}" for column in self.dataset.columns
         )
@@ -206,8 +206,19 @@ class Contract:
         once = ", ".join(f"case when random() >= 0 then {moment} end as {moment}" for moment in moments)
         return f"select * replace ({once}) from ({cast})"
 
+    def fits(self, column: Column) -> str:
+        """SQL over raw columns: whether a value that isn't NULL is of the column's type, and one of those it may have."""
+        value = self._value(column).replace(name("text:" + column.name), f"({self.text_of(column)})")
+        fits = f"({value}) is not null"
+        if column.one_of:
+            fits += f" and ({value}) in ({', '.join(self._literal(column, one) for one in column.one_of)})"
+        if column.pattern is not None:
+            fits += f" and regexp_full_match({self.text_of(column)}, {text(column.pattern)})"
+        return fits
+
     @staticmethod
-    def _text(column: Column) -> str:
+    def text_of(column: Column) -> str:
+        """SQL of a raw column's text: NULL where it means NULL."""
         source = name(column.name)
         if not column.null_values:
             return source

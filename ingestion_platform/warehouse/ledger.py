@@ -74,6 +74,12 @@ create table if not exists partitions (
 ) strict, without rowid;
 """
 
+DRIFTING = """
+create index if not exists objects_drifting on objects (dataset)
+    where is_current = 1 and (unknown_columns <> '[]' or missing_columns <> '[]');
+"""
+"""Whether a dataset drifts at all is asked whenever tables are shown."""
+
 
 class Conflict(Exception):
     """Somebody else has changed what this commit was planned on; plan again. Never leaves the warehouse."""
@@ -89,7 +95,7 @@ class Ledger(LedgerFile):
     """
 
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
-        super().__init__(path, (SCHEMA, places.SCHEMA, shapes.SCHEMA), patience_seconds=patience_seconds)
+        super().__init__(path, (SCHEMA, places.SCHEMA, shapes.SCHEMA, DRIFTING), patience_seconds=patience_seconds)
 
     # --- rows, sealed
 
@@ -313,7 +319,8 @@ class Ledger(LedgerFile):
                     connection,
                     replace(
                         before, state="duplicate", duplicate_of=winner, rows_read=0, rows_loaded=0, rows_quarantined=0, file_id=None,
-                        quarantine_file_id=None, home_days="{}", decided_at=now(), run_id=run_id,
+                        unknown_columns="[]", missing_columns="[]", quarantine_file_id=None, home_days="{}",
+                        decided_at=now(), run_id=run_id,
                     ),
                 )  # fmt: skip
             for before in withdrawn:

@@ -868,7 +868,7 @@ class _Batch:
         if standing.counts_nothing_of(span):
             row = replace(
                 row, state="duplicate", duplicate_of=standing.instead, rows_read=0, rows_loaded=0, rows_quarantined=0,
-                reason=standing.reason(span),
+                unknown_columns="[]", missing_columns="[]", reason=standing.reason(span),
             )  # fmt: skip
         else:
             row = replace(

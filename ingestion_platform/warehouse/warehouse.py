@@ -28,6 +28,7 @@ from ingestion_platform.warehouse.adopt import Adopter
 from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.drift import DriftEvent, Drifts
 from ingestion_platform.warehouse.engine import connect, name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
@@ -149,6 +150,7 @@ class Warehouse:
             self.store,
             self._deriver,
             self._contracts,
+            self.drift,
         )
 
     # --- work
@@ -357,6 +359,17 @@ class Warehouse:
             ).fetchall()
             expected = [row[0] for row in rows]
         return SenderReport(tuple(expected), tuple(sorted(came)), tuple(sorted(rejected)))
+
+    def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
+        """
+        Columns that came, went, changed their name or type, of one dataset or of all: the first that began first.
+
+        A pure function of what is loaded and processed.
+        """
+        found: list[DriftEvent] = []
+        for one in self.datasets.values() if dataset is None else [dataset]:
+            found += Drifts(self._contracts[one.name], self.ledger, self.store, self.engine).events()
+        return found
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """Rows of the trailing days that exist, oldest first, *day* left out."""
