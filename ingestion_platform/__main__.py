@@ -7,18 +7,29 @@ Belongs here: reading the command line, and telling what happened. Doesn't: the 
 import argparse
 import json
 import os
+import secrets
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
+from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
-from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, upkeep
+from ingestion_platform.settings import Settings
+from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, trial, upkeep
+from ingestion_platform.warehouse.backfill import ask, backfill
+from ingestion_platform.warehouse.plan import plan
+from ingestion_platform.warehouse.plan_text import as_json, as_markdown, as_text
+from ingestion_platform.warehouse.shadow import throw_away_folder
+from ingestion_platform.warehouse.trial import KINDS, Allowance, baseline_of, judge, last_days, make_baseline
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +50,43 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("age", help="move what has landed long ago to colder places, as is declared")
     lifecycle = commands.add_parser("lifecycle", help="print the bucket's lifecycle rules, as is declared, as JSON")
     lifecycle.add_argument("--apply", action="store_true", help="set them; rules of others stay")
+    plan = commands.add_parser("plan", help="tell what a backfill would do, and change nothing")
+    backfill = commands.add_parser("backfill", help="load days, and compute what that makes stale, without Dagster")
+    for command in (plan, backfill):
+        command.add_argument("--dataset", action="append", default=[], help="default: all; may be given several times")
+        command.add_argument("--first", type=date.fromisoformat, help="first day")
+        command.add_argument("--last", type=date.fromisoformat, help="last day")
+        command.add_argument("--replay", action="store_true", help="read every object of the days again, known or not")
+    plan.add_argument(
+        "--sample-days",
+        type=_count,
+        metavar="N",
+        help="try N days of each dataset, and estimate the rest; 0: estimate everything, read nothing",
+    )
+    tried = commands.add_parser(
+        "try", help="try changed declarations on the last landed days; fails when something is lost"
+    )
+    baseline = commands.add_parser(
+        "baseline", help="make a warehouse of the last landed days alone, for `try --against`"
+    )
+    for command in (tried, baseline):
+        command.add_argument("--dataset", action="append", default=[], help="default: all; may be given several times")
+        command.add_argument("--days", type=_count, default=3, metavar="N", help="of each dataset; default: 3")
+    tried.add_argument(
+        "--against",
+        type=Path,
+        metavar="FOLDER",
+        help="another checkout, whose tables of these days are made first; default: against the warehouse as it is",
+    )
+    tried.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="KIND=N",
+        help=f"so many losses are no failure, as in rows=10 or rows=0.5%%; kinds: {', '.join(KINDS)}",
+    )
+    for command in (plan, tried):
+        command.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="default: text")
     read = commands.add_parser("read", help="print a table or report as CSV")
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
@@ -79,7 +127,23 @@ def _run(chosen: argparse.Namespace) -> int:
         from ingestion_platform.orchestration.worker import run_worker
 
         return run_worker(declared_datasets().streams, chosen.stream)
+    if chosen.command == "plan":
+        # Not entered: who leaves a warehouse makes the file anew that people open.
+        warehouse = open_warehouse()
+        asked = ask(
+            warehouse, _chosen(warehouse, chosen.dataset), first=chosen.first, last=chosen.last, replay=chosen.replay
+        )
+        made = plan(warehouse, asked, sample_days=chosen.sample_days, tell=_whisper)
+        print({"text": as_text, "markdown": as_markdown, "json": as_json}[chosen.format](made))
+        return 1 if made.failures else 0
+    if chosen.command == "try":
+        return _try(chosen)
     with open_warehouse() as warehouse:
+        if chosen.command == "baseline":
+            make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
+            return 0
+        if chosen.command == "backfill":
+            return _backfill(warehouse, chosen)
         if chosen.command == "status":
             _tell_status(warehouse)
         elif chosen.command == "drift":
@@ -124,6 +188,63 @@ def _tell_drift(warehouse: Warehouse, name: str | None) -> None:
             print(f"    to adopt it: {event.adopt}")
     if not events:
         print("every object has the declared columns, as far as they ever came")
+
+
+def _count(text: str) -> int:
+    """A number of things."""
+    count = int(text)
+    if count < 0:
+        raise ValueError
+    return count
+
+
+def _whisper(line: str) -> None:
+    """How far it is, where only a person reads it."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
+
+
+def _chosen(warehouse: Warehouse, names: Sequence[str]) -> list[Dataset]:
+    unknown = sorted(set(names) - set(warehouse.datasets))
+    if unknown:
+        raise SettingsError(f"there is no dataset {unknown[0]!r}", f"datasets: {', '.join(warehouse.datasets)}")
+    return [warehouse.datasets[name] for name in dict.fromkeys(names)]
+
+
+def _backfill(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
+    asked = ask(
+        warehouse, _chosen(warehouse, chosen.dataset), first=chosen.first, last=chosen.last, replay=chosen.replay
+    )
+    done = backfill(warehouse, asked, tell=print)
+    for failure in done.failures:
+        print(f"{failure.table} {failure.day or ''}: {failure.what}", file=sys.stderr)
+    for table, count in done.left.items():
+        print(f"{table}: {count:,} partitions of other days were stale before, and are")
+    return 1 if done.failures else 0
+
+
+def _try(chosen: argparse.Namespace) -> int:
+    allowed = dict(Allowance.parse(text) for text in chosen.allow)
+    settings = Settings.load()
+    if settings.pii_salt is None:
+        # Hashes are compared with those of this trial, or not at all.
+        settings = settings.model_copy(update={"pii_salt": SecretStr(secrets.token_hex(16))})
+    warehouse = open_warehouse(settings)
+    datasets = _chosen(warehouse, chosen.dataset)
+    with ExitStack() as stack:
+        if chosen.against is not None:
+            folder = stack.enter_context(throw_away_folder())
+            baseline_of(chosen.against, warehouse, chosen.dataset, chosen.days, folder)
+            warehouse = open_warehouse(settings.model_copy(update={"warehouse": folder / "warehouse.duckdb"}))
+        if not warehouse.ledger.exists:
+            raise SettingsError(
+                f"{warehouse.folder} has no tables to hold the changed declarations against",
+                "name another checkout by --against, as of `git worktree add ../before origin/main`",
+            )
+        made = plan(warehouse, lambda shadow: last_days(shadow, datasets, chosen.days), tell=_whisper)
+    judged = judge(made, allowed)
+    print({"text": trial.as_text, "markdown": trial.as_markdown, "json": trial.as_json}[chosen.format](judged))
+    return 0 if judged.passed else 1
 
 
 def _tell_lifecycle(warehouse: Warehouse, *, is_applied: bool) -> None:

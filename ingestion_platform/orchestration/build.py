@@ -6,7 +6,17 @@ import dagster as dg
 
 from ingestion_platform.dataset import Datasets, LandedFiles
 from ingestion_platform.landing import open_landing
-from ingestion_platform.orchestration import ageing, alerts, assets, endpoints, remotes, schedules, sensors, streams
+from ingestion_platform.orchestration import (
+    ageing,
+    alerts,
+    assets,
+    endpoints,
+    plans,
+    remotes,
+    schedules,
+    sensors,
+    streams,
+)
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
@@ -84,6 +94,7 @@ def build_definitions(
         ]
         return dg.Definitions(
             assets=made,
+            jobs=[plans.plan_job],
             sensors=[
                 *(sensors.arrival_sensor(dataset, graph) for dataset in datasets.values()),
                 sensors.restatement_sensor(graph),

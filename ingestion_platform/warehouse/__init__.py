@@ -9,6 +9,7 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `engine` | DuckDB connections in memory, SQL quoting |
 | `contract` | a declaration as SQL: casts, rules, days |
 | `load` | landing → raw |
+| `differences` | two relations compared by key, row by row |
 | `raw_files` | rows on their way to raw's files |
 | `standing` | which of several segments stands for a position |
 | `shapes` | what an object needs when the declaration has other columns |

@@ -653,6 +653,33 @@ class Ledger(LedgerFile):
                     found[file.file_id] = file
         return [found[row.file_id] for row in rows]
 
+    def quarantine_files(self, rows: Sequence[PartitionRow]) -> list[FileRow]:
+        """The files of these partitions' quarantined rows, as far as they have any."""
+        with self.reading() as connection:
+            return [file for row in rows for file in self._files(connection, "file_id = ?", row.quarantine_file_id)]
+
+    def reading_pace(self, dataset: str) -> tuple[int, float]:
+        """Bytes of objects that loads of the past have read, and in how many seconds, as far as their entries tell."""
+        with self.reading() as connection:
+            # The moments of a load's entries are those at which each object had been read: of n there are n - 1 spans.
+            found = connection.execute(
+                "select sum(bytes), sum(seconds * objects / (objects - 1.0)) from (select count(*) as objects, sum(size_bytes) as bytes,"
+                " (julianday(max(decided_at)) - julianday(min(decided_at))) * 86400 as seconds from objects"
+                " where dataset = ? and is_current = 1 and file_id is not null group by file_id having count(*) > 1)",
+                (dataset,),
+            ).fetchone()
+        return int(found[0] or 0), float(found[1] or 0)
+
+    def computing_pace(self) -> dict[str, float]:
+        """Table → about how many seconds one of its partitions took to compute, as far as their moments tell."""
+        with self.reading() as connection:
+            found = connection.execute(
+                "select table_name, avg(seconds) from (select table_name, run_id, lag(run_id) over latest as former,"
+                " (julianday(computed_at) - julianday(lag(computed_at) over latest)) * 86400 as seconds"
+                " from partitions window latest as (order by computed_at)) where run_id = former and seconds < 60 group by 1"
+            ).fetchall()
+        return dict(found)
+
     def commit_partition(
         self,
         table: str,

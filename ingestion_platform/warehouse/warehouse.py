@@ -81,9 +81,18 @@ class Warehouse:
         landing: where objects come from.
         datasets: all of them.
         sql_tables: all of them.
+        store: where files are; default: beside the warehouse's file.
     """
 
-    def __init__(self, settings: Settings, landing: LandingZone, datasets: Datasets, sql_tables: SqlTables) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        landing: LandingZone,
+        datasets: Datasets,
+        sql_tables: SqlTables,
+        *,
+        store: FileStore | None = None,
+    ) -> None:
         self.settings = settings
         self.landing = landing
         self.datasets = datasets
@@ -91,7 +100,7 @@ class Warehouse:
         self.folder = settings.warehouse_folder
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.places = Places(self.ledger)
-        self.store = FileStore(self.folder)
+        self.store = store or FileStore(self.folder)
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
         self._engine: duckdb.DuckDBPyConnection | None = None
         self._has_swept = False
