@@ -179,9 +179,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _tell_drift(warehouse: Warehouse, name: str | None) -> None:
-    if name is not None and name not in warehouse.datasets:
-        raise SettingsError(f"no dataset is called {name!r}", f"datasets: {', '.join(warehouse.datasets)}")
-    events = warehouse.drift(warehouse.datasets[name] if name is not None else None)
+    chosen = None if name is None else _chosen(warehouse, [name])[0]
+    events = warehouse.drift(chosen)
     for event in events:
         print(f"{event.dataset}: {event.told()}")
         if event.adopt:

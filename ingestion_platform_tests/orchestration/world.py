@@ -23,6 +23,7 @@ from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column,
 from ingestion_platform.warehouse import (
     Balance,
     ColumnDoc,
+    DriftEvent,
     LedgerEntry,
     Only,
     RawDay,
@@ -145,6 +146,8 @@ class World:
         tables: table and day → what is computed.
         errors: table and day → what working on it raises.
         rejected: keys of objects that can't be read.
+        unknown: key of an object → its columns that nobody declared.
+        drifts: events of drift.
         unbalanced: tables and days whose balance doesn't hold.
         failed_checks: table and day → check → rows.
         quarantined: table and day → rows.
@@ -163,6 +166,8 @@ class World:
     tables: dict[tuple[str, date | None], TableDay] = field(default_factory=dict)
     errors: dict[tuple[str, date | None], Exception] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
+    unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    drifts: list[DriftEvent] = field(default_factory=list)
     unbalanced: set[tuple[str, date | None]] = field(default_factory=set)
     failed_checks: dict[tuple[str, date | None], dict[str, int]] = field(default_factory=dict)
     quarantined: dict[tuple[str, date | None], int] = field(default_factory=dict)
@@ -266,6 +271,7 @@ class FakeWarehouse(Warehouse):
                     reason="the last record is cut off" if is_rejected else "",
                     rows_read=rows + lost,
                     rows_loaded=rows,
+                    unknown_columns=self.world.unknown.get(one.key, ()),
                 )
             )
         raw = RawDay(
@@ -372,6 +378,10 @@ class FakeWarehouse(Warehouse):
         came = {entry.sender or "" for entry in entries if entry.state == "loaded"}
         rejected = {entry.sender or "" for entry in entries if entry.state == "rejected"} - came
         return SenderReport(self.world.expected, tuple(sorted(came)), tuple(sorted(rejected)))
+
+    def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
+        """As the world says."""
+        return [event for event in self.world.drifts if dataset is None or event.dataset == dataset.name]
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """As the world says."""
