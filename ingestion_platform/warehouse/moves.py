@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from ingestion_platform.formats import Ending, LeftOver, NotAnObject, Piece, RecordReader
+from ingestion_platform.formats import Ending, LeftOver, Piece, RecordReader
 from ingestion_platform.warehouse.shapes import Naming, Passage, Shape, ShapeColumn
 
 pc: Any = pyarrow.compute
@@ -81,29 +82,10 @@ class Mover:
         return found, extra, is_unclear
 
     def _take(self, extra: Any) -> tuple[dict[str, Any], Any, Any]:
-        rows = len(extra)
-        is_unclear: Any = pa.array([False] * rows, pa.bool_())
-        if self.left_over is None or extra.null_count == rows:
-            return {}, extra, is_unclear
-        values: list[list[str | None]] = [[None] * rows for _ in self._takes]
-        left: list[str | None] = [None] * rows
-        unclear: list[int] = []
-        take = self.left_over.take
-        for row, text in enumerate(extra.to_pylist()):
-            if text is None:
-                continue
-            try:
-                found, left[row] = take(text)
-            except NotAnObject:
-                unclear.append(row)
-                continue
-            for column, value in zip(values, found, strict=True):
-                column[row] = value
-        if unclear:
-            odd = set(unclear)
-            is_unclear = pa.array([row in odd for row in range(rows)], pa.bool_())
-        taken = {name: pa.array(column, pa.string()) for name, column in zip(self._takes, values, strict=True)}
-        return taken, pa.array(left, pa.string()), is_unclear
+        if self.left_over is None or extra.null_count == len(extra):
+            return {}, extra, pa.array(np.zeros(len(extra), np.bool_))
+        values, left, is_unclear = self.left_over.take_many(extra)
+        return dict(zip(self._takes, values, strict=True)), left, is_unclear
 
     def _leave(self, whole: Any, extra: Any, stays: dict[str, Any]) -> Any:
         """What is left over of rows in which a value was beaten by one that counts before it."""
