@@ -5,13 +5,16 @@ Belongs here: reading the command line, and telling what happened. Doesn't: the 
 """
 
 import argparse
+import csv
 import json
 import os
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import date
+from dataclasses import fields
+from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +22,10 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
+from ingestion_platform.commands import quarantine, replay
+from ingestion_platform.completeness import STATUSES, SenderDay
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import IngestionError, SettingsError
+from ingestion_platform.errors import DeclarationError, IngestionError, NotMaterialized, SettingsError
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
 from ingestion_platform.settings import Settings
@@ -28,6 +33,7 @@ from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, trial,
 from ingestion_platform.warehouse.backfill import ask, backfill
 from ingestion_platform.warehouse.plan import plan
 from ingestion_platform.warehouse.plan_text import as_json, as_markdown, as_text
+from ingestion_platform.warehouse.sender_notes import note_for
 from ingestion_platform.warehouse.shadow import throw_away_folder
 from ingestion_platform.warehouse.trial import KINDS, Allowance, baseline_of, judge, last_days, make_baseline
 
@@ -91,8 +97,42 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
     read.add_argument("--last", type=date.fromisoformat, help="last business day")
+    senders = commands.add_parser("senders", help="print who was expected to send, and what came of it, as CSV")
+    senders.add_argument("--dataset", help="of this dataset alone")
+    senders.add_argument("--sender", help="of this sender alone")
+    senders.add_argument(
+        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
+    )
+    senders.add_argument(
+        "--last", type=date.fromisoformat, help="last day; default: the last that anything is known of"
+    )
+    senders.add_argument(
+        "--status", choices=STATUSES, action="append", help="with this status alone; may be said again"
+    )
+    note = commands.add_parser(
+        "note", help="print what a sender should know of his files: what is missing, what can't be read, and why"
+    )
+    note.add_argument("--sender", required=True)
+    note.add_argument("--dataset", help="of this dataset alone")
+    note.add_argument(
+        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
+    )
+    note.add_argument("--last", type=date.fromisoformat, help="last day; default: the last that anything is known of")
+    note.add_argument("--format", choices=("text", "csv"), default="text")
+    excuse = commands.add_parser(
+        "excuse", help="expect nothing of senders for some days; it lands, and a rebuild knows it"
+    )
+    excuse.add_argument("--dataset", required=True)
+    excuse.add_argument("--sender", required=True, action="append", help="may be said again")
+    excuse.add_argument("--first", required=True, type=date.fromisoformat, help="first day")
+    excuse.add_argument("--last", type=date.fromisoformat, help="last day; default: the first alone")
+    excuse.add_argument("--by", required=True, help="who excuses them")
+    excuse.add_argument("--why", required=True, help="the reason, for those who come after")
+    excuse.add_argument("--withdraw", action="store_true", help="expect them after all")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
+    quarantine.add_to(commands)
+    replay.add_to(commands)
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -148,8 +188,31 @@ def _run(chosen: argparse.Namespace) -> int:
             _tell_status(warehouse)
         elif chosen.command == "drift":
             _tell_drift(warehouse, chosen.dataset)
+        elif chosen.command == "quarantine":
+            return quarantine.run(warehouse, chosen)
+        elif chosen.command == "replay":
+            return replay.run(warehouse, chosen)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
+        elif chosen.command == "senders":
+            _tell_senders(warehouse, chosen)
+        elif chosen.command == "note":
+            first, last = _days_of(warehouse, chosen)
+            note = note_for(warehouse, chosen.sender, first, last, datasets=_with_senders(warehouse, chosen.dataset))
+            sys.stdout.write(note.csv if chosen.format == "csv" else note.text)
+        elif chosen.command == "excuse":
+            print(
+                warehouse.excuses.excuse(
+                    _with_senders(warehouse, chosen.dataset)[0],
+                    chosen.sender,
+                    chosen.first,
+                    chosen.last or chosen.first,
+                    by=chosen.by,
+                    why=chosen.why,
+                    at=warehouse.clock(),
+                    is_withdrawn=chosen.withdraw,
+                )
+            )
         elif chosen.command == "lifecycle":
             _tell_lifecycle(warehouse, is_applied=chosen.apply)
         elif chosen.command == "catch-up":
@@ -246,6 +309,51 @@ def _try(chosen: argparse.Namespace) -> int:
     return 0 if judged.passed else 1
 
 
+def _tell_senders(warehouse: Warehouse, chosen: argparse.Namespace) -> None:
+    """One line a sender and day; the numbers by status on the other output."""
+    datasets = _with_senders(warehouse, chosen.dataset)
+    first, last = _days_of(warehouse, chosen)
+    found = [
+        row
+        for dataset in datasets
+        for row in warehouse.sender_days(dataset, first, last)
+        if chosen.sender in (None, row.sender) and (not chosen.status or row.status in chosen.status)
+    ]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    names = [field.name for field in fields(SenderDay)]
+    writer.writerow(names)
+    writer.writerows([getattr(row, name) for name in names] for row in found)
+    counts = Counter(row.status for row in found)
+    told = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
+    print(f"{first} to {last}: {told or 'nobody'}", file=sys.stderr)
+
+
+def _days_of(warehouse: Warehouse, chosen: argparse.Namespace) -> tuple[date, date]:
+    """The days that are asked for; those that aren't said are the last week that anything is known of."""
+    newest = [
+        day
+        for dataset in (warehouse.datasets.values() if warehouse.ledger.exists else ())
+        if (day := warehouse.newest_day(dataset)) is not None
+    ]
+    last = chosen.last or max(newest, default=None)
+    if last is None:
+        raise NotMaterialized("nothing has been loaded yet", "`python -m ingestion_platform catch-up` does it")
+    return chosen.first or last - timedelta(days=6), last
+
+
+def _with_senders(warehouse: Warehouse, name: str | None) -> list[Dataset]:
+    """The datasets that have senders, or the one that is asked for."""
+    found = [dataset for dataset in warehouse.datasets.values() if dataset.senders is not None]
+    if name is None:
+        return found
+    chosen = [dataset for dataset in found if dataset.name == name]
+    if not chosen:
+        raise DeclarationError(
+            f"no dataset with senders is called {name!r}", f"those with senders: {', '.join(one.name for one in found)}"
+        )
+    return chosen
+
+
 def _tell_lifecycle(warehouse: Warehouse, *, is_applied: bool) -> None:
     """The bucket's rules on standard output, and what changes on the other one."""
     roots = warehouse.datasets.roots
@@ -293,7 +401,7 @@ def _tell_status(warehouse: Warehouse) -> None:
     for table in [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]:
         computed = warehouse.ledger.partitions(table)
         found = [warehouse.table_day(table, date.fromisoformat(row.day) if row.day else None) for row in computed]
-        quarantined = sum(day.balance.rows_quarantined for day in found if day is not None and day.balance is not None)
+        quarantined = sum(day.balance.rows_open for day in found if day is not None and day.balance is not None)
         stale = len(warehouse.stale_days(table))
         print(
             f"{table:<32}{len(computed):>6,}{sum(row.rows for row in computed):>12,}{'':>10}{quarantined or '':>13}{stale or '':>7}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import places, shapes
+from ingestion_platform.warehouse import certificates, discards, excuses, places, receipts, shapes, told_lines, versions
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -81,6 +81,14 @@ create index if not exists objects_drifting on objects (dataset)
 """Whether a dataset drifts at all is asked whenever tables are shown."""
 
 
+Along = Callable[[sqlite3.Connection, PartitionRow], None]
+"""Notes something beside a partition, in its transaction."""
+
+
+def nothing(_: sqlite3.Connection, __: PartitionRow) -> None:
+    """Note nothing beside a partition."""
+
+
 class Conflict(Exception):
     """Somebody else has changed what this commit was planned on; plan again. Never leaves the warehouse."""
 
@@ -95,7 +103,22 @@ class Ledger(LedgerFile):
     """
 
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
-        super().__init__(path, (SCHEMA, places.SCHEMA, shapes.SCHEMA, DRIFTING), patience_seconds=patience_seconds)
+        super().__init__(
+            path,
+            (
+                SCHEMA,
+                places.SCHEMA,
+                discards.SCHEMA,
+                certificates.SCHEMA,
+                receipts.SCHEMA,
+                excuses.SCHEMA,
+                versions.SCHEMA,
+                told_lines.SCHEMA,
+                shapes.SCHEMA,
+                DRIFTING,
+            ),
+            patience_seconds=patience_seconds,
+        )
 
     # --- rows, sealed
 
@@ -174,6 +197,17 @@ class Ledger(LedgerFile):
                 connection, "dataset = ? and day = ? and is_current = 1 order by key", dataset, day.isoformat()
             )
         return {row.key: row for row in rows}
+
+    def current_between(self, dataset: str, first: date, last: date) -> list[ObjectRow]:
+        """The objects of these days in their newest version, by day and key."""
+        with self.reading() as connection:
+            return self._objects(
+                connection,
+                "dataset = ? and day >= ? and day <= ? and is_current = 1 order by day, key",
+                dataset,
+                first.isoformat(),
+                last.isoformat(),
+            )
 
     def current_object(self, dataset: str, key: str) -> ObjectRow | None:
         """An object in its newest version."""
@@ -692,6 +726,7 @@ class Ledger(LedgerFile):
         details: Mapping[str, Any],
         run_id: str,
         inputs_now: Callable[[], str],
+        along: Along = nothing,
     ) -> PartitionRow:
         """
         Put a computed partition in the place of the former one.
@@ -699,6 +734,7 @@ class Ledger(LedgerFile):
         Args:
             inputs: digest of what it was computed from.
             inputs_now: what that digest is now; called inside the transaction.
+            along: what else is to be noted in the transaction.
 
         Raises:
             Conflict: the inputs have changed meanwhile; compute again.
@@ -731,12 +767,50 @@ class Ledger(LedgerFile):
                 now(),
                 run_id,
             )
-            values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
-            connection.execute(
-                f"insert or replace into partitions ({', '.join(PARTITION_COLUMNS)}, seal) values ({', '.join('?' * 11)})",
-                (*values, seal(values)),
-            )
+            self._put_partition(connection, row)
+            along(connection, row)
         return row
+
+    def relabel_partition(
+        self,
+        former: PartitionRow,
+        *,
+        inputs: str,
+        details: Mapping[str, Any],
+        run_id: str,
+        inputs_now: Callable[[], str],
+        along: Along = nothing,
+    ) -> PartitionRow:
+        """
+        Say something else of a partition whose rows stay as they are.
+
+        Args:
+            former: as it was found.
+            inputs: as `commit_partition` takes them, and the rest too.
+
+        Raises:
+            Conflict: it isn't as it was found, or the inputs have changed meanwhile.
+        """
+        with self.writing() as connection:
+            if inputs_now() != inputs or former not in self.partitions(former.table_name, former.day, former.day):
+                raise Conflict(f"{former.table_name} {former.day}")
+            row = replace(
+                former,
+                inputs=inputs,
+                details=json.dumps(details, sort_keys=True),
+                computed_at=now(),
+                run_id=run_id,
+            )
+            self._put_partition(connection, row)
+            along(connection, row)
+        return row
+
+    def _put_partition(self, connection: sqlite3.Connection, row: PartitionRow) -> None:
+        values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
+        connection.execute(
+            f"insert or replace into partitions ({', '.join(PARTITION_COLUMNS)}, seal) values ({', '.join('?' * 11)})",
+            (*values, seal(values)),
+        )
 
     # --- housekeeping
 

@@ -67,6 +67,7 @@ from ingestion_platform.warehouse.raw_files import (
     raw_schema,
     rejected_table,
 )
+from ingestion_platform.warehouse.receipts import Receipts, receipt_of
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, Waiting, told_waiting
 from ingestion_platform.warehouse.shapes import Passages
 from ingestion_platform.warehouse.standing import Overlaps, order, stand
@@ -132,6 +133,7 @@ class Loader:
         store: where rows are written.
         engine: counts rows by processed day.
         threads: that fetch and parse.
+        receipts: keep what senders' objects were before they were overwritten.
     """
 
     def __init__(
@@ -143,7 +145,9 @@ class Loader:
         store: FileStore,
         engine: duckdb.DuckDBPyConnection,
         threads: int,
+        receipts: Receipts,
     ) -> None:
+        self._receipts = receipts
         self._contract = contract
         self._dataset = contract.dataset
         self._landing = landing
@@ -943,6 +947,7 @@ class _Batch:
         """
         loader = self._loader
         loader._passages.note()
+        self._keep_receipts()
         if self._touched:
             loader._ledger.touch(self._touched)
         if not self._decided:
@@ -968,6 +973,19 @@ class _Batch:
         )
         self._throw_away_others()
         return touched
+
+    def _keep_receipts(self) -> None:
+        """Note what senders' objects were that can't be seen in the landing zone any more: true, whatever becomes of the commit."""
+        senders = self._dataset.senders
+        if senders is None:
+            return
+        gone = [before for before, _, landed_at in self._touched if landed_at != before.landed_at]
+        for row in self._decided:
+            before = self._found.get(row.key)
+            if before is not None and before.version != row.version and before.state != "replaced":
+                gone.append(before)
+        if gone:
+            self._loader._receipts.note([receipt_of(row) for row in gone], lands=senders.cutoff is not None)
 
     def discard(self) -> None:
         """Delete what was written for a commit that didn't come about."""

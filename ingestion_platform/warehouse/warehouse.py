@@ -8,7 +8,7 @@ No call holds anything that another process could wait for longer than a few mil
 
 import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,24 +19,33 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
+from ingestion_platform.completeness import SenderDay
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.adopt import Adopter
+from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import Contract
-from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.decided import LandedDecisions
+from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.discards import Discards
 from ingestion_platform.warehouse.drift import DriftEvent, Drifts
-from ingestion_platform.warehouse.engine import connect, name, relation, text
+from ingestion_platform.warehouse.engine import connect, name, relation
+from ingestion_platform.warehouse.excuses import Excuses
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
+from ingestion_platform.warehouse.receipts import Receipts
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
-from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
+from ingestion_platform.warehouse.sql_tables import STATE, SqlTable, SqlTables
+from ingestion_platform.warehouse.told_lines import ToldLines
+from ingestion_platform.warehouse.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +65,7 @@ class ColumnDoc:
 _GIVE_A_TABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 
 PLATFORM_DOCS = {
+    STATE: "`provisional` while senders are waited for, `final`, or `restated` when something came after that.",
     "_extra": "What the record has beyond the declared columns, as JSON.",
     "_object": "Key of the landed object that the row came in.",
     "_row": "The record's number in its object, from 1.",
@@ -82,6 +92,7 @@ class Warehouse:
         datasets: all of them.
         sql_tables: all of them.
         store: where files are; default: beside the warehouse's file.
+        clock: the moment, UTC, by which senders are late and reports final.
     """
 
     def __init__(
@@ -92,6 +103,7 @@ class Warehouse:
         sql_tables: SqlTables,
         *,
         store: FileStore | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
         self.landing = landing
@@ -100,7 +112,19 @@ class Warehouse:
         self.folder = settings.warehouse_folder
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.places = Places(self.ledger)
+        self.decisions = LandedDecisions(landing)
+        self.discards = Discards(self.ledger)
+        self.certificates = Certificates(self.ledger)
+        self._taken_in: set[str] = set()
         self.store = store or FileStore(self.folder)
+        self.clock = clock
+        self.receipts = Receipts(self.ledger, landing)
+        self.versions = Versions(self.ledger)
+        self.told_lines = ToldLines(self.ledger)
+        self.excuses = Excuses(self.ledger, landing)
+        self.attendance = Attendance(
+            datasets, self.ledger, self.store, lambda: self.engine, self.receipts, self.excuses.of, settings.zone
+        )
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
         self._engine: duckdb.DuckDBPyConnection | None = None
         self._has_swept = False
@@ -127,6 +151,7 @@ class Warehouse:
             self.store,
             self.engine,
             self.settings.threads,
+            self.receipts,
         )
 
     def _processor(self, dataset: Dataset) -> Processor:
@@ -147,6 +172,9 @@ class Warehouse:
             self.engine,
             self.settings.zone,
             self.settings.publish,
+            self.attendance,
+            self.versions,
+            self.clock,
         )
 
     @property
@@ -160,6 +188,8 @@ class Warehouse:
             self._deriver,
             self._contracts,
             self.drift,
+            self.attendance,
+            self.clock,
         )
 
     # --- work
@@ -190,10 +220,25 @@ class Warehouse:
         """
         with self._told(f"{dataset.raw} {day}"):
             self._sweep()
+            if dataset.name not in self._taken_in:
+                self.take_in(dataset)
+            if dataset.senders is not None:
+                self.excuses.take_in(dataset)
             touched, _ = self._adopter(dataset).adopt(day, day, run_id=run_id)
             loaded = self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
             others = {date.fromisoformat(home) for home in touched}
             return replace(loaded, touched_days=tuple(sorted({*loaded.touched_days, *others}))) if others else loaded
+
+    def take_in(self, dataset: Dataset) -> None:
+        """
+        Take in what people have decided about a dataset's quarantine; done by the first load of each process, too.
+
+        Raises:
+            LandingUnavailable: the landing zone gave no answer.
+        """
+        self.discards.take_in(self.decisions, dataset.name)
+        self.certificates.take_in(self.decisions, dataset.name)
+        self._taken_in.add(dataset.name)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """
@@ -284,7 +329,8 @@ class Warehouse:
         if swept:
             log.info("swept up %d files that a killed run had begun", len(swept))
         # Files first: what a kill leaves is then still in the ledger for the next one.
-        dropped = self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED)
+        held = self.certificates.held_paths()
+        dropped = [path for path in self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED) if path not in held]
         for path in dropped:
             self.store.discard(path)
         self.ledger.forget(dropped)
@@ -347,27 +393,20 @@ class Warehouse:
         dataset = self.datasets[table.split(".", 1)[1]]
         return self._processor(dataset).inputs(day, self.ledger.raw_days(dataset.name).get(day, "0"))
 
+    def partitions_read(self, table: str, day: date | None) -> set[tuple[str, date | None]]:
+        """The partitions that a SQL table's day is made of: table and day of each."""
+        return self._deriver.partitions_read(self.sql_tables[table], day)
+
     def senders(self, dataset: Dataset, day: date) -> SenderReport:
-        """Who was expected to send on a day, by the roster as of that day, and who did."""
-        if dataset.senders is None:
-            return SenderReport((), ())
-        entries = self.ledger.current(dataset.name, day).values()
-        came = {row.sender for row in entries if row.sender and row.state in ("loaded", "duplicate", "pending")}
-        rejected = {row.sender for row in entries if row.sender and row.state == "rejected"} - came
-        roster = self.ledger.partition_as_of(f"processed.{dataset.senders.dataset}", day)
-        expected: list[str] = []
-        if roster is not None:
-            wanted = [(dataset.senders.column, "VARCHAR")]
-            condition = ""
-            if dataset.senders.active_from is not None:
-                wanted.append((dataset.senders.active_from, "DATE"))
-                condition = f" where {name(dataset.senders.active_from)} <= date {text(day.isoformat())}"
-            source = relation(self.store, self.ledger.partition_files([roster]), wanted)
-            rows = self.engine.execute(
-                f"select distinct {name(wanted[0][0])}::varchar from ({source}){condition} order by 1"
-            ).fetchall()
-            expected = [row[0] for row in rows]
-        return SenderReport(tuple(expected), tuple(sorted(came)), tuple(sorted(rejected)))
+        """Who was expected to send on a day, by the roster as of that day and the calendar, and what came of it by now."""
+        moment = self.clock()
+        rows = self.attendance.rows(dataset, day, day, moment)
+        cutoffs = [row.cutoff_at for row in rows] or list(self.attendance.cutoffs(dataset, day))
+        return SenderReport(tuple(rows), moment, self.attendance.final_at(dataset, day), max(cutoffs, default=None))
+
+    def sender_days(self, dataset: Dataset, first: date, last: date) -> list[SenderDay]:
+        """One row a sender and day: who was expected, and what came of it by now. By day and sender."""
+        return self.attendance.rows(dataset, first, last, self.clock())
 
     def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
         """
@@ -458,7 +497,9 @@ class Warehouse:
         layer, table_name = table.split(".", 1)
         if table in self.sql_tables:
             sql_table = self.sql_tables[table]
-            return tuple(ColumnDoc(column, kind, sql_table.columns[column]) for column, kind in sql_table.types.items())
+            state = (ColumnDoc(STATE, "VARCHAR", PLATFORM_DOCS[STATE]),) if sql_table.has_state else ()
+            docs_of = sql_table.columns
+            return (*(ColumnDoc(column, kind, docs_of[column]) for column, kind in sql_table.types.items()), *state)
         dataset = self.datasets[table_name]
         contract = self._contracts[table_name]
         kinds = contract.raw_columns if layer == "raw" else contract.processed_columns
@@ -506,6 +547,8 @@ class Warehouse:
                 rows = self.ledger.partitions(table, "", last.isoformat() if last else "9999-12-31")[-1:]
             files = self.ledger.partition_files(rows)
             columns = self._deriver.columns_of(table)
+            if files and table in self.sql_tables and self.sql_tables[table].has_state:
+                return stated(self.store, self.ledger, rows, list(columns))
         else:
             known = [dataset.raw for dataset in self.datasets.values()] + [
                 dataset.processed for dataset in self.datasets.values()
