@@ -40,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("status", help="what is loaded, rejected, quarantined and stale, table by table")
     commands.add_parser("catch-up", help="load and compute whatever is new, without Dagster")
+    drift = commands.add_parser(
+        "drift", help="columns that came, went, changed their name or type, and what adopts them"
+    )
+    drift.add_argument("--dataset", help="default: all")
     commands.add_parser("verify", help="hold the ledger and every file against what was written")
     commands.add_parser("repair", help="make damaged files anew from the landing zone")
     commands.add_parser("rebuild", help="set the warehouse aside and make it anew from the landing zone")
@@ -176,6 +180,8 @@ def _run(chosen: argparse.Namespace) -> int:
             return _backfill(warehouse, chosen)
         if chosen.command == "status":
             _tell_status(warehouse)
+        elif chosen.command == "drift":
+            _tell_drift(warehouse, chosen.dataset)
         elif chosen.command == "quarantine":
             return quarantine.run(warehouse, chosen)
         elif chosen.command == "replay":
@@ -210,6 +216,17 @@ def _run(chosen: argparse.Namespace) -> int:
             )
             _print_csv(table)
     return 0
+
+
+def _tell_drift(warehouse: Warehouse, name: str | None) -> None:
+    chosen = None if name is None else _chosen(warehouse, [name])[0]
+    events = warehouse.drift(chosen)
+    for event in events:
+        print(f"{event.dataset}: {event.told()}")
+        if event.adopt:
+            print(f"    to adopt it: {event.adopt}")
+    if not events:
+        print("every object has the declared columns, as far as they ever came")
 
 
 def _count(text: str) -> int:

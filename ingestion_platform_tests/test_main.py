@@ -557,3 +557,21 @@ def test_a_replay_ends_with_a_certificate(command: Command, environment: Path) -
     assert "2 objects read again" in out.splitlines()[-1]
     code, _, err = command("replay", "--dataset", "sales", "--first", "2023-10-01")
     assert (code, "has nothing from 2023-10-01" in err) == (1, True)
+
+
+def test_drift_tells_what_changed_and_what_adopts_it(command: Command, environment: Path) -> None:
+    """A column that nobody declared is told with its file, and with the line to paste; without drift that is said."""
+    command("catch-up")
+    assert command("drift") == (0, "every object has the declared columns, as far as they ever came\n", "")
+    with_tip = HEADER.rstrip("\n") + ",tip_zar\n" + sale("T9", FIRST).rstrip("\n") + ",2.50\n"
+    put(environment / "data" / "landing", "sales/2024/10/01/S0002.csv", with_tip.encode())
+    command("catch-up")
+    code, out, _ = command("drift", "--dataset", "sales")
+    assert code == 0
+    assert "sales: column 'tip_zar' is new since" in out
+    assert 'to adopt it: Column("tip_zar", decimal(12, 2), "…")' in out
+    code, _, err = command("drift", "--dataset", "sails")
+    assert code == 1
+    assert "there is no dataset 'sails'" in err
+    rows = table(command("query", "select column_name, objects from platform.drift")[1])
+    assert rows == [{"column_name": "tip_zar", "objects": "1"}]

@@ -12,6 +12,10 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `differences` | two relations compared by key, row by row |
 | `raw_files` | rows on their way to raw's files |
 | `standing` | which of several segments stands for a position |
+| `shapes` | what an object needs when the declaration has other columns |
+| `moves` | values moved out of `_extra` and between columns |
+| `adopt` | raw → raw as the declaration has it now |
+| `drift` | columns that come, go, change their name or type, as events |
 | `process` | raw → processed and quarantine |
 | `sql_tables` | the files of `sql/`, understood |
 | `current` | the current table of changes, as SQL |
@@ -40,6 +44,7 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 """
 
 from ingestion_platform.warehouse.certificates import Certified
+from ingestion_platform.warehouse.drift import DriftEvent
 from ingestion_platform.warehouse.results import (
     Balance,
     LedgerEntry,
@@ -54,6 +59,7 @@ from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables, load_sq
 from ingestion_platform.warehouse.warehouse import ColumnDoc, Warehouse
 
 __all__ = [
-    "Balance", "Certified", "ColumnDoc", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Waiting",
+    "Balance", "Certified", "ColumnDoc", "DriftEvent", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay",
+    "Waiting",
     "Warehouse", "load_sql_tables", "told_waiting",
 ]  # fmt: skip

@@ -577,7 +577,7 @@ def test_a_snapshot_that_goes_back_to_a_former_state_counts(tmp_path: Path) -> N
 
 
 def test_what_a_load_would_read_is_news(bench: Bench) -> None:
-    """Also a file rewritten within the tick of its clock, and one that is read otherwise since the declaration was mended."""
+    """Also a file rewritten within the tick of its clock, and one whose bytes are read otherwise; not one that lacks a new column."""
     bench.put(A, HEADER + line("1"))
     bench.load()
     landed = bench.warehouse.listing(TILLS, DAY)
@@ -587,7 +587,9 @@ def test_what_a_load_would_read_is_news(bench: Bench) -> None:
     os.utime(bench.landing_folder / A, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert bench.warehouse.news(TILLS, DAY, bench.warehouse.listing(TILLS, DAY))
     mended = dataclasses.replace(TILLS, columns=(*TILLS.columns, Column("lane", VARCHAR, "Which till.")))
-    assert Bench(bench.root, Datasets([SHOPS, mended])).warehouse.news(mended, DAY, landed)
+    assert not Bench(bench.root, Datasets([SHOPS, mended])).warehouse.news(mended, DAY, landed)
+    other = dataclasses.replace(TILLS, source=LandedFiles(TILLS.source.templates, Csv(delimiter=";")))
+    assert Bench(bench.root, Datasets([SHOPS, other])).warehouse.news(other, DAY, landed)
 
 
 def test_a_processed_day_has_the_same_content_whatever_was_loaded_first(tmp_path: Path) -> None:
