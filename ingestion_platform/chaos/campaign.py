@@ -194,7 +194,7 @@ class _Round:
         def work() -> None:
             self._wrong.write_text(json.dumps(campaign.happens(fault, self._ground, chance)))
 
-        there = on_small_disk(self._ground.place, work) if fault.on_small_disk else work
+        there = on_small_disk((self._ground.place, self._ground.tables), work) if fault.on_small_disk else work
         self.process = Process(there, campaign.root / f"{name}.said")
 
     def found(self) -> tuple[list[str], Counter[str]]:

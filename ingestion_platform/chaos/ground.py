@@ -66,6 +66,11 @@ class Ground:
         """Of the warehouse, and of what is published."""
         return self.root / "place"
 
+    @property
+    def tables(self) -> Path:
+        """Of the files that tables are made of."""
+        return self.business.settings_at(self.place, "").warehouse_folder / "tables"
+
     # --- landing
 
     def path(self, key: str) -> Path:

@@ -10,7 +10,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,9 +28,12 @@ class NoNamespace(Exception):
     """No mount namespace is given to this process, by this machine."""
 
 
-def mount_here(folder: Path) -> None:
+def mount_here(*folders: Path) -> None:
     """
-    Put a file system of its own on a folder, for this process and those that it forks. It goes with them.
+    Put a file system of its own on each of some folders, for this process and those that it forks. They go with them.
+
+    Args:
+        folders: one inside another comes after it.
 
     Raises:
         NoNamespace: the machine doesn't allow it.
@@ -51,8 +54,10 @@ def mount_here(folder: Path) -> None:
         except OSError as error:
             raise NoNamespace(str(error)) from error
     done(library.mount(b"none", b"/", None, _PRIVATE | _RECURSIVE, None))
-    done(library.mount(b"chaos", os.fsencode(folder), b"tmpfs", 0, f"size={1 << 20}".encode()))
-    _mounted.add(folder)
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        done(library.mount(b"chaos", os.fsencode(folder), b"tmpfs", 0, f"size={MOST}".encode()))
+        _mounted.add(folder)
 
 
 class SmallDisk:
@@ -102,13 +107,13 @@ class SmallDisk:
         return any(word in said for word in (*_FULL, os.strerror(errno.ENOSPC), os.strerror(errno.EFBIG)))
 
 
-def on_small_disk(folder: Path, work: Callable[[], None]) -> Callable[[], None]:
-    """Work whose *folder* has a file system of its own, as far as the machine gives one; it is done in a fork."""
+def on_small_disk(folders: Sequence[Path], work: Callable[[], None]) -> Callable[[], None]:
+    """Work whose *folders* have file systems of their own, as far as the machine gives them; it is done in a fork."""
 
     def there() -> None:
         # Without one, files are limited, one by one.
         with suppress(NoNamespace):
-            mount_here(folder)
+            mount_here(*folders)
         work()
 
     return there
