@@ -138,10 +138,11 @@ def _run(chosen: argparse.Namespace) -> int:
         return 1 if made.failures else 0
     if chosen.command == "try":
         return _try(chosen)
+    if chosen.command == "baseline":
+        warehouse = open_warehouse()
+        make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
+        return 0
     with open_warehouse() as warehouse:
-        if chosen.command == "baseline":
-            make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
-            return 0
         if chosen.command == "backfill":
             return _backfill(warehouse, chosen)
         if chosen.command == "status":

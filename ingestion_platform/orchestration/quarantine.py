@@ -73,7 +73,7 @@ class QuarantineConfig(dg.Config):
         return found
 
 
-@dg.op(name="quarantine", required_resource_keys={"warehouse"}, out=dg.Out(dg.Nothing))
+@dg.op(name="decide", required_resource_keys={"warehouse"}, out=dg.Out(dg.Nothing))
 def decide(context: dg.OpExecutionContext, config: QuarantineConfig) -> Iterator[Told]:
     """Do what is decided about the chosen rows, and show on the assets what came of it."""
     resource: WarehouseResource = context.resources.warehouse

@@ -36,7 +36,7 @@ class ReplayConfig(dg.Config):
     why: str = Field(default="replay", description="For those who read it.")
 
 
-@dg.op(name="certified_replay", required_resource_keys={"warehouse"}, out=dg.Out(dg.Nothing))
+@dg.op(name="replay_days", required_resource_keys={"warehouse"}, out=dg.Out(dg.Nothing))
 def replay_days(context: dg.OpExecutionContext, config: ReplayConfig) -> Iterator[Told]:
     """Read the days again, compute them and everything behind, and certify what that has changed."""
     resource: WarehouseResource = context.resources.warehouse

@@ -30,6 +30,11 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `certificates` | what a replay has changed, and why |
 | `discards` | rows of the quarantine that people have discarded |
 | `ageing` | landed objects to colder places, and back from an archive |
+| `backfill` | days loaded, and what that makes stale computed, without Dagster |
+| `shadow` | a warehouse that works as another one does and leaves no trace |
+| `plan` | what a backfill would do: it is done in a shadow, and the difference is told |
+| `plan_text` | a plan in words |
+| `trial` | a plan judged: what changed declarations would lose |
 | `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |
 """
