@@ -290,6 +290,14 @@ class Dataset:
                     f"column {column.name!r} takes capture {column.capture!r}, which its keys {self.source.templates!r} don't have",
                     f"captures: {sorted(self.source.captures)}",
                 )
+        fields = {column.field: column.name for column in self.columns if column.capture is None}
+        for column in self.columns:
+            for alias in column.aliases:
+                self._require(
+                    alias not in fields and not alias.startswith("@"),
+                    f"column {column.name!r} has the alias {alias!r}, which is what column {fields.get(alias, alias)!r} reads",
+                    "a value belongs to one column",
+                )
         if isinstance(self.source, LandedFiles | RemoteObjects):
             self._require_file_fields(self.source)
         if isinstance(self.source, StreamSegments):

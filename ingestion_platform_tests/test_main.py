@@ -456,3 +456,122 @@ def test_a_declaration_that_does_not_bind_fails_the_trial(checkout: Path) -> Non
     code, _, err = tried(checkout, "--against", str(Path(ingestion_platform.__file__).parent.parent))
     assert code == 1
     assert "daily_sales.sql" in err
+
+
+def test_the_quarantine_is_looked_at_and_decided_about(command: Command, environment: Path) -> None:
+    """List, count, export, discard, reopen, redrive and history, each in its words; deciding again does nothing."""
+    command("catch-up")
+    code, out, _ = command("quarantine", "list", "--dataset", "sales")
+    assert (code, out) == (
+        0,
+        "sales 2024-10-01  S0001  sales/2024/10/01/S0001.csv:2  quantity: 'many' is not exactly of type INTEGER\n",
+    )
+    _, out, _ = command("quarantine", "list", "--rule", "quantity: nothing")
+    assert out.splitlines() == ["nothing is in quarantine that is like this", "rules there: quantity: not INTEGER"]
+    _, out, _ = command("quarantine", "count", "--by", "sender")
+    assert [line.split() for line in out.splitlines()] == [["1", "S0001"], ["1", "rows", "in", "all"]]
+    code, out, _ = command("quarantine", "export", str(environment / "rows.csv"))
+    assert "1 rows written" in out
+    assert [row["_row"] for row in table((environment / "rows.csv").read_text())] == ["2"]
+    who = ("--by", "Thandi", "--why", "a test")
+    _, out, _ = command("quarantine", "discard", "--dataset", "sales", "--everything", "--dry-run", *who)
+    assert out == "1 rows would be chosen; nothing was done\n"
+    _, out, _ = command("quarantine", "discard", "--dataset", "sales", "--everything", *who)
+    assert out.startswith(
+        "1 rows of 1 objects are discarded by Thandi; 1 days computed again\nrecorded as decisions/discard/sales/"
+    )
+    _, out, _ = command("quarantine", "discard", "--dataset", "sales", "--everything", *who)
+    assert out == "nothing to do: 1 rows are discarded already\n"
+    code, out, _ = command("status")
+    assert [line.split() for line in out.splitlines() if line.startswith("processed.sales ")] == [
+        ["processed.sales", "2", "2"]
+    ]
+    _, out, _ = command("quarantine", "list", "--state", "discarded")
+    assert "[discarded by Thandi on " in out
+    _, out, _ = command("quarantine", "redrive", "--dataset", "sales", "--everything", *who)
+    assert "nothing is open in quarantine that is like this: nothing was read again" in out
+    _, out, _ = command("quarantine", "reopen", "--dataset", "sales", "--everything", *who)
+    assert out.startswith("1 rows of 1 objects are reopened by Thandi")
+    _, out, _ = command("quarantine", "redrive", "--dataset", "sales", "--everything", *who)
+    assert "of 1 rows 0 are in the table now, 1 are still in quarantine" in out
+    assert "nothing has changed: today's declaration says of them what it said before" in out
+    code, out, err = command("quarantine", "history")
+    assert (code, err) == (0, "")
+    assert [line.split()[3] for line in out.splitlines()[::2]] == ["discard", "reopen", "redrive"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("discard", "--dataset", "sales", "--why", "x"), "nothing says which rows to discard"),
+        (("discard", "--everything", "--why", "x"), "a decision is about one dataset"),
+        (("discard", "--dataset", "sale", "--everything", "--why", "x"), "there is no dataset 'sale'"),
+        (("redrive", "--dataset", "sales", "--everything", "--why", " "), "why is a reason"),
+        (("export", "rows.xls"), ".xls is no format"),
+        (("history", "--dataset", "sale"), "there is no dataset 'sale'"),
+    ],
+)
+def test_a_decision_that_says_too_little_is_refused(command: Command, words: tuple[str, ...], said: str) -> None:
+    """With what is missing; nothing is decided."""
+    command("catch-up")
+    code, _, err = command("quarantine", *words)
+    assert code == 1
+    assert said in err
+
+
+def test_a_decision_that_was_cut_is_told(command: Command, environment: Path) -> None:
+    """The history says which one and what to do, and its exit code is no success."""
+    command("catch-up")
+    command("quarantine", "discard", "--dataset", "sales", "--everything", "--by", "Thandi", "--why", "a test")
+    (path,) = (environment / "data" / "landing" / "decisions").rglob("*.json")
+    path.write_bytes(path.read_bytes()[:-3])
+    (environment / "data" / "warehouse" / "ledger.sqlite").unlink()
+    command("rebuild")
+    code, out, err = command("quarantine", "history")
+    assert (code, out) == (1, "nothing has been decided\n")
+    assert "it was cut or changed after it was written" in err
+    assert "decide again" in err
+
+
+def test_a_replay_ends_with_a_certificate(command: Command, environment: Path) -> None:
+    """Equal when nothing has changed; a file that was sent anew is told by table, day, row and reason; the table keeps both."""
+    command("catch-up")
+    arguments = ("replay", "--dataset", "sales", "--first", "2024-10-01", "--certificate", "--by", "Thandi")
+    code, out, _ = command(*arguments)
+    assert (code, out.splitlines()[-2].endswith("all equal")) == (0, True)
+    put(environment / "data" / "landing", "sales/2024/10/01/S0001.csv", (HEADER + sale("T1", FIRST, "3")).encode())
+    code, out, _ = command(*arguments)
+    assert code == 0
+    assert (
+        "processed.sales 2024-10-01: differs, 1 rows before, 1 after; 0 added, 0 gone, 1 changed; in quantity (1)"
+        in out
+    )
+    assert "changed transaction_id T1: quantity: '2' → '3'" in out
+    assert "1 objects were sent anew: sales/2024/10/01/S0001.csv" in out
+    _, out, _ = command(
+        "query", "select distinct verdict from platform.certificates where table_name = 'processed.sales' order by 1"
+    )
+    assert out.split() == ["verdict", "differs", "equal"]
+    code, out, _ = command("replay", "--dataset", "sales", "--first", "2024-10-01", "--last", "2024-10-02")
+    assert code == 0
+    assert "2 objects read again" in out.splitlines()[-1]
+    code, _, err = command("replay", "--dataset", "sales", "--first", "2023-10-01")
+    assert (code, "has nothing from 2023-10-01" in err) == (1, True)
+
+
+def test_drift_tells_what_changed_and_what_adopts_it(command: Command, environment: Path) -> None:
+    """A column that nobody declared is told with its file, and with the line to paste; without drift that is said."""
+    command("catch-up")
+    assert command("drift") == (0, "every object has the declared columns, as far as they ever came\n", "")
+    with_tip = HEADER.rstrip("\n") + ",tip_zar\n" + sale("T9", FIRST).rstrip("\n") + ",2.50\n"
+    put(environment / "data" / "landing", "sales/2024/10/01/S0002.csv", with_tip.encode())
+    command("catch-up")
+    code, out, _ = command("drift", "--dataset", "sales")
+    assert code == 0
+    assert "sales: column 'tip_zar' is new since" in out
+    assert 'to adopt it: Column("tip_zar", decimal(12, 2), "…")' in out
+    code, _, err = command("drift", "--dataset", "sails")
+    assert code == 1
+    assert "there is no dataset 'sails'" in err
+    rows = table(command("query", "select column_name, objects from platform.drift")[1])
+    assert rows == [{"column_name": "tip_zar", "objects": "1"}]
