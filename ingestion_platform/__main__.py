@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import quarantine, replay
+from ingestion_platform.commands import quarantine, replay, senders
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import rules
@@ -40,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("status", help="what is loaded, rejected, quarantined and stale, table by table")
     commands.add_parser("catch-up", help="load and compute whatever is new, without Dagster")
+    drift = commands.add_parser(
+        "drift", help="columns that came, went, changed their name or type, and what adopts them"
+    )
+    drift.add_argument("--dataset", help="default: all")
     commands.add_parser("verify", help="hold the ledger and every file against what was written")
     commands.add_parser("repair", help="make damaged files anew from the landing zone")
     commands.add_parser("rebuild", help="set the warehouse aside and make it anew from the landing zone")
@@ -92,6 +96,20 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
     quarantine.add_to(commands)
     replay.add_to(commands)
+    senders.add_to(commands)
+    chaos = commands.add_parser(
+        "chaos", help="put the path to the test: every fault we know of, against a run without any"
+    )
+    chaos.add_argument("--dataset", action="append", default=[], help="and what it refers to; default: all")
+    chaos.add_argument("--faults", default="", help="names, separated by commas; default: all")
+    chaos.add_argument("--rounds", type=int, default=100, help="of each fault at most; default: %(default)s")
+    chaos.add_argument("--seed", type=int, default=1, help="of all that is left to chance; default: %(default)s")
+    chaos.add_argument(
+        "--seconds", type=float, default=120.0, help="after which no further round begins; default: %(default)s"
+    )
+    chaos.add_argument("--landed", action="store_true", help="with copies of what has landed, not with what is made up")
+    chaos.add_argument("--days", type=int, default=3, help="of what has landed; default: %(default)s")
+    chaos.add_argument("--keep", type=Path, help="folder in which what wasn't survived stays")
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -137,20 +155,41 @@ def _run(chosen: argparse.Namespace) -> int:
         return 1 if made.failures else 0
     if chosen.command == "try":
         return _try(chosen)
+    if chosen.command == "baseline":
+        warehouse = open_warehouse()
+        make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
+        return 0
+    if chosen.command == "chaos":
+        # Nobody else needs it.
+        from ingestion_platform.chaos.command import Wanted, run
+
+        return run(
+            Wanted(
+                datasets=tuple(chosen.dataset),
+                faults=tuple(name for name in chosen.faults.split(",") if name),
+                rounds=chosen.rounds,
+                seed=chosen.seed,
+                seconds=chosen.seconds,
+                landed=chosen.landed,
+                days=chosen.days,
+                keep=chosen.keep,
+            )
+        )
     with open_warehouse() as warehouse:
-        if chosen.command == "baseline":
-            make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
-            return 0
         if chosen.command == "backfill":
             return _backfill(warehouse, chosen)
         if chosen.command == "status":
             _tell_status(warehouse)
+        elif chosen.command == "drift":
+            _tell_drift(warehouse, chosen.dataset)
         elif chosen.command == "quarantine":
             return quarantine.run(warehouse, chosen)
         elif chosen.command == "replay":
             return replay.run(warehouse, chosen)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
+        elif chosen.command in senders.COMMANDS:
+            return senders.run(warehouse, chosen)
         elif chosen.command == "lifecycle":
             _tell_lifecycle(warehouse, is_applied=chosen.apply)
         elif chosen.command == "catch-up":
@@ -177,6 +216,17 @@ def _run(chosen: argparse.Namespace) -> int:
             )
             _print_csv(table)
     return 0
+
+
+def _tell_drift(warehouse: Warehouse, name: str | None) -> None:
+    chosen = None if name is None else _chosen(warehouse, [name])[0]
+    events = warehouse.drift(chosen)
+    for event in events:
+        print(f"{event.dataset}: {event.told()}")
+        if event.adopt:
+            print(f"    to adopt it: {event.adopt}")
+    if not events:
+        print("every object has the declared columns, as far as they ever came")
 
 
 def _count(text: str) -> int:

@@ -1,5 +1,5 @@
 """
-Telling a person: a run that failed, a check that failed in a run that didn't.
+Telling a person: a run that failed, a check that failed in a run that didn't, what a sender should know.
 
 Belongs here: what is told, and the ways to tell it. Doesn't: judging (`checks.py`). A check's failure that isn't blocking leaves its run
 successful, so finished runs of both kinds are looked at.
@@ -18,6 +18,7 @@ import dagster as dg
 from pydantic import SecretStr
 
 from ingestion_platform.errors import IngestionError
+from ingestion_platform.orchestration.checks import TOLD_BEFORE
 from ingestion_platform.orchestration.runs import days_of
 
 log = logging.getLogger("ingestion_platform.alerts")
@@ -50,7 +51,7 @@ class Alert:
     What is told.
 
     Args:
-        kind: `run_failed` or `check_failed`.
+        kind: `run_failed`, `check_failed`, or `sender_note`: what one sender should know of what he sent.
         title: one line.
         text: for a person, with what to do; what chat systems show.
         run_id: in Dagster.
@@ -59,9 +60,11 @@ class Alert:
         first_day: of the run; None without days.
         last_day: of the run.
         checks: those that failed in it.
+        sender: of a note: whom it is for.
+        csv: of a note: all of it, one line for each thing.
     """
 
-    kind: Literal["run_failed", "check_failed"]
+    kind: Literal["run_failed", "check_failed", "sender_note"]
     title: str
     text: str
     run_id: str
@@ -70,6 +73,8 @@ class Alert:
     first_day: str | None
     last_day: str | None
     checks: Sequence[FailedCheck]
+    sender: str = ""
+    csv: str = ""
 
     def as_json(self) -> bytes:
         """The alert as it is posted."""
@@ -93,8 +98,8 @@ class LogSink:
     """Tells the log."""
 
     def send(self, alert: Alert) -> None:
-        """Tell it at level error; a check that warns, at level warning."""
-        is_warning = alert.kind == "check_failed" and all(check.severity == "warn" for check in alert.checks)
+        """Tell it at level error; a check that warns, and a sender's note, at level warning."""
+        is_warning = alert.kind != "run_failed" and all(check.severity == "warn" for check in alert.checks)
         log.log(logging.WARNING if is_warning else logging.ERROR, "%s\n%s", alert.title, alert.text)
 
 
@@ -144,13 +149,13 @@ def sinks(webhook: SecretStr | None) -> tuple[AlertSink, ...]:
 
 
 def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[FailedCheck]:
-    """The checks that failed in a run, errors first."""
+    """The checks that failed in a run, errors first; those left out whose cause was told when it began."""
     found: list[FailedCheck] = []
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
         if entry.dagster_event is None:
             continue
         result = entry.dagster_event.asset_check_evaluation_data
-        if not result.passed:
+        if not result.passed and TOLD_BEFORE not in result.metadata:
             is_error = result.severity is dg.AssetCheckSeverity.ERROR
             found.append(
                 FailedCheck(

@@ -122,7 +122,13 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
                 warehouse.unknown_types(dataset, day) if checks.KNOWN_TYPES in checks.raw_checks(dataset) else None
             )
             verdicts = checks.judge_raw(
-                dataset, raw, senders, trailing, is_over=day < resource.today(), unknown_types=unknown
+                dataset,
+                raw,
+                senders,
+                trailing,
+                is_over=day < resource.today(),
+                unknown_types=unknown,
+                drift=warehouse.drift(dataset),
             )
             shown = show.of_raw_day(raw, senders)
             if is_shown:
@@ -317,4 +323,5 @@ def _raw_story(raw: RawDay) -> str:
 
 def _story(done: TableDay) -> str:
     told = str(done.balance) if done.balance is not None else f"{done.rows:,} rows"
+    told += f", {done.state}" if done.state else ""
     return f"{told} ({done.seconds:.1f} s)" if done.has_changed else f"nothing has changed; {told}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import certificates, discards, places
+from ingestion_platform.warehouse import certificates, discards, excuses, places, receipts, shapes, told_lines, versions
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -74,6 +74,20 @@ create table if not exists partitions (
 ) strict, without rowid;
 """
 
+DRIFTING = """
+create index if not exists objects_drifting on objects (dataset)
+    where is_current = 1 and (unknown_columns <> '[]' or missing_columns <> '[]');
+"""
+"""Whether a dataset drifts at all is asked whenever tables are shown."""
+
+
+Along = Callable[[sqlite3.Connection, PartitionRow], None]
+"""Notes something beside a partition, in its transaction."""
+
+
+def nothing(_: sqlite3.Connection, __: PartitionRow) -> None:
+    """Note nothing beside a partition."""
+
 
 class Conflict(Exception):
     """Somebody else has changed what this commit was planned on; plan again. Never leaves the warehouse."""
@@ -90,7 +104,20 @@ class Ledger(LedgerFile):
 
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
         super().__init__(
-            path, (SCHEMA, places.SCHEMA, discards.SCHEMA, certificates.SCHEMA), patience_seconds=patience_seconds
+            path,
+            (
+                SCHEMA,
+                places.SCHEMA,
+                discards.SCHEMA,
+                certificates.SCHEMA,
+                receipts.SCHEMA,
+                excuses.SCHEMA,
+                versions.SCHEMA,
+                told_lines.SCHEMA,
+                shapes.SCHEMA,
+                DRIFTING,
+            ),
+            patience_seconds=patience_seconds,
         )
 
     # --- rows, sealed
@@ -170,6 +197,17 @@ class Ledger(LedgerFile):
                 connection, "dataset = ? and day = ? and is_current = 1 order by key", dataset, day.isoformat()
             )
         return {row.key: row for row in rows}
+
+    def current_between(self, dataset: str, first: date, last: date) -> list[ObjectRow]:
+        """The objects of these days in their newest version, by day and key."""
+        with self.reading() as connection:
+            return self._objects(
+                connection,
+                "dataset = ? and day >= ? and day <= ? and is_current = 1 order by day, key",
+                dataset,
+                first.isoformat(),
+                last.isoformat(),
+            )
 
     def current_object(self, dataset: str, key: str) -> ObjectRow | None:
         """An object in its newest version."""
@@ -315,7 +353,8 @@ class Ledger(LedgerFile):
                     connection,
                     replace(
                         before, state="duplicate", duplicate_of=winner, rows_read=0, rows_loaded=0, rows_quarantined=0, file_id=None,
-                        quarantine_file_id=None, home_days="{}", decided_at=now(), run_id=run_id,
+                        unknown_columns="[]", missing_columns="[]", quarantine_file_id=None, home_days="{}",
+                        decided_at=now(), run_id=run_id,
                     ),
                 )  # fmt: skip
             for before in withdrawn:
@@ -328,6 +367,69 @@ class Ledger(LedgerFile):
             connection.executemany("insert or ignore into file_days values (?, ?)", sorted(homes))
             self._drop_files_without_rows(connection, dataset)
         return touched, pending
+
+    def days_read_otherwise(self, dataset: str, first: date, last: date, reader_ending: str) -> list[date]:
+        """Days with objects whose reader doesn't end so."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select distinct day from objects where dataset = ? and is_current = 1 and day >= ? and day <= ?"
+                " and substr(reader, ?) <> ? order by day",
+                (dataset, first.isoformat(), last.isoformat(), -len(reader_ending), reader_ending),
+            ).fetchall()
+        return [self.date_of(day) for (day,) in rows]
+
+    def commit_adoption(
+        self,
+        dataset: str,
+        day: date,
+        *,
+        found: Sequence[ObjectRow],
+        adopted: Sequence[ObjectRow],
+        files: Mapping[int, StoredFile],
+        run_id: str,
+    ) -> set[str]:
+        """
+        Put objects whose rows stand otherwise in raw, or are only known otherwise, in the place of what they were.
+
+        Args:
+            dataset: its name.
+            day: of the objects' keys.
+            found: what they were when the adoption was planned.
+            adopted: the same objects as they are from now on; `file_id` is set here for those whose rows were moved.
+            files: file in which rows were → file in which they are; rows of objects that aren't adopted stay where they are.
+            run_id: whose run this is.
+
+        Returns:
+            The processed days touched.
+
+        Raises:
+            Conflict: an object is no longer as it was found.
+        """
+        touched: set[str] = set()
+        with self.writing() as connection:
+            for before in found:
+                if self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, before.key) != [
+                    before
+                ]:
+                    raise Conflict(before.key)
+            moved = {
+                former: self._put_file(connection, f"raw.{dataset}", day.isoformat(), "rows", file, run_id)
+                for former, file in files.items()
+            }
+            homes: set[tuple[int, str]] = set()
+            for before, row in zip(found, adopted, strict=True):
+                if before.state == "loaded":
+                    touched |= self._weigh(connection, before, -1)
+                if row.file_id is None and before.file_id is not None:
+                    connection.execute("insert or ignore into exclusions values (?, ?)", (before.file_id, row.key))
+                    row = replace(row, file_id=moved[before.file_id])
+                if row.file_id is not None:
+                    homes |= {(row.file_id, home) for home in row.days}
+                self._put_object(connection, row)
+                touched |= self._stand(connection, row)
+            connection.executemany("insert or ignore into file_days values (?, ?)", sorted(homes))
+            self._drop_files_without_rows(connection, dataset)
+        return touched
 
     def _withdraw(self, connection: sqlite3.Connection, row: ObjectRow) -> set[str]:
         """Take an object's rows out of the tables."""
@@ -624,6 +726,7 @@ class Ledger(LedgerFile):
         details: Mapping[str, Any],
         run_id: str,
         inputs_now: Callable[[], str],
+        along: Along = nothing,
     ) -> PartitionRow:
         """
         Put a computed partition in the place of the former one.
@@ -631,6 +734,7 @@ class Ledger(LedgerFile):
         Args:
             inputs: digest of what it was computed from.
             inputs_now: what that digest is now; called inside the transaction.
+            along: what else is to be noted in the transaction.
 
         Raises:
             Conflict: the inputs have changed meanwhile; compute again.
@@ -663,12 +767,50 @@ class Ledger(LedgerFile):
                 now(),
                 run_id,
             )
-            values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
-            connection.execute(
-                f"insert or replace into partitions ({', '.join(PARTITION_COLUMNS)}, seal) values ({', '.join('?' * 11)})",
-                (*values, seal(values)),
-            )
+            self._put_partition(connection, row)
+            along(connection, row)
         return row
+
+    def relabel_partition(
+        self,
+        former: PartitionRow,
+        *,
+        inputs: str,
+        details: Mapping[str, Any],
+        run_id: str,
+        inputs_now: Callable[[], str],
+        along: Along = nothing,
+    ) -> PartitionRow:
+        """
+        Say something else of a partition whose rows stay as they are.
+
+        Args:
+            former: as it was found.
+            inputs: as `commit_partition` takes them, and the rest too.
+
+        Raises:
+            Conflict: it isn't as it was found, or the inputs have changed meanwhile.
+        """
+        with self.writing() as connection:
+            if inputs_now() != inputs or former not in self.partitions(former.table_name, former.day, former.day):
+                raise Conflict(f"{former.table_name} {former.day}")
+            row = replace(
+                former,
+                inputs=inputs,
+                details=json.dumps(details, sort_keys=True),
+                computed_at=now(),
+                run_id=run_id,
+            )
+            self._put_partition(connection, row)
+            along(connection, row)
+        return row
+
+    def _put_partition(self, connection: sqlite3.Connection, row: PartitionRow) -> None:
+        values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
+        connection.execute(
+            f"insert or replace into partitions ({', '.join(PARTITION_COLUMNS)}, seal) values ({', '.join('?' * 11)})",
+            (*values, seal(values)),
+        )
 
     # --- housekeeping
 

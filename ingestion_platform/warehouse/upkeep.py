@@ -53,6 +53,7 @@ def catch_up(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) ->
 
     Safe beside runs, and after a kill: everything in it is a step of its own.
     """
+    warehouse.receipts.take_in()
     for dataset in warehouse.datasets.values():
         warehouse.take_in(dataset)
         days = landed_days(warehouse, dataset)

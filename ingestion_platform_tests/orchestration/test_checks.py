@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion_platform.completeness import Status
 from ingestion_platform.orchestration import checks
 from ingestion_platform.orchestration.checks import Verdict
-from ingestion_platform.warehouse import Balance, LedgerEntry, RawDay, SenderReport, TableDay
-from ingestion_platform_tests.orchestration.world import by_shop, tills
+from ingestion_platform.warehouse import Balance, DriftEvent, LedgerEntry, RawDay, SenderReport, TableDay
+from ingestion_platform_tests.orchestration.world import by_shop, sender_report, tills
 
 DAY = date(2024, 10, 10)
-NOBODY = SenderReport((), ())
+NOBODY = sender_report(())
 
 
 def entry(key: str, **changes: object) -> LedgerEntry:
@@ -80,7 +81,7 @@ def records(verdict: Verdict, name: str) -> list[Mapping[str, object]]:
 
 def test_a_days_objects_in_order_pass_everything() -> None:
     """Objects that were read whole, with the declared columns, by everybody expected, pass every check."""
-    verdicts = judged(raw_day(entry("a"), entry("b")), SenderReport(("A", "B"), ("A", "B")), (19, 20, 21))
+    verdicts = judged(raw_day(entry("a"), entry("b")), sender_report(("A", "B"), ("A", "B")), (19, 20, 21))
     assert [one.story for one in verdicts.values() if not one.passed] == []
 
 
@@ -97,22 +98,34 @@ def test_rejected_objects_are_named_with_their_reasons() -> None:
 
 def test_missing_senders_are_named_when_the_day_is_over() -> None:
     """Who hasn't sent is named, and whether something of his was rejected; while the day lasts, he is only awaited."""
-    senders = SenderReport(("A", "B", "C"), ("A",), ("B",))
+    senders = sender_report(("A", "B", "C"), ("A",), ("B",))
     verdict = judged(raw_day(entry("a")), senders)["all_senders_reported"]
     assert not verdict.passed
     assert "2 of 3 senders are missing: B, C" in verdict.story
     assert records(verdict, "missing_senders") == [
-        {"sender": "B", "what came": "only rejected objects"},
-        {"sender": "C", "what came": "nothing"},
+        {"sender": "B", "what came": "only rejected objects", "cutoff": "2024-10-21 00:00:00+00:00"},
+        {"sender": "C", "what came": "nothing", "cutoff": "2024-10-21 00:00:00+00:00"},
     ]
-    awaited = judged(raw_day(entry("a")), senders, is_over=False)["all_senders_reported"]
+    early = sender_report(("A", "B", "C"), ("A",), ("B",), is_over=False)
+    awaited = judged(raw_day(entry("a")), early)["all_senders_reported"]
     assert awaited.passed
     assert "still to come" in awaited.story
 
 
+def test_senders_who_are_late_empty_twice_or_unexpected_are_named() -> None:
+    """All is there, and yet somebody should look: each is named under what he did."""
+    others: dict[str, Status] = {"A": "late", "B": "empty", "C": "twice", "D": "unexpected", "E": "late"}
+    verdicts = judged(raw_day(entry("a")), sender_report(("A", "B", "C", "E"), "ABCDE", others=others))
+    assert verdicts["all_senders_reported"].passed
+    verdict = verdicts["senders_in_order"]
+    assert not verdict.passed
+    assert verdict.story == "1 empty: B; 2 late: A, E; 1 twice: C; 1 unexpected: D"
+    assert [row["sender"] for row in records(verdict, "senders")] == ["A", "B", "C", "D", "E"]
+
+
 def test_without_a_roster_nobody_is_missing() -> None:
     """An empty roster passes, and says so."""
-    verdict = judged(raw_day(entry("a")), SenderReport((), ("A",)))["all_senders_reported"]
+    verdict = judged(raw_day(entry("a")), sender_report(()))["all_senders_reported"]
     assert verdict.passed
     assert "isn't loaded" in verdict.story
 
@@ -131,6 +144,68 @@ def test_drifted_columns_are_named_with_their_objects() -> None:
         "missing columns": "units",
         "departures": "",
     }
+
+
+def drift(**changes: object) -> DriftEvent:
+    """A column that came with an object."""
+    moment = datetime(2024, 10, 10, 6, tzinfo=UTC)
+    event = DriftEvent(
+        "tills",
+        "new",
+        "tip",
+        "",
+        "a",
+        DAY,
+        moment,
+        "a",
+        None,
+        None,
+        3,
+        30,
+        2,
+        "2.50",
+        "",
+        'Column("tip", decimal(12, 2), "…")',
+    )
+    return replace(event, **changes)  # type: ignore[arg-type]
+
+
+def test_drift_is_told_with_its_beginning_and_with_what_adopts_it() -> None:
+    """The column, since when, in how many objects, an example, and the line to paste; what the declaration ignores isn't told."""
+    raw = replace(raw_day(entry("a", unknown_columns=("tip",))), new_keys=("a",))
+    (verdict,) = [
+        one
+        for one in checks.judge_raw(tills(), raw, NOBODY, (), is_over=True, drift=[drift()])
+        if one.check.name == "schema_drift"
+    ]
+    assert not verdict.passed
+    assert (
+        "Column 'tip' is new since a, 2024-10-10 06:00 UTC, in 3 objects with 30 rows of 2 senders; as in '2.50'"
+        in verdict.story
+    )
+    assert 'To adopt it, declare Column("tip", decimal(12, 2), "…")' in verdict.story
+    assert records(verdict, "events")[0]["to adopt it"] == 'Column("tip", decimal(12, 2), "…")'
+    assert checks.TOLD_BEFORE not in verdict.details
+
+
+def test_drift_that_began_before_is_shown_and_not_told_again() -> None:
+    """The check of the next day fails too; whoever was told yesterday isn't told again, unless something else came."""
+    before = drift(began_object="z", began_on=date(2024, 10, 9))
+    raw = replace(raw_day(entry("a", unknown_columns=("tip",))), new_keys=("a",))
+
+    def is_told(events: list[DriftEvent], raw: RawDay) -> bool:
+        verdicts = checks.judge_raw(tills(), raw, NOBODY, (), is_over=True, drift=events)
+        (verdict,) = [one for one in verdicts if one.check.name == "schema_drift"]
+        assert not verdict.passed
+        return checks.TOLD_BEFORE not in verdict.details
+
+    assert not is_told([before], raw)
+    assert is_told([before, drift(column="other")], raw)
+    assert not is_told([drift()], replace(raw, new_keys=()))
+    departed = replace(
+        raw_day(entry("a", unknown_columns=("tip",), departures=("another delimiter",))), new_keys=("a",)
+    )
+    assert is_told([before], departed)
 
 
 def test_an_object_that_waits_for_its_marker_is_named() -> None:

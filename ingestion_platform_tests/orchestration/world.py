@@ -1,9 +1,9 @@
 """A warehouse in memory for tests of orchestration: it counts what it is asked, and fails, rejects and unbalances where it is told to."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,19 +11,22 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pyarrow as pa
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, senders_from
+from ingestion_platform.completeness import SenderDay, Status
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.format import Csv
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration.build import build_definitions
 from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.runs import RANGE_END, RANGE_START
+from ingestion_platform.senders import senders_from
 from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask
 from ingestion_platform.warehouse import (
     Balance,
     Certified,
     ColumnDoc,
+    DriftEvent,
     LedgerEntry,
     Only,
     RawDay,
@@ -146,6 +149,8 @@ class World:
         tables: table and day → what is computed.
         errors: table and day → what working on it raises.
         rejected: keys of objects that can't be read.
+        unknown: key of an object → its columns that nobody declared.
+        drifts: events of drift.
         unbalanced: tables and days whose balance doesn't hold.
         failed_checks: table and day → check → rows.
         quarantined: table and day → rows.
@@ -165,6 +170,8 @@ class World:
     tables: dict[tuple[str, date | None], TableDay] = field(default_factory=dict)
     errors: dict[tuple[str, date | None], Exception] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
+    unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    drifts: list[DriftEvent] = field(default_factory=list)
     unbalanced: set[tuple[str, date | None]] = field(default_factory=set)
     failed_checks: dict[tuple[str, date | None], dict[str, int]] = field(default_factory=dict)
     quarantined: dict[tuple[str, date | None], int] = field(default_factory=dict)
@@ -217,6 +224,40 @@ class FixedDay(WarehouseResource):
     def today(self) -> date:
         """The world's day."""
         return self.world.today
+
+
+def sender_report(
+    expected: Iterable[str],
+    came: Iterable[str] = (),
+    rejected: Iterable[str] = (),
+    *,
+    day: date = TODAY,
+    is_over: bool = True,
+    others: Mapping[str, Status] | None = None,
+) -> SenderReport:
+    """
+    A report on senders of a day.
+
+    Args:
+        expected: who is.
+        came: who has sent.
+        rejected: whose objects can't be read.
+        is_over: whether the cutoff has passed.
+        others: sender → another status.
+    """
+    cutoff = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    known = set(expected)
+    statuses: dict[str, Status] = dict.fromkeys(known, "missing" if is_over else "awaited")
+    statuses |= {one: "unreadable" for one in rejected if one in known}
+    statuses |= {one: "on_time" if one in known else "unknown" for one in came}
+    statuses |= others or {}
+    rows = [
+        SenderDay(
+            "tills", day, sender, status, sender in known, "", cutoff, cutoff, cutoff if sender in set(came) else None, None, 0, 0, 0, 0, 0
+        )
+        for sender, status in sorted(statuses.items())
+    ]  # fmt: skip
+    return SenderReport(tuple(rows), cutoff + timedelta(hours=1 if is_over else -1), cutoff, cutoff)
 
 
 class FakeWarehouse(Warehouse):
@@ -273,6 +314,7 @@ class FakeWarehouse(Warehouse):
                     reason="the last record is cut off" if is_rejected else "",
                     rows_read=rows + lost,
                     rows_loaded=rows,
+                    unknown_columns=self.world.unknown.get(one.key, ()),
                 )
             )
         raw = RawDay(
@@ -378,7 +420,12 @@ class FakeWarehouse(Warehouse):
         entries = self.raw_day(dataset, day).entries
         came = {entry.sender or "" for entry in entries if entry.state == "loaded"}
         rejected = {entry.sender or "" for entry in entries if entry.state == "rejected"} - came
-        return SenderReport(self.world.expected, tuple(sorted(came)), tuple(sorted(rejected)))
+        is_over = day < self.world.today
+        return sender_report(self.world.expected, came, rejected, day=day, is_over=is_over)
+
+    def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
+        """As the world says."""
+        return [event for event in self.world.drifts if dataset is None or event.dataset == dataset.name]
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """As the world says."""
