@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestion_platform.dataset import Dataset, Datasets
+from ingestion_platform.dataset import Dataset, Datasets, LandedFiles
+from ingestion_platform.errors import DeclarationError
+from ingestion_platform.format import Csv, FixedWidth, Xml
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.table import INTEGER, VARCHAR, Column
 from ingestion_platform.warehouse import Warehouse, upkeep
@@ -162,6 +164,13 @@ def test_values_under_both_names_are_read_again_where_the_new_one_counts(tmp_pat
     assert_same(warehouse, from_the_start(tmp_path / "two", bench, after))
     found = warehouse.query("select id, amount, _extra from raw.sales order by id").to_pylist()
     assert [row["amount"] for row in found] == ["2.0", "2.5", "3.0"]
+
+
+def test_a_value_that_has_one_name_at_most_has_no_alias() -> None:
+    """Of XML, fixed width and CSV without a header nothing could be found under another name: the declaration is refused."""
+    for format_ in (Xml(record="a/b"), FixedWidth(fields=(("total", 3), ("id", 2), ("at", 16))), Csv(header_rows=0)):
+        with pytest.raises(DeclarationError, match="one name at most"):
+            replace(sales("csv", RENAMED), source=LandedFiles("sales/%Y-%m-%d/{shop}", format_))
 
 
 def test_only_files_with_values_are_written_anew(tmp_path: Path) -> None:
