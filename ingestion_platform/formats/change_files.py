@@ -91,12 +91,13 @@ class ChangeObjects:
 
     @property
     def departures(self) -> tuple[str, ...]:
-        """Changes of tables that no dataset takes."""
+        """Changes of tables that no dataset takes, and what rows had more than once."""
         if not self.strangers:
-            return ()
+            return self._objects.departures
         shown = [f"{excerpt(name, 80)} ({count:,})" for name, count in sorted(self.strangers.items())]
         rest = f" and {len(shown) - _MOST_STRANGERS:,} more" if len(shown) > _MOST_STRANGERS else ""
-        return (f"has changes of tables that no dataset takes: {', '.join(shown[:_MOST_STRANGERS])}{rest}",)
+        told = f"has changes of tables that no dataset takes: {', '.join(shown[:_MOST_STRANGERS])}{rest}"
+        return (*self._objects.departures, told)
 
 
 def _of_rows_alone(extra: Any) -> Any:

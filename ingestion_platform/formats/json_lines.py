@@ -36,6 +36,11 @@ class LineTaker(Protocol):
         """Members that nobody asks for."""
         ...
 
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """What isn't as it should be, told."""
+        ...
+
     def take(self, texts: Sequence[bytes]) -> Taken:
         """Take what is wanted of each line."""
         ...
@@ -102,7 +107,7 @@ class _Reader:
             if self._records
             else {}
         )
-        return Ending(self._objects.unknown, tuple(missing))
+        return Ending(self._objects.unknown, tuple(missing), departures=self._objects.departures)
 
     def _refuse_array(self, ending: bytes) -> None:
         has_lines = self._row > 0 or b"\n" in self._window.data.strip()

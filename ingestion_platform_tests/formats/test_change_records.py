@@ -25,7 +25,7 @@ def row_of(value: Any, kind: str = "", format: Debezium | None = None, *, schema
     if schema is not None:
         row = {"type": "struct", "field": "after", "fields": [{"field": "it", **schema}]}
         event = {"schema": {"type": "struct", "fields": [row]}, "payload": event}
-    (found,) = decoded(format or Debezium(), event, Field("it", "it", kind))
+    (found,) = decoded(format or Debezium(), event, Field("it", "it", kind=kind))
     return found.get("it")
 
 
@@ -158,7 +158,7 @@ def test_positions_ascend_as_the_source_s_log_does() -> None:
 
 def test_a_change_of_the_key_is_a_removal_and_an_insertion() -> None:
     """Of Debezium and of Maxwell; a former image that says nothing of the key changes none."""
-    key = Field("id", "id", "INTEGER", is_key=True)
+    key = Field("id", "id", kind="INTEGER", is_key=True)
     debezium = {"op": "u", "before": {"id": 1, "name": "a"}, "after": {"id": 2, "name": "b"}, "source": {"lsn": 1}}
     maxwell = {"type": "update", "data": {"id": 2, "name": "b"}, "old": {"id": 1}, "ts": 1}
     for found in (decoded(Debezium(), debezium, key), decoded(Maxwell(), maxwell, key)):
