@@ -80,7 +80,7 @@ class StreamsResource:
 
     def reader(self, stream: Stream) -> StreamReader:
         """A reader of the stream."""
-        return self._open_reader(stream, Connections(self._settings.kafka()))
+        return self._open_reader(stream, Connections(self._settings.kafka(), self._settings.database_properties()))
 
     def today(self) -> date:
         """The business day that it is now."""
