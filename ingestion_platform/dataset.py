@@ -25,6 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from ingestion_platform import api as api_room
 from ingestion_platform import control as control_room
+from ingestion_platform import decisions
 from ingestion_platform import format as format_room
 from ingestion_platform import lifecycle as lifecycle_room
 from ingestion_platform import stream as stream_room
@@ -58,10 +59,14 @@ class LandedFiles:
 
     def __post_init__(self) -> None:
         control = self.control
-        if control is not None and control.trailer and not (isinstance(self.format, Csv) and self.format.footer):
+        if (
+            control is not None
+            and control.trailer
+            and not (isinstance(self.format, Csv | FixedWidth) and self.format.footer)
+        ):
             raise DeclarationError(
-                "Control: a trailer is a line of a CSV's footer, and its format has none",
-                f"Csv(footer={control.trailer!r})",
+                "Control: a trailer is a line of the footer of a CSV or of fixed width, and its format has none",
+                f"footer={control.trailer!r}",
             )
 
     @cached_property
@@ -571,6 +576,7 @@ class Datasets(Mapping[str, Dataset]):
             self._by_name[dataset.name] = dataset
         self._route()
         self._tell_landing_apart()
+        self._leave_decisions_alone()
         self._tell_ageing_apart()
         for one, other_one in combinations(self._by_name.values(), 2):
             shared = overlap(one.source, other_one.source)
@@ -689,6 +695,22 @@ class Datasets(Mapping[str, Dataset]):
                 raise DeclarationError(
                     f"{one[1]!r} and {other[1]!r} age differently, and land under {one[0]!r} and {other[0]!r}, one within the other",
                     "declare the same lifecycle, or tell the beginnings of their keys apart",
+                )
+
+    def _leave_decisions_alone(self) -> None:
+        """What people decide lands too: nothing else claims its keys, and it doesn't age with what lands beside it."""
+        for dataset in self._by_name.values():
+            for template in dataset.source.keys:
+                if decisions.claims_ours(template.root, template.match, dataset.name):
+                    raise DeclarationError(
+                        f"dataset {dataset.name!r}: its keys {template.text!r} may be those of what people decide: {decisions.ROOT}…",
+                        "let its files land elsewhere",
+                    )
+        for root, lifecycle in self.roots.items():
+            if lifecycle is not None and decisions.ROOT.startswith(root):
+                raise DeclarationError(
+                    f"a lifecycle is declared of everything under {root!r}, and {decisions.ROOT}…, what people decide, would age with it",
+                    "give the keys of what ages a beginning of their own",
                 )
 
     def _tell_landing_apart(self) -> None:

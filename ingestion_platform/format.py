@@ -18,6 +18,10 @@ MOST_LINES = 1000
 """Lines that may stand before or after the records."""
 
 
+MOST_COLUMNS = 5_000
+"""Of an object, unless its format says otherwise."""
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Bounded:
     """
@@ -28,16 +32,18 @@ class Bounded:
     Args:
         max_bytes: an object larger than this, once decompressed, is rejected.
         max_record_bytes: an object with a larger record is rejected: one record is held in memory.
+        max_columns: an object with more columns is rejected; where each record names its own members, a record with more of them is.
         zip_member: the name of the one file in a `.zip` that counts, as a pattern of file names (`*.csv`); empty: there is exactly one.
     """
 
     max_bytes: int = 64 * 1024**3
     max_record_bytes: int = 64 * 1024**2
+    max_columns: int = MOST_COLUMNS
     zip_member: str = ""
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1 or self.max_record_bytes < 1:
-            raise DeclarationError(f"{type(self).__name__}: max_bytes and max_record_bytes are at least 1")
+        if min(self.max_bytes, self.max_record_bytes, self.max_columns) < 1:
+            raise DeclarationError(f"{type(self).__name__}: max_bytes, max_record_bytes and max_columns are at least 1")
 
 
 class Detect(Enum):
@@ -111,7 +117,7 @@ class Csv(Bounded):
             if isinstance(number, int) and not 0 <= number <= MOST_LINES:
                 raise DeclarationError(f"Csv: {name} is 0 to {MOST_LINES:,} lines, not {number}")
             if isinstance(number, str):
-                _compiled(name, number)
+                _require_pattern("Csv", name, number)
         if self.header_rows == 0 and isinstance(self.header_at, str):
             raise DeclarationError("Csv: a pattern finds the header, and it has none", "say how many lines to skip")
 
@@ -121,16 +127,17 @@ class Csv(Bounded):
         return tuple(each.name for each in fields(self) if isinstance(getattr(self, each.name), Detect))
 
 
-def _compiled(name: str, pattern: str) -> re.Pattern[str]:
+def _require_pattern(kind: str, name: str, pattern: str) -> None:
     try:
         found = re.compile(f"(?:{pattern})")
     except re.error as error:
         raise DeclarationError(
-            f"Csv: {name} {pattern!r} is no pattern: {error}", "as Python's re writes them"
+            f"{kind}: {name} {pattern!r} is no pattern: {error}", "as Python's re writes them"
         ) from error
     if found.fullmatch(""):
-        raise DeclarationError(f"Csv: {name} {pattern!r} matches a line without a single character", "say more of it")
-    return found
+        raise DeclarationError(
+            f"{kind}: {name} {pattern!r} matches a line without a single character", "say more of it"
+        )
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -227,6 +234,7 @@ class FixedWidth(Bounded):
         unit: what widths count: characters, or bytes of the encoding.
         may_end_early: spaces at the end of a line may be missing.
         header_lines: at the beginning; they are no records.
+        footer: a pattern; a line that matches it, whole, is no record, as a trailer with totals: `T[0-9 ]*`.
         final_newline: as in `Csv`.
     """
 
@@ -235,10 +243,13 @@ class FixedWidth(Bounded):
     unit: Literal["characters", "bytes"] = "characters"
     may_end_early: bool = False
     header_lines: int = 0
+    footer: str = ""
     final_newline: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.footer:
+            _require_pattern("FixedWidth", "footer", self.footer)
         names = [name for name, _ in self.fields if name]
         if not names or len(set(names)) < len(names) or any(width < 1 for _, width in self.fields):
             raise DeclarationError(

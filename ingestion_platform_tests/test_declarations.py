@@ -319,7 +319,7 @@ WRONG: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "a trailer that is a record": (
         lambda: LandedFiles("x/%Y/%m/%d/a.csv", Csv(), Control(trailer="T;(?P<records>[0-9]+)")),
-        r"Control: a trailer is a line of a CSV's footer, and its format has none",
+        r"Control: a trailer is a line of the footer of a CSV or of fixed width, and its format has none",
         "footer",
     ),
     "money without room": (

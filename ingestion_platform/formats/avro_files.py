@@ -40,7 +40,7 @@ def read_avro(format: Avro, content: Content, fields: Sequence[Field], *, block_
         ObjectRejected: it is cut or damaged, compressed in a way that nobody knows, or its schema is that of no record.
     """
     file = _File(content.stream(), format.max_record_bytes)
-    taker = Taker([field.source for field in fields])
+    taker = Taker([field.source for field in fields], format.max_columns)
     rejected: list[RejectedRecord] = []
     records = 0
 

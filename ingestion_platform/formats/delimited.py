@@ -37,8 +37,8 @@ from ingestion_platform.format import MOST_LINES, Csv
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.detection import detect
-from ingestion_platform.formats.dialect import Dialect, Fault, NoRecords
-from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
+from ingestion_platform.formats.dialect import MOST_TRAILERS, Dialect, Fault, NoRecords
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord, require_columns
 from ingestion_platform.formats.tables import Column
 from ingestion_platform.formats.texts import BOM, as_it_stands, excerpt, has_mark, is_utf_8
 from ingestion_platform.formats.windows import Window
@@ -46,8 +46,6 @@ from ingestion_platform.formats.windows import Window
 _NOT_PLAIN_IN_JSON = r'["\\\x00-\x1f]'
 _CR, _LF = 13, 10
 _BLOCK_BYTES = 16 * 1024**2
-MOST_TRAILERS = 10
-"""Lines of a footer that are told."""
 _CUT = "it is read again when it changes"
 _FOOTER_BYTES = 64 * 1024
 _NO_FINAL_NEWLINE = "if its sender never writes the last line end, declare Csv(final_newline=False)"
@@ -141,7 +139,7 @@ class _Reader:
     def __init__(self, format: Csv, window: Window, fields: Sequence[Field], is_doubted: bool) -> None:
         self._format = format
         self._dialect = Dialect.of(format)
-        self._no_records = NoRecords(format)
+        self._no_records = NoRecords(format.footer, format.comment)
         self._window = window
         self._fields = fields
         self._is_doubted = is_doubted
@@ -250,6 +248,7 @@ class _Reader:
         assert isinstance(format.header_rows, int)
         read = [self._header_row() for _ in range(format.header_rows)]
         lines, rows = [line for line, _ in read], [cells for _, cells in read]
+        require_columns(max(map(len, rows)), format.max_columns)
         widths = {len(cells) for cells in rows}
         if len(widths) > 1:
             raise ObjectRejected(

@@ -261,7 +261,7 @@ def _explanations(format: Csv, text: str, is_whole: bool, names: Sequence[str]) 
             if bare and isinstance(format.bare_quotes, Detect) and fewest <= most_stray:
                 continue
             resolved = replace(format, delimiter=delimiter, quote=quote, escape=escape, bare_quotes=bare)
-            records = list(_records(Dialect.of(resolved), NoRecords(resolved), text, is_whole))
+            records = list(_records(Dialect.of(resolved), NoRecords(resolved.footer, resolved.comment), text, is_whole))
             if not bare:
                 fewest = min(fewest, sum(record.cells is None for record in records))
             # A quote that is always doubled, though another one quotes, is an evidence of its own.

@@ -17,6 +17,9 @@ import re
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, Detect
 
+MOST_TRAILERS = 10
+"""Lines of a footer that are told."""
+
 
 class Fault(Exception):
     """The quotes of a record break the dialect."""
@@ -210,15 +213,16 @@ class NoRecords:
     Lines that are no records: comments, and what matches the footer.
 
     Args:
-        format: that says which.
+        footer: a pattern that a whole line matches; a number of lines at the end is none, and nor is an empty one.
+        comment: what a comment begins with; empty: there are none.
     """
 
-    def __init__(self, format: Csv) -> None:
-        self._comment = format.comment
-        self._footer = re.compile(format.footer) if isinstance(format.footer, str) else None
-        parts = [re.escape(format.comment)] if format.comment else []
+    def __init__(self, footer: int | str, comment: str = "") -> None:
+        self._comment = comment
+        self._footer = re.compile(footer) if footer and isinstance(footer, str) else None
+        parts = [re.escape(comment)] if comment else []
         if self._footer is not None:
-            parts.append(f"(?:{format.footer})(?=[\r\n]|\\Z)")
+            parts.append(f"(?:{footer})(?=[\r\n]|\\Z)")
         # It may find more than there are, never less: lines inside cells, line ends that are none.
         self._somewhere = re.compile(rf"(?:\A|(?<=[\r\n]))(?:{'|'.join(parts)})") if parts else None
 

@@ -25,7 +25,7 @@ from ingestion_platform.format import Excel
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, DAMAGED, Content, Stream, open_zip
 from ingestion_platform.formats.excel_values import Kind, NoValue, kind_of, moment_text, number_text
-from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord
+from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord, require_columns
 from ingestion_platform.formats.texts import excerpt
 from ingestion_platform.formats.xml_events import local_name, walk
 
@@ -418,6 +418,7 @@ class _Reader:
             raise ObjectRejected(
                 f"names a column twice in its header: {excerpt(twice[0])}", "each column needs a name of its own"
             )
+        require_columns(len(names), self._format.max_columns)
         at = {name: column for column, name in names.items()}
         self._names = names
         self._columns = [at.get(field.source) for field in self._fields]

@@ -18,6 +18,7 @@ from ingestion_platform.errors import DeclarationError, ObjectRejected
 from ingestion_platform.format import FixedWidth
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
+from ingestion_platform.formats.dialect import MOST_TRAILERS, NoRecords
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands, is_utf_8
 from ingestion_platform.formats.windows import Window
@@ -70,6 +71,8 @@ class _Reader:
         self._found_unknown: set[str] = set()
         self._row = 1
         self._skip = format.header_lines
+        self._no_records = NoRecords(format.footer)
+        self._trailers: list[str] = []
 
     def pieces(self) -> Pieces:
         """Read it."""
@@ -90,7 +93,10 @@ class _Reader:
                 break
         if self._skip:
             raise ObjectRejected(f"has fewer lines than the {self._format.header_lines} of its header", _CUT)
-        return Ending(tuple(name for name, _, _ in self._unknown if name in self._found_unknown))
+        return Ending(
+            tuple(name for name, _, _ in self._unknown if name in self._found_unknown),
+            trailers=tuple(self._trailers[-MOST_TRAILERS:]),
+        )
 
     def _piece(self, data: bytes, is_last: bool) -> Piece:
         lines = _lines(data)
@@ -98,6 +104,8 @@ class _Reader:
             skipped = min(self._skip, len(lines))
             self._skip -= skipped
             lines = lines.slice(skipped)
+        if self._no_records.are_declared and self._no_records.first(self._window.text(data)) is not None:
+            lines = self._without_footer(lines)
         lengths = pc.binary_length(lines)
         if len(lines) and pc.max(lengths).as_py() > self._format.max_record_bytes:
             self._window.refuse_record(
@@ -121,6 +129,12 @@ class _Reader:
         )
         self._row += rows + len(rejected)
         return Piece(table, rejected)
+
+    def _without_footer(self, lines: Any) -> Any:
+        texts = [self._window.text(line) for line in lines.to_pylist()]
+        is_footer = [self._no_records.is_footer(text) for text in texts]
+        self._trailers += [text for text, is_it in zip(texts, is_footer, strict=True) if is_it]
+        return lines.filter(pa.array([not is_it for is_it in is_footer], pa.bool_()))
 
     def _judge(self, lines: Any) -> tuple[Any, dict[int, str]]:
         """Those lines that can be cut up, as text; and of the others, why not."""

@@ -12,7 +12,7 @@ Members that nobody declared come again and again once they have come: they are 
 
 import contextlib
 from bisect import insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -35,6 +35,9 @@ pc: Any = pyarrow.compute
 
 MOST_LEARNED = 64
 """Members that are taken along at most: what comes in ever new names isn't worth it."""
+_LEARN_ONE_IN = 20
+"""Of so many objects one has to have something new, for it to be worth a look."""
+_LEARN_FROM = 200
 _NOTHING = msgspec.Raw(b"")
 _LINE_END, _QUOTE, _COMMA, _BACKSLASH, _N = b'\n",\\n'
 
@@ -107,6 +110,24 @@ class ColumnTaker:
             node.leaves[last] = source
         self._learned = 0
         self._decode = msgspec.json.Decoder(self._root.struct()).decode
+
+    def take_learning(
+        self, texts: Sequence[bytes | None], column: Any, ours: Callable[[Columns], Mask] | None = None
+    ) -> Columns:
+        """
+        As `take`, after a look at what many of the objects have that nobody asks for.
+
+        Args:
+            ours: which objects of what was taken are worth learning from; None: all that could be read.
+        """
+        taken = self.take(texts, column)
+        odd = taken.is_read & ~taken.is_plain
+        if ours is not None:
+            odd &= ours(taken)
+        if odd.sum() * _LEARN_ONE_IN < len(texts):
+            return taken
+        found = (text for row in np.flatnonzero(odd)[:_LEARN_FROM].tolist() if (text := texts[row]))
+        return self.take(texts, column) if self.learn(found) else taken
 
     def learn(self, texts: Iterable[bytes]) -> bool:
         """Take note of members that nobody wants, of objects that could be read; whether there are new ones."""

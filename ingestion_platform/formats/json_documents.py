@@ -102,7 +102,7 @@ class _Reader:
                 )
             (above.setdefault(up, []) if up else own).append((index, path))
         self._own_indexes = [index for index, _ in own]
-        self.own = Taker([path for _, path in own])
+        self.own = Taker([path for _, path in own], format.max_columns)
         self._above = {
             up: ([index for index, _ in wanted], Taker([path for _, path in wanted])) for up, wanted in above.items()
         }

@@ -6,13 +6,15 @@ they were written with, objects and arrays stay the JSON they are.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+
+import pyarrow as pa
 
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import JsonLines
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
-from ingestion_platform.formats.json_members import NotAnObject, Taker
+from ingestion_platform.formats.json_objects import Objects
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands, excerpt, is_utf_8
 from ingestion_platform.formats.windows import Window
@@ -38,7 +40,7 @@ class _Reader:
         self._format = format
         self._window = window
         self._fields = fields
-        self._taker = Taker([wanted.source for wanted in fields])
+        self._objects = Objects([wanted.source for wanted in fields], format.max_columns)
         self._row = 0
         self._records = 0
         self._rejected: list[RejectedRecord] = []
@@ -57,7 +59,7 @@ class _Reader:
             if window.is_last:
                 self._refuse_array(ending)
             if end or window.is_last:
-                table = tables.from_rows(self._fields, self._rows(window.data[:end]))
+                table = self._table(window.data[:end])
                 rejected, self._rejected = tuple(self._rejected), []
                 if rejected and not self._first_rejected:
                     self._first_rejected = rejected[0].record[:_EDGE_BYTES]
@@ -68,11 +70,11 @@ class _Reader:
             if window.is_last:
                 break
         missing = (
-            dict.fromkeys(field.source for field in self._fields if field.source not in self._taker.seen)
+            dict.fromkeys(field.source for field in self._fields if field.source not in self._objects.seen)
             if self._records
             else {}
         )
-        return Ending(tuple(self._taker.unknown), tuple(missing))
+        return Ending(self._objects.unknown, tuple(missing))
 
     def _refuse_array(self, ending: bytes) -> None:
         has_lines = self._row > 0 or b"\n" in self._window.data.strip()
@@ -88,8 +90,8 @@ class _Reader:
                 "one object a line, no array around them",
             )
 
-    def _rows(self, data: bytes) -> Iterator[Sequence[str | int | None]]:
-        is_clean = is_utf_8(data)
+    def _table(self, data: bytes) -> pa.Table:
+        lines, texts, first = list[bytes](), list[bytes](), self._row + 1
         for line in io.BytesIO(data):
             stripped = line.strip(b" \t\r\n")
             if not stripped:
@@ -97,19 +99,17 @@ class _Reader:
             self._row += 1
             if len(stripped) > self._format.max_record_bytes:
                 self._window.refuse_record(self._row)
-            try:
-                if not is_clean and not is_utf_8(stripped):
-                    raise NotAnObject(f"is not text in {self._format.encoding}")
-                values, extra = self._taker.take(stripped, is_clean=True)
-            except NotAnObject as error:
-                if not line.endswith(b"\n"):
-                    raise ObjectRejected(
-                        f"is cut: its last line has no line end and {error}", "it is read again when it changes"
-                    ) from error
-                text = self._window.text(line.rstrip(b"\n").removesuffix(b"\r"))
-                self._rejected.append(RejectedRecord(self._row, str(error), as_it_stands(text)))
-                continue
-            self._records += 1
-            values.append(extra)
-            values.append(self._row)
-            yield values
+            lines.append(line)
+            texts.append(stripped)
+        taken = self._objects.take(texts)
+        for at, why in taken.refused:
+            reason = why if is_utf_8(texts[at]) else f"is not text in {self._format.encoding}"
+            if not lines[at].endswith(b"\n"):
+                raise ObjectRejected(
+                    f"is cut: its last line has no line end and {reason}", "it is read again when it changes"
+                )
+            text = self._window.text(lines[at].rstrip(b"\n").removesuffix(b"\r"))
+            self._rejected.append(RejectedRecord(first + at, reason, as_it_stands(text)))
+        self._records += len(taken.good)
+        rejected = [first + at for at, _ in taken.refused]
+        return tables.from_columns(self._fields, taken.columns, taken.extra, rejected, first)

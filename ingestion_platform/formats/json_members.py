@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from ingestion_platform.format import MOST_COLUMNS
 from ingestion_platform.formats.texts import is_utf_8
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -44,9 +45,11 @@ class Taker:
 
     Args:
         sources: dotted paths of the members wanted.
+        most_members: of one object; and so many that nobody asks for are told by name.
     """
 
-    def __init__(self, sources: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[str], most_members: int = MOST_COLUMNS) -> None:
+        self._most_members = most_members
         self._root = _Node()
         for index, source in enumerate(sources):
             node = self._root
@@ -79,11 +82,13 @@ class Taker:
     ) -> str | None:
         """Fill *values* from an object's members; give what is left of the object, as JSON."""
         members, repeated = found
+        if len(members) > self._most_members:
+            raise NotAnObject(f"has {len(members):,} members, more than the {self._most_members:,} allowed")
         wanted, left = node.members, []
         for name, raw in members.items():
             member = wanted.get(name)
             if member is None:
-                self.unknown[path + name] = None
+                self.note_unknown(path + name)
                 left.append((name, repeated.pop(name, "") or raw.decode()))
                 continue
             if member.fields:
@@ -97,7 +102,7 @@ class Taker:
                     if inner is not None and not member.fields:
                         left.append((name, inner))
                 elif raw[0] != _NULL and not member.fields:
-                    self.unknown[path + name] = None
+                    self.note_unknown(path + name)
                     left.append((name, raw.decode()))
         if repeated:
             left = [pair for pair in left if pair[0] not in repeated] + list(repeated.items())
@@ -106,6 +111,11 @@ class Taker:
         # In the order of their names: that in which they were written says nothing.
         left.sort()
         return "{" + ",".join(f"{_json(name)}:{raw}" for name, raw in left) + "}"
+
+    def note_unknown(self, name: str) -> None:
+        """Note a member that nobody asks for, unless so many are noted that no more is worth it."""
+        if len(self.unknown) < self._most_members:
+            self.unknown[name] = None
 
 
 def peek(text: bytes, path: str) -> str | None:

@@ -6,6 +6,8 @@ from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 
+from ingestion_platform.errors import ObjectRejected
+
 
 class Positions(Protocol):
     """Where each record of a segment stands in its shard, ascending."""
@@ -75,6 +77,20 @@ class Ending:
 
 Pieces: TypeAlias = Generator[Piece, None, Ending]
 """Reads an object: one piece at least, then what its end tells. What it gave counts only when it has come to its end."""
+
+
+def require_columns(found: int, most: int) -> None:
+    """
+    Refuse an object that has more columns than its format allows.
+
+    Raises:
+        ObjectRejected: it has.
+    """
+    if found > most:
+        raise ObjectRejected(
+            f"has {found:,} columns, more than the {most:,} allowed",
+            "raise max_columns of its format if it may have so many",
+        )
 
 
 @dataclass(frozen=True, slots=True)

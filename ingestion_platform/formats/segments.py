@@ -12,6 +12,7 @@ around a value as text (`envelope.py`), what a value's bytes mean (`values.py`).
 import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -57,9 +58,6 @@ _BATCH_ROWS = 16_384
 _BATCH_BYTES = 16 * 1024**2
 """Records held as Python objects at a time: as many, and about as much."""
 _SMALL_SHARE = 0.5
-_LEARN_ONE_IN = 20
-_LEARN_FROM = 200
-"""Where one in so many records has members that nobody declared, they are learned from the first of these."""
 
 
 def write_segment(
@@ -264,12 +262,11 @@ class _Reader:
             looked = self._types.take(texts, column)
             keep = np.flatnonzero(~looked.is_read | self._are_ours(looked.values[self._type_member or ""]))
             at, texts, column = at[keep], [texts[one] for one in keep.tolist()], column.take(pa.array(keep))
-        taken = self._columns.take(texts, column)
-        if not self._keeps_all and self._learn(texts, taken):
-            taken = self._columns.take(texts, column)
-        are_ours = np.ones(len(at), np.bool_)
-        if self._type_member is not None:
-            are_ours = ~taken.is_read | self._are_ours(taken.values[self._type_member])
+        learning = (
+            self._columns.take if self._keeps_all else partial(self._columns.take_learning, ours=self._may_be_ours)
+        )
+        taken = learning(texts, column)
+        are_ours = self._may_be_ours(taken)
         self._share = int(are_ours.sum()) / max(records.rows, 1)
         is_plain = taken.is_read if self._keeps_all else taken.is_plain
         done, left = np.flatnonzero(are_ours & is_plain), at[are_ours & ~is_plain]
@@ -292,19 +289,15 @@ class _Reader:
             columns.append(taken.extra.take(pa.array(done)))
             for path, has in taken.has_extra.items():
                 if has[done].any():
-                    self.taker.unknown[path] = None
+                    self.taker.note_unknown(path)
         columns.append(pa.array(rows + begin))
         return pa.RecordBatch.from_arrays(columns, schema=tables.schema(self._fields)), left
 
-    def _learn(self, texts: Sequence[bytes | None], taken: Columns) -> bool:
-        """Learn what many of the dataset's records have that nobody declared; whether there is anything new."""
-        assert self._columns is not None
-        odd = taken.is_read & ~taken.is_plain
-        if self._type_member is not None:
-            odd &= self._are_ours(taken.values[self._type_member])
-        if odd.sum() * _LEARN_ONE_IN < len(texts):
-            return False
-        return self._columns.learn(text for row in np.flatnonzero(odd)[:_LEARN_FROM].tolist() if (text := texts[row]))
+    def _may_be_ours(self, taken: Columns) -> npt.NDArray[np.bool_]:
+        """Which records are the dataset's, as far as that could be read."""
+        if self._type_member is None:
+            return np.ones(len(taken.is_read), np.bool_)
+        return ~taken.is_read | self._are_ours(taken.values[self._type_member])
 
     def _texts(self, records: Envelopes, at: npt.NDArray[np.int64]) -> tuple[list[bytes | None], Any]:
         """The values of some of the records as JSON, None where they can't be; and the same as an array."""

@@ -47,7 +47,7 @@ def read_xml(format: Xml, content: Content, fields: Sequence[Field], *, block_by
     if not all(names) or any(name.startswith(("@", ".")) for name in names):
         raise DeclarationError(f"Xml: record {format.record!r} is no path of elements", "as in manifest/lines/line")
     paths = [_Path.of(wanted.source, names) for wanted in fields]
-    reader = _Reader(paths)
+    reader = _Reader(paths, format.max_columns)
     with ExitStack() as stack:
         around = _Around(names, paths, reader, format.max_record_bytes, stack)
         if around.is_needed:
@@ -298,7 +298,8 @@ class _Repeated(Exception):
 
 
 class _Reader:
-    def __init__(self, paths: Sequence[_Path]) -> None:
+    def __init__(self, paths: Sequence[_Path], most_members: int) -> None:
+        self._most_members = most_members
         self.paths = paths
         self.wanted = _Wanted()
         for path in paths:
@@ -342,7 +343,14 @@ class _Reader:
             return None
         left: dict[str, Any] = {}
         self._gather(element, self.wanted, "", left)
-        self.unknown.update(dict.fromkeys(left))
+        if len(left) > self._most_members:
+            reason = f"has {len(left):,} values that nobody asks for, more than the {self._most_members:,} allowed"
+            self.rejected.append(
+                RejectedRecord(self.records, reason, as_it_stands(tostring(element, "unicode").strip()))
+            )
+            return None
+        if len(self.unknown) < self._most_members:
+            self.unknown.update(dict.fromkeys(left))
         return [*values, msgspec.json.encode(left).decode() if left else None, self.records]
 
     def find_once(self, start: Element, path: _Path) -> "_Value":

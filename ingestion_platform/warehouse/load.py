@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
@@ -215,6 +215,12 @@ class Loader:
         self._as_landed[landed.key] = landed
         return replace(landed, token=f"{landed.token} {manifest.token}")
 
+    def _parts(self, landed: LandedObject) -> tuple[LandedObject, ...]:
+        """What has to be at hand before an object can be read, as it landed: itself, and its manifest."""
+        manifest = self._manifests.get(landed.key)
+        own = self._as_landed.get(landed.key, landed)
+        return (own,) if manifest is None else (own, manifest)
+
     def _look_up_dialect(self) -> bool:
         """Read by the dialect that is recorded; whether it is known, or there is none to be recorded."""
         declared = self._dataset.source.format
@@ -251,8 +257,11 @@ class Loader:
         known = self._ledger.current(self._dataset.name, day)
         waits = self._places.waits(self._dataset.name, day)
         first = next((landed for landed in objects if landed.key in waits), None)
+        if first is not None and self._control is not None and self._control.manifest:
+            # Its manifest has to be back too, and is known from a listing.
+            self._listed(day)
         # What was asked for together is back together: one is asked about, not thousands at every look.
-        is_back = first is not None and self._landing.is_at_hand(first)
+        is_back = first is not None and all(self._landing.is_at_hand(part) for part in self._parts(first))
         return tuple(
             landed
             for landed in objects
@@ -425,17 +434,18 @@ class Loader:
         Returns:
             What can be read now; and whether a load of that alone may count.
         """
-        archived = [landed for landed in todo if not landed.is_at_hand]
+        archived = [landed for landed in todo if not all(part.is_at_hand for part in self._parts(landed))]
         lifecycle = self._dataset.ages
         days = lifecycle.restore_days if lifecycle is not None else RESTORE_DAYS
         tier = lifecycle.restore_tier if lifecycle is not None else RESTORE_TIER
 
         def fetch_back(landed: LandedObject) -> timedelta | None:
-            try:
-                return self._landing.fetch_back(self._as_landed.get(landed.key, landed), days=days, tier=tier)
-            except ObjectMissing:
-                # Reading it says so, and notes it.
-                return None
+            takes = []
+            for part in self._parts(landed):
+                # What is missing is told, and noted, when it is read.
+                with suppress(ObjectMissing):
+                    takes.append(self._landing.fetch_back(part, days=days, tier=tier))
+            return max(filter(None, takes), default=None)
 
         if not archived:
             self._places.note_waits(self._dataset.name, (), waits.keys() - listed)

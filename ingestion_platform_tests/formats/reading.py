@@ -42,6 +42,7 @@ def read(format: Format, content: bytes, *sources: str, key: str = "") -> Record
     assert in_blocks.rejected == records.rejected
     assert in_blocks.unknown_columns == records.unknown_columns
     assert in_blocks.missing_columns == records.missing_columns
+    assert in_blocks.trailers == records.trailers
     table = records.table
     assert table.column_names == [*sources, "_extra", "_row"]
     assert [str(type_) for type_ in table.schema.types] == ["string"] * (len(sources) + 1) + ["int64"]

@@ -1,6 +1,8 @@
 """Text with each field at its place."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import FixedWidth
@@ -52,6 +54,36 @@ def test_header_lines_are_no_records() -> None:
     format = FixedWidth(fields=LINES.fields, header_lines=2)
     assert rows(read(format, b"SALES\n2024-10-01 of all stores\nA1   12.50\n", "id")) == [("A1",)]
     assert "has fewer lines" in refusal(format, b"SALES\n", "id")
+
+
+def test_lines_of_the_footer_are_no_records() -> None:
+    """Whatever their length, and wherever they stand; they are told, for a trailer's totals, and take no row's number."""
+    format = FixedWidth(fields=LINES.fields, footer="(T|END)[0-9 ]*")
+    records = read(format, b"A1   12.50\nT0001\nTA   12.50\nT 0001\nEND\n", "id")
+    assert rows(records) == [("A1",), ("TA",)]
+    assert records.table["_row"].to_pylist() == [1, 2]
+    assert records.trailers == ("T0001", "T 0001", "END")
+
+
+@given(
+    st.lists(st.sampled_from(["A1   12.50", "T0001", "T", "short", "é1   12.50", ""]), max_size=30),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_a_footer_is_told_apart_wherever_pieces_end(lines: list[str], end: str) -> None:
+    """In pieces of any size, the same lines are records, rejected or the footer's."""
+    format = FixedWidth(fields=LINES.fields, footer="T[0-9]*")
+    records = read(format, "".join(line + end for line in lines).encode(), "id")
+    told = [line for line in lines if line]
+    assert rows(records) == [(line[:3].strip(),) for line in told if len(line) == 10]
+    assert [text for _, _, text in rejections(records)] == [line for line in told if line == "short"]
+    assert records.trailers == tuple(line for line in told if line[0] == "T")[-10:]
+
+
+def test_a_footer_that_is_no_pattern_is_refused() -> None:
+    """Or one that an empty line would match."""
+    for footer in ("(", "T*"):
+        with pytest.raises(DeclarationError, match="FixedWidth: footer"):
+            FixedWidth(fields=LINES.fields, footer=footer)
 
 
 def test_what_is_cut_or_no_text_is_told() -> None:

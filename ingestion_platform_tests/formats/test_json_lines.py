@@ -36,7 +36,7 @@ def test_what_no_field_asks_for_is_kept() -> None:
     records = read(LINES, content, "a", "p.x", "p.z.w")
     texts = records.table["_extra"].to_pylist()
     assert texts == ['{"new":[1.0],"p":{"y":2.50,"z":{"u":"v"}}}', None, '{"p":"text"}', None]
-    assert records.unknown_columns == ("p.y", "p.z.u", "new", "p")
+    assert records.unknown_columns == ("new", "p", "p.y", "p.z.u")
 
 
 def test_a_parent_may_be_asked_for_beside_its_members() -> None:

@@ -1,16 +1,21 @@
 """What senders say of their files: totals that must be so, and markers without which a file isn't read."""
 
-from datetime import date
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from ingestion_platform.control import Control
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.format import Csv, Format, JsonLines
+from ingestion_platform.format import Csv, FixedWidth, Format, JsonLines
+from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.lifecycle import RestoreTier
 from ingestion_platform.table import VARCHAR, Column, decimal
 from ingestion_platform.warehouse import load, upkeep
-from ingestion_platform_tests.warehouse.building import DAY, Bench, differences
+from ingestion_platform_tests.warehouse.building import DAY, Bench, Through, differences
 
 KEY = f"payments/{DAY}/a.csv"
 RECORDS = "id,paid\n1,2.50\n2,-1.25\n3,\n"
@@ -61,6 +66,18 @@ def test_a_trailer_that_is_not_so_rejects_the_object(trailer: str, reason: str, 
     one.put(KEY, RECORDS + "TRAILER;3;1.25\n")
     one.load("payments")
     assert one.states("payments") == {KEY: "loaded"}
+
+
+def test_a_trailer_of_fixed_width_is_held_against_its_records(tmp_path: Path) -> None:
+    """As banks send them: what the last line says is so, or the file is rejected."""
+    format = FixedWidth(fields=(("id", 3), ("paid", 8)), footer="T[0-9 .-]*")
+    control = Control(trailer=r"T(?P<records>[0-9]{3}) *(?P<sum>[0-9.-]+)", sum_of="paid_zar")
+    one = bench(tmp_path, control, format)
+    one.put(KEY, "001    2.50\n002   -1.25\nT002    1.25\n")
+    one.put(KEY.replace("a.csv", "b.csv"), "001    2.50\nT002    2.50\n")
+    good, bad = one.load("payments").entries
+    assert (good.state, good.rows_loaded) == ("loaded", 2)
+    assert (bad.state, bad.reason.split(",")[0]) == ("rejected", "has 1 records")
 
 
 def test_a_mismatch_may_go_to_quarantine(tmp_path: Path) -> None:
@@ -161,6 +178,53 @@ def test_a_manifest_is_waited_for_and_believed(tmp_path: Path) -> None:
     before = one.export()
     one.load("payments")
     assert not list(differences(before, one.export()))
+
+
+class ManifestsInAnArchive(Through):
+    """A landing zone whose manifests have to be fetched back before they can be read."""
+
+    asked: tuple[str, ...] = ()
+    is_back = False
+
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[LandedObject]:
+        """With manifests that aren't at hand."""
+        for landed in super().list(prefix, start_after=start_after):
+            yield replace(landed, is_at_hand=not landed.key.endswith(".json"))
+
+    def read(self, object_: LandedObject) -> bytes:
+        """Unless it is in the archive."""
+        assert self.is_at_hand(object_)
+        return super().read(object_)
+
+    def is_at_hand(self, object_: LandedObject) -> bool:
+        """Once it is back."""
+        return object_.is_at_hand or self.is_back
+
+    def fetch_back(self, object_: LandedObject, *, days: int, tier: RestoreTier) -> timedelta | None:
+        """It takes five hours."""
+        if self.is_at_hand(object_):
+            return None
+        self.asked += (object_.key,)
+        return timedelta(hours=5)
+
+
+def test_a_manifest_in_an_archive_is_waited_for(tmp_path: Path) -> None:
+    """It is asked for with its object, nothing is news until it is back, and then the object is loaded."""
+    control = Control(manifest="{stem}.json", says=r'"records": (?P<records>[0-9]+)')
+    one = bench(tmp_path, control, JsonLines())
+    one.put(KEY, '{"id": "1", "paid": 2}\n')
+    one.put(f"payments/{DAY}/a.json", '{"records": 1}')
+    zone = ManifestsInAnArchive(one.landing)
+    one.warehouse.landing = cast("LandingZone", zone)
+    payments = one.datasets["payments"]
+    assert [waiting.key for waiting in one.load("payments").waiting] == [KEY]
+    assert zone.asked == (f"payments/{DAY}/a.json",)
+    assert not one.warehouse.news(payments, DAY, one.warehouse.listing(payments, DAY))
+    zone.is_back = True
+    assert one.warehouse.news(payments, DAY, one.warehouse.listing(payments, DAY))
+    raw = one.load("payments")
+    assert [entry.state for entry in raw.entries] == ["loaded"]
+    assert not raw.waiting
 
 
 def test_one_manifest_may_speak_of_a_folder(tmp_path: Path) -> None:
