@@ -77,14 +77,20 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
 
             return DynamoDbStreamReader(stream.source)
         case Postgres():
-            from ingestion_platform.sources.postgres import PostgresReader
+            from ingestion_platform.sources.postgres import BATCH_BYTES, PostgresReader
 
             if not is_configured(stream, connections):
                 raise SettingsError(
                     f"stream {stream.name!r} captures database {stream.source.database!r}, and no such database is configured",
                     f"give it a table [{stream.source.database}] in the file of INGESTION_DATABASES",
                 )
-            return PostgresReader(stream.source, connections.databases[stream.source.database], name=stream.name)
+            # Segments are closed between batches: so no transaction is torn that fits into one.
+            return PostgresReader(
+                stream.source,
+                connections.databases[stream.source.database],
+                name=stream.name,
+                batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4),
+            )
 
 
 def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":

@@ -61,9 +61,7 @@ SHARD = "log"
 """A database has one log."""
 OLDEST_VERSION = 140000
 BATCH_BYTES = 1024**2
-"""What is given at a time, where transactions end."""
-LARGEST_BATCH_BYTES = 4 * 1024**2
-"""And inside of a large one."""
+"""What is given at a time, where transactions end; and inside of a large one, four times as much."""
 BATCHES_AHEAD = 8
 MARK_BYTES = 16 * 1024**2
 """The log goes on by so much without a change of the tables before that is noted: the database keeps it in files of this size."""
@@ -92,6 +90,7 @@ class PostgresReader:
         source: which tables of which database.
         properties: libpq's, secrets among them.
         name: the stream's; slots and the publication are named after it.
+        batch_bytes: what is given at a time, roughly.
         attempts: how often in a row connecting may fail before the source counts as unavailable.
         first_wait_seconds: after the first failure; it doubles with each.
         longest_wait_seconds: where the doubling ends.
@@ -108,6 +107,7 @@ class PostgresReader:
         properties: Mapping[str, str],
         *,
         name: str,
+        batch_bytes: int = BATCH_BYTES,
         attempts: int = 8,
         first_wait_seconds: float = 0.25,
         longest_wait_seconds: float = 15.0,
@@ -116,6 +116,7 @@ class PostgresReader:
     ) -> None:
         self.source = source
         self.name = name
+        self.batch_bytes = batch_bytes
         self.where = f"PostgreSQL database {source.database!r}"
         self.info = client.conninfo(properties, f"[{source.database}]")
         self.attempts = attempts
@@ -493,6 +494,7 @@ class _Pump:
     def _read(self) -> None:
         pgconn, decoder = self._connection.pgconn, self._decoder
         take, get = decoder.take, pgconn.get_copy_data
+        batch_bytes = self._reader.batch_bytes
         poll = select.poll()
         poll.register(pgconn.socket, select.POLLIN)
         while not self._stop.is_set():
@@ -501,8 +503,8 @@ class _Pump:
                 if data[0] == 0x77:
                     take(bytes(data[25:]))
                     gathered = decoder.gathered
-                    if gathered.size_bytes >= BATCH_BYTES and (
-                        not decoder.is_inside or gathered.size_bytes >= LARGEST_BATCH_BYTES
+                    if gathered.size_bytes >= batch_bytes and (
+                        not decoder.is_inside or gathered.size_bytes >= 4 * batch_bytes
                     ):
                         self._flush()
                 elif data[0] == 0x6B:

@@ -1,8 +1,8 @@
 """
 Messages of PostgreSQL's pgoutput as records: what a transaction did to which row, each column as the text that the database wrote.
 
-Belongs here: the bytes of the protocol (version 1), positions, and envelopes. Doesn't: connections (`postgres_client.py`), where messages come
-from (`postgres.py`), rows that are read from tables (`postgres_snapshot.py`).
+Belongs here: the bytes of the protocol (version 1), positions, and envelopes. Doesn't: connections (`postgres_client.py`), where messages
+come from (`postgres.py`), rows that are read from tables (`postgres_snapshot.py`).
 
 Source:
     PostgreSQL, "Logical Replication Message Formats".
@@ -22,6 +22,7 @@ from ingestion_platform.formats.segments import ENVELOPE
 
 _LSN_DIGITS = 20
 _PLACE_DIGITS = 13
+_LSNS, _PLACES = int(10**_LSN_DIGITS), int(10**_PLACE_DIGITS)
 _EPOCH_2000_US = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where PostgreSQL's moments begin."""
 
@@ -34,8 +35,8 @@ _INT16 = Struct(">h").unpack_from
 _encode = msgspec.json.Encoder().encode
 
 BEGIN_ANEW = (
-    "what happened in between can't be had any more. Launch the landing asset with `anew: true`: the gap is then recorded, and the tables are"
-    " read again as they are now"
+    "what happened in between can't be had any more. Launch the landing asset with `anew: true`: the gap is then recorded, and the"
+    " tables are read again as they are now"
 )
 
 _NOT_SENT: Any = object()
@@ -65,13 +66,13 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, position: int) -> "Position":
         """The parts of a number."""
-        rest, place = divmod(position, 10**_PLACE_DIGITS)
-        slot, lsn = divmod(rest, 10**_LSN_DIGITS)
+        rest, place = divmod(position, _PLACES)
+        slot, lsn = divmod(rest, _LSNS)
         return cls(slot, lsn, place)
 
     def __int__(self) -> int:
         """As one number; as text its digits are those of the parts."""
-        return (self.slot * 10**_LSN_DIGITS + self.lsn) * 10**_PLACE_DIGITS + self.place
+        return (self.slot * _LSNS + self.lsn) * _PLACES + self.place
 
     def __str__(self) -> str:
         """In words."""
@@ -141,7 +142,7 @@ class Gathered:
                 pa.nulls(rows, pa.int32()),
                 pa.array(np.array(self._moments, np.int64)).cast(pa.timestamp("us", tz="UTC")),
                 pa.array(self._keys, pa.binary()),
-                pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), pairs).cast(ENVELOPE.field("headers").type),
+                pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pairs).cast(ENVELOPE.field("headers").type),
                 pa.array(self._values, pa.binary()),
                 pa.nulls(rows, pa.string()),
             ],
@@ -173,8 +174,8 @@ class Decoder:
 
     Args:
         slot: the slot's number, the first part of positions.
-        after: positions up to this one are left out: they have landed. The log is read from its transaction on, which comes again and proves
-            that the log is the same.
+        after: positions up to this one are left out: they have landed. The log is read from its transaction on, which comes again and
+            proves that the log is the same.
         key_of: asked for the key of tables whose log doesn't say it (REPLICA IDENTITY FULL or NOTHING).
     """
 

@@ -74,7 +74,7 @@ class Slot:
 
 def conninfo(properties: Mapping[str, str], where: str) -> str:
     """
-    libpq's connection string.
+    The connection string of libpq.
 
     Args:
         properties: by libpq's keywords.
@@ -119,7 +119,7 @@ def connect(info: str, where: str, *, timeout_seconds: float = 0.0) -> "psycopg.
     with telling(where):
         connection = psycopg.connect(info, autocommit=True)
     with telling(where):
-        connection.execute(f"set statement_timeout = {int(timeout_seconds * 1000)}")  # type: ignore[arg-type]
+        connection.execute(f"set statement_timeout = {int(timeout_seconds * 1000)}")
         connection.execute("set lock_timeout = '10s'")
         connection.execute("set idle_in_transaction_session_timeout = 0")
     return connection
@@ -293,7 +293,7 @@ def check_identity(connection: "psycopg.Connection[Any]", tables: Sequence[str],
             raise SourceError(f"{where}: table {table!r} is temporary or unlogged, and has no log", "leave it out")
         if identity == "n" or (identity == "d" and not has_key):
             raise SourceError(
-                f"{where}: table {table!r} has no replica identity: once it is published, the database would refuse to update or remove its rows",
+                f"{where}: table {table!r} has no replica identity: once published, the database would refuse to update its rows",
                 f"give it a primary key, or: alter table {table} replica identity full",
             )
 
@@ -345,7 +345,8 @@ def key_of(connection: "psycopg.Connection[Any]", oid: int) -> tuple[str, ...] |
         connection,
         "select a.attname from pg_index i cross join unnest(i.indkey[0:i.indnkeyatts - 1]) with ordinality k(attnum, place)"
         " join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum"
-        " where i.indrelid = %s and i.indexrelid = (select indexrelid from pg_index where indrelid = %s and (indisreplident or indisprimary)"
+        " where i.indrelid = %s and i.indexrelid ="
+        " (select indexrelid from pg_index where indrelid = %s and (indisreplident or indisprimary)"
         " order by indisreplident desc limit 1) order by a.attnum",
         oid,
         oid,

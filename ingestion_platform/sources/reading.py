@@ -175,8 +175,8 @@ class CaughtUp:
 @dataclass(frozen=True, slots=True)
 class Passed:
     """
-    The source has gone on to a position, and up to it there is no record but those that have come: what has come is to land, and the position
-    to be noted, before the reader is asked for more.
+    The source has gone on to a position, and up to it there is no record but those that have come: what has come is to land, and the
+    position to be noted, before the reader is asked for more.
     """
 
     shard: str
@@ -263,5 +263,9 @@ class Confirmed(Protocol):
     """A reader whose source keeps records until it is told that they have landed."""
 
     def confirm(self, shard: str, position: int) -> None:
-        """Take note, from the thread that takes the events, that a shard has safely landed up to a position, or is known to have nothing there."""
+        """
+        Take note that a shard has safely landed up to a position, or is known to have nothing there.
+
+        Told by the thread that takes the events.
+        """
         ...

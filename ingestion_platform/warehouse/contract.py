@@ -138,7 +138,7 @@ class Contract:
             VERSION, daily.from_, columns, dataset.kind, dataset.primary_key, dataset.event_time, dataset.daily.allowed_lateness_days,
             self.time_zone, self.business_zone.key, dataset.duplicate_keys, [(check.name, check.expression) for check in dataset.checks],
         )  # fmt: skip
-        whole = (*parts, dataset.row_key) if dataset.changes is not None else parts
+        whole = (*parts, dataset.row_key, dataset.changes) if dataset.changes is not None else parts
         return hashlib.sha256(repr(whole).encode()).hexdigest()
 
     def reader_digest(self) -> str:
@@ -325,7 +325,7 @@ class Contract:
             rules.append(Rule(f"{column.name}: {kind}", broken, f"{text(column.name + ': ')} || {reason}"))
 
         if column.required:
-            rule("missing", f"{source} is null", "'required, but there is no value'")
+            rule("missing", f"{source} is null{self._unless_gone(column)}", "'required, but there is no value'")
         if column.type.sql != "VARCHAR":
             rule(
                 f"not {column.type}",
@@ -364,6 +364,16 @@ class Contract:
                 f"{shown} || {text(f' is not in {column.references}')}",
             )
         return rules
+
+    def _unless_gone(self, column: Column) -> str:
+        """SQL of a condition beside that a required value is missing: of a row that is no more, little is known."""
+        changes = self.dataset.changes
+        if changes is None or changes.operation is None or column.name in (changes.operation, changes.position):
+            return ""
+        gone = changes.clears if column.name in self.dataset.primary_key else (*changes.removes, *changes.clears)
+        if not gone:
+            return ""
+        return f" and coalesce({name('text:' + changes.operation)} not in ({', '.join(map(text, gone))}), true)"
 
     def _day_rules(self, day: date) -> list[Rule]:
         event_time = self.dataset.event_time

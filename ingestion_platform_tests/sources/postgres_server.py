@@ -72,16 +72,20 @@ class Server:
         """Make a database, and run statements there; its name."""
         name = f"d{uuid4().hex[:10]}"
         with self.connect() as connection:
-            connection.execute(f"create database {name}")  # type: ignore[arg-type]
+            connection.execute(f"create database {name}")
         with self.connect(name) as connection:
             for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
+                connection.execute(statement)
         return name
 
     def start(self, *settings: str) -> None:
         """Start it, with settings (`name=value`) beside those of every test."""
         said = [f"{name}={value}" for name, value in _SETTINGS.items()]
-        listed = [part for one in (*said, f"port={self.port}", f"unix_socket_directories={self.folder}", *settings) for part in ("-c", one)]
+        listed = [
+            part
+            for one in (*said, f"port={self.port}", f"unix_socket_directories={self.folder}", *settings)
+            for part in ("-c", one)
+        ]
         where = programs()
         assert where is not None
         log = (self.folder / "server.log").open("ab")
@@ -101,7 +105,9 @@ class Server:
                 time.sleep(0.05)
                 continue
             return
-        raise RuntimeError(f"PostgreSQL didn't start:\n{(self.folder / 'server.log').read_text(errors='replace')[-3000:]}")
+        raise RuntimeError(
+            f"PostgreSQL didn't start:\n{(self.folder / 'server.log').read_text(errors='replace')[-3000:]}"
+        )
 
     def stop(self, *, within_seconds: float = 60.0) -> None:
         """Stop it in order: it waits for nobody but those who read its log."""

@@ -1,12 +1,21 @@
 """Which servers tests need that pip doesn't install, and whether they are there."""
 
+import shutil
 from pathlib import Path
 
 SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 
+
+def postgres_is_there() -> bool:
+    """Whether its programs are somewhere: Debian's, or those that the script installs."""
+    places = (*Path("/usr/lib/postgresql").glob("*/bin"), *SERVERS.glob("postgres/pgserver/pginstall/bin"))
+    return shutil.which("initdb") is not None or any((place / "initdb").is_file() for place in places)
+
+
 NEEDED = {
     "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
+    "postgres": (postgres_is_there(), ["test_captures.py", "test_postgres.py"]),
     "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
 }
 """Server → whether it is there, and the modules here that need it."""
