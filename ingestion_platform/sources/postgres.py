@@ -76,6 +76,7 @@ _BEHIND_SECONDS = 10.0
 _PATIENCE_SECONDS = 0.1
 _RECEIVED = Struct(">qqq").unpack_from
 _KEEP_ALIVE = Struct(">qqB").unpack_from
+_EPOCH_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MOST_NAME = 63
@@ -318,9 +319,9 @@ class _Reading:
             for chunk in rows:
                 headers = (chunk.table.encode(), b"SNAPSHOT", b"")
                 gathered = Gathered()
-                for key, row in zip(chunk.keys, chunk.rows, strict=True):
-                    place += 1
-                    gathered.add(f"{prefix}{place:013d}", moment, key, row, headers)
+                positions = [f"{prefix}{place + number:013d}" for number in range(1, len(chunk.keys) + 1)]
+                place += len(positions)
+                gathered.add_alike(positions, moment, chunk.keys, chunk.rows, headers)
                 yield _arrived(gathered, goes_on=False)
 
     # --- the log
@@ -387,9 +388,6 @@ class _Reading:
         newest = arrived.records.column("arrived_at")[-1].as_py()
         seconds = (self.reader.clock() - newest).total_seconds()
         return Behind(SHARD, None, max(seconds, 0.0), slot.kept_bytes if slot is not None else None)
-
-
-_EPOCH_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _arrived(gathered: Gathered, *, goes_on: bool) -> Arrived:

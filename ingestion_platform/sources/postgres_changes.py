@@ -125,6 +125,22 @@ class Gathered:
             self._headers.append(unchanged)
         self.size_bytes += (len(key) if key is not None else 0) + (len(value) if value is not None else 0) + 48
 
+    def add_alike(
+        self,
+        positions: Sequence[str],
+        moment: int,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        headers: tuple[bytes, bytes, bytes],
+    ) -> None:
+        """Take records of one moment, with the same headers."""
+        self._positions += positions
+        self._moments += [moment] * len(positions)
+        self._keys += keys
+        self._values += values
+        self._headers += headers * len(positions)
+        self.size_bytes += sum(map(len, keys)) + sum(map(len, values)) + 48 * len(positions)
+
     def taken(self) -> tuple[pa.RecordBatch, int, int]:
         """The batch, its first position and its last."""
         rows = len(self._positions)
