@@ -115,7 +115,8 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
                     drained, problem = work.so_far(), error
             else:
                 context.log.warning(
-                    f"{stream.name} isn't drained from here: INGESTION_STREAMS doesn't name it. What has landed of it stays"
+                    f"{stream.name} isn't drained from here: INGESTION_STREAMS doesn't name it, or INGESTION_DATABASES its database."
+                    " What has landed of it stays"
                 )
             touched = {segment.hour.date() for segment in (drained.segments if drained else ())}
             for day in sorted(touched if problem is not None else {*chosen, *touched}):

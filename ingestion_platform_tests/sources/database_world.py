@@ -63,10 +63,11 @@ class Captured:
     Args:
         folder: of both.
         world: the database.
+        datasets: whether it has those of `TABLES`.
         changes: of the stream's declaration.
     """
 
-    def __init__(self, folder: Path, world: DatabaseWorld, **changes: object) -> None:
+    def __init__(self, folder: Path, world: DatabaseWorld, *, datasets: bool = True, **changes: object) -> None:
         self.world = world
         self.folder = folder
         self.stream = world.declared(**changes)
@@ -86,7 +87,7 @@ class Captured:
                     primary_key=("id",),
                     daily=Daily(FIRST_DAY),
                 )
-                for table, columns in TABLES.items()
+                for table, columns in (TABLES.items() if datasets else ())
             ]
         )
         self._bench: Bench | None = None
