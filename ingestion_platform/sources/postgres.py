@@ -334,12 +334,8 @@ class _Reading:
         slot = client.slot(control, name)
         yield Behind(SHARD, None, 0.0, slot.kept_bytes if slot is not None else None)
         lock = threading.Lock()
-
-        def key_of(oid: int, _table: str) -> Sequence[str] | None:
-            with lock:
-                return client.key_of(control, oid)
-
-        pump = _Pump(reader, after, Decoder(after.slot, after, key_of), target if self.until is not None else None)
+        decoder = Decoder(after.slot, after, client.Asked(control, lock))
+        pump = _Pump(reader, after, decoder, target if self.until is not None else None)
         noted, told, marked = after, float("-inf"), time.monotonic()
         try:
             pump.start(name)

@@ -8,10 +8,10 @@ Source:
     PostgreSQL, "Logical Replication Message Formats".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -45,8 +45,19 @@ _NOT_SENT: Any = object()
 _NAMES = pa.array(["table", "operation", "transaction", "unchanged"], pa.string())
 """Names of headers, in order; the last one is there only where something wasn't sent."""
 
-KeyOf = Callable[[int, str], Sequence[str] | None]
-"""OID and name of a table → columns of its primary key; None without one."""
+
+class Catalog(Protocol):
+    """What is asked of the database itself, because the log doesn't say it."""
+
+    def key_of(self, oid: int) -> Sequence[str] | None:
+        """Columns of a table's primary key; None without one."""
+        ...
+
+    def values_of(
+        self, table: str, key: Mapping[str, str | None], columns: Sequence[str]
+    ) -> Sequence[str | None] | None:
+        """Values of a row as it is now, as text; None when it isn't there."""
+        ...
 
 
 class Position(NamedTuple):
@@ -192,13 +203,14 @@ class Decoder:
         slot: the slot's number, the first part of positions.
         after: positions up to this one are left out: they have landed. The log is read from its transaction on, which comes again and
             proves that the log is the same.
-        key_of: asked for the key of tables whose log doesn't say it (REPLICA IDENTITY FULL or NOTHING).
+        catalog: asked for the key of tables whose log doesn't say it (REPLICA IDENTITY FULL or NOTHING), and for large values of rows that
+            get another key.
     """
 
-    def __init__(self, slot: int, after: Position, key_of: KeyOf) -> None:
+    def __init__(self, slot: int, after: Position, catalog: Catalog) -> None:
         self._slot = slot
         self._after = after
-        self._key_of = key_of
+        self._catalog = catalog
         self._relations: dict[int, _Relation] = {}
         self._prefix = ""
         self._place = 0
@@ -290,7 +302,7 @@ class Decoder:
             at += 8
         name = f"{schema}.{table}"
         if identity in (b"f", b"n") or not flagged:
-            found = self._key_of(oid, name)
+            found = self._catalog.key_of(oid)
             # Without a key all that tells rows apart is all of them.
             known = [columns.index(column) for column in found or () if column in columns]
             flagged = known if found and len(known) == len(found) else list(range(count))
@@ -324,7 +336,25 @@ class Decoder:
         else:
             # Another key is another row: the former one is no more.
             self._remove(relation, old)
+            if has_gaps:
+                values, has_gaps = self._completed(relation, values)
             self._add(relation, b"INSERT", values, has_gaps=has_gaps)
+
+    def _completed(self, relation: _Relation, values: list[str | None]) -> tuple[list[str | None], bool]:
+        """
+        A row that has got another key, with what wasn't sent as it stands in the table now.
+
+        Whatever changes there later comes by the log, and so does it when the row is gone or gets yet another key.
+        """
+        missing = [name for name, value in zip(relation.columns, values, strict=True) if value is _NOT_SENT]
+        key = {relation.columns[index]: values[index] for index in relation.key}
+        found = self._catalog.values_of(relation.name, key, missing)
+        if found is None:
+            return values, True
+        now = dict(zip(missing, found, strict=True))
+        return [
+            now[name] if value is _NOT_SENT else value for name, value in zip(relation.columns, values, strict=True)
+        ], False
 
     def _delete(self, data: bytes) -> None:
         old, _, _ = _tuple(data, 6)

@@ -8,6 +8,7 @@ Belongs here: SQL of the catalog, and errors in words that help. Doesn't: the lo
 import contextlib
 import hashlib
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -352,3 +353,40 @@ def key_of(connection: "psycopg.Connection[Any]", oid: int) -> tuple[str, ...] |
         oid,
     )
     return tuple(name for (name,) in found) or None
+
+
+class Asked:
+    """
+    What the log doesn't say, asked of a connection that others use too; see `postgres_changes.Catalog`.
+
+    Args:
+        connection: each statement a transaction of its own.
+        lock: held while it is used.
+    """
+
+    def __init__(self, connection: "psycopg.Connection[Any]", lock: threading.Lock) -> None:
+        self._connection = connection
+        self._lock = lock
+
+    def key_of(self, oid: int) -> Sequence[str] | None:
+        """See `Catalog`."""
+        with self._lock:
+            return key_of(self._connection, oid)
+
+    def values_of(
+        self, table: str, key: Mapping[str, str | None], columns: Sequence[str]
+    ) -> Sequence[str | None] | None:
+        """See `Catalog`."""
+        query = sql.SQL("select {} from {} where {}").format(
+            sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns),
+            sql.Identifier(*table.split(".")),
+            sql.SQL(" and ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(column), sql.Literal(value)) for column, value in key.items()
+            ),
+        )
+        try:
+            with self._lock:
+                found = self._connection.execute(query).fetchall()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            return None
+        return found[0] if len(found) == 1 else None

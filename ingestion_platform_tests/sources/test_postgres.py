@@ -1,11 +1,13 @@
 """PostgreSQL as only PostgreSQL is: slots that are lost, identities, types, restarts; and the whole way through Dagster's command line."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -370,6 +372,16 @@ def test_a_row_of_which_not_all_was_sent_keeps_it_under_another_key(tmp_path: Pa
     captured.assert_same()
 
 
+def test_a_large_value_goes_along_with_another_key(captured: Captured, world: PostgresWorld) -> None:
+    """The log has it under no key then: it is read from the table."""
+    world.run(f"insert into customers values (1, 'a', 't', '{'x' * 5000}')")
+    captured.drain()
+    world.run("update customers set id = 9")
+    world.run("update customers set town = 'u'")
+    captured.drain()
+    captured.assert_same()
+
+
 def test_a_table_without_identity_is_refused_before_it_is_published(tmp_path: Path, world: PostgresWorld) -> None:
     """Published, the database would refuse the source's own updates."""
     world.run("alter table orders drop constraint orders_pkey")
@@ -462,64 +474,48 @@ def test_copied_lines_are_read_as_they_were_written(line: bytes, values: list[st
 # --- all the way
 
 
-SHOP = """
-from datetime import date
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEFINED = """
 from pathlib import Path
-from ingestion_platform.dataset import CAPTURED, CAPTURED_COLUMNS, Daily, Dataset, Datasets
+from ingestion_platform.dataset import Datasets
 from ingestion_platform.orchestration.build import build_definitions
 from ingestion_platform.settings import Settings
-from ingestion_platform.stream import Postgres, Stream, StreamSegments
-from ingestion_platform.table import BIGINT, VARCHAR, Column
 from ingestion_platform.warehouse import load_sql_tables
 
-changes = Stream(
-    name="{name}",
-    description="Every change of a customer.",
-    source=Postgres(database="shop", tables=("public.customers",)),
-    first_day=date.fromisoformat("{day}"),
-)
-customers = Dataset(
-    name="customers",
-    description="One row per change of a customer.",
-    kind="changes",
-    changes=CAPTURED,
-    source=StreamSegments(changes),
-    columns=(
-        Column("id", BIGINT, "Its number.", required=True),
-        Column("name", VARCHAR, "Its name.", required=True),
-        Column("town", VARCHAR, "Where."),
-        Column("notes", VARCHAR, "What else."),
-        *CAPTURED_COLUMNS,
-    ),
-    primary_key=("id",),
-    daily=Daily(changes.first_day),
-)
 settings = Settings.load()
-datasets = Datasets([customers])
+datasets = Datasets([members])
 defs = build_definitions(settings, datasets, load_sql_tables(datasets, zone=settings.zone, folder=Path("no-sql")))
 """
 
 
+def block(language: str, holding: str) -> str:
+    """The README's code block that holds a text."""
+    return next(
+        found[1] for found in re.finditer(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in found[1]
+    )
+
+
 def test_changes_come_to_the_current_table_by_dagsters_command_line(tmp_path: Path, world: PostgresWorld) -> None:
-    """One declaration and one settings file; the run lands, loads, processes, and tells the slot's size."""
+    """The README's declaration and settings file; a run lands, loads and processes."""
     day = datetime.now(ZoneInfo("Africa/Johannesburg")).date().isoformat()
-    (tmp_path / "shop_definitions.py").write_text(SHOP.format(name=f"shop_{world.database}", day=day))
-    properties = world.server.properties(world.database)
+    (tmp_path / "loyalty.py").write_text(block("python", "CAPTURED_COLUMNS") + DEFINED)
+    named = tomllib.loads(block("toml", "[loyalty]"))["loyalty"]
+    said = {name: world.server.properties(world.database)[name] for name in (*named, "port")}
     (tmp_path / "databases.toml").write_text(
-        "[shop]\n" + "".join(f'{name} = "{value}"\n' for name, value in properties.items())
+        "[loyalty]\n" + "".join(f'{name} = "{value}"\n' for name, value in said.items())
     )
     (tmp_path / "landing").mkdir()
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": f"{ROOT}:{tmp_path}", "DAGSTER_HOME": str(tmp_path / "home"),
         "INGESTION_LANDING": str(tmp_path / "landing"), "INGESTION_WAREHOUSE": str(tmp_path / "warehouse.duckdb"),
-        "INGESTION_PUBLISH": str(tmp_path / "published"), "INGESTION_STREAMS": "all",
+        "INGESTION_PUBLISH": str(tmp_path / "published"), "INGESTION_STREAMS": "all", "INGESTION_PII_SALT": "s",
         "INGESTION_DATABASES": str(tmp_path / "databases.toml"),
     }  # fmt: skip
     (tmp_path / "home").mkdir()
 
     def materialize() -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "shop_definitions", "--select", "*", "--partition", day],
+            [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "loyalty", "--select", "*", "--partition", day],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
         )  # fmt: skip
         said = done.stdout + done.stderr
@@ -527,13 +523,17 @@ def test_changes_come_to_the_current_table_by_dagsters_command_line(tmp_path: Pa
         assert PASSWORD not in said
         return said
 
-    world.run(insert(1, 3))
+    world.run(
+        "create table members (id bigint primary key, email text, tier text)",
+        "insert into members select i, 'e' || i, 'basic' from generate_series(1, 3) i",
+    )
     materialize()
-    world.run("update customers set town = 'Paarl' where id = 1", "delete from customers where id = 2")
-    said = materialize()
-    assert "2 records in 1 segments" in said
+    world.run("update members set tier = 'gold' where id = 1", "delete from members where id = 2")
+    assert "2 records in 1 segments" in materialize()
     with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as shell:
-        rows = shell.sql("select id, name, town from processed.customers_current order by id").fetchall()
-        history = shell.sql("select operation, id from processed.customers order by position").fetchall()
-    assert rows == [(1, "n1", "Paarl"), (3, "n3", "Durban")]
+        rows = shell.sql("select id, tier from processed.members_current order by id").fetchall()
+        history = shell.sql("select operation, id from processed.members order by position").fetchall()
+        quarantined = shell.sql("select count(*) from platform.quarantine").fetchall()
+    assert rows == [(1, "gold"), (3, "basic")]
     assert history == [("RESTART", None), *(("SNAPSHOT", number) for number in (1, 2, 3)), ("UPDATE", 1), ("DELETE", 2)]
+    assert quarantined == [(0,)]
