@@ -5,20 +5,37 @@ Belongs here: reading the command line, and telling what happened. Doesn't: the 
 """
 
 import argparse
+import csv
 import json
 import os
+import secrets
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from datetime import date
+from contextlib import ExitStack
+from dataclasses import fields
+from datetime import date, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.errors import IngestionError, SettingsError
+from ingestion_platform.commands import quarantine, replay
+from ingestion_platform.completeness import STATUSES, SenderDay
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.errors import DeclarationError, IngestionError, NotMaterialized, SettingsError
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
-from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, upkeep
+from ingestion_platform.settings import Settings
+from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, trial, upkeep
+from ingestion_platform.warehouse.backfill import ask, backfill
+from ingestion_platform.warehouse.plan import plan
+from ingestion_platform.warehouse.plan_text import as_json, as_markdown, as_text
+from ingestion_platform.warehouse.sender_notes import note_for
+from ingestion_platform.warehouse.shadow import throw_away_folder
+from ingestion_platform.warehouse.trial import KINDS, Allowance, baseline_of, judge, last_days, make_baseline
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,12 +52,83 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("age", help="move what has landed long ago to colder places, as is declared")
     lifecycle = commands.add_parser("lifecycle", help="print the bucket's lifecycle rules, as is declared, as JSON")
     lifecycle.add_argument("--apply", action="store_true", help="set them; rules of others stay")
+    plan = commands.add_parser("plan", help="tell what a backfill would do, and change nothing")
+    backfill = commands.add_parser("backfill", help="load days, and compute what that makes stale, without Dagster")
+    for command in (plan, backfill):
+        command.add_argument("--dataset", action="append", default=[], help="default: all; may be given several times")
+        command.add_argument("--first", type=date.fromisoformat, help="first day")
+        command.add_argument("--last", type=date.fromisoformat, help="last day")
+        command.add_argument("--replay", action="store_true", help="read every object of the days again, known or not")
+    plan.add_argument(
+        "--sample-days",
+        type=_count,
+        metavar="N",
+        help="try N days of each dataset, and estimate the rest; 0: estimate everything, read nothing",
+    )
+    tried = commands.add_parser(
+        "try", help="try changed declarations on the last landed days; fails when something is lost"
+    )
+    baseline = commands.add_parser(
+        "baseline", help="make a warehouse of the last landed days alone, for `try --against`"
+    )
+    for command in (tried, baseline):
+        command.add_argument("--dataset", action="append", default=[], help="default: all; may be given several times")
+        command.add_argument("--days", type=_count, default=3, metavar="N", help="of each dataset; default: 3")
+    tried.add_argument(
+        "--against",
+        type=Path,
+        metavar="FOLDER",
+        help="another checkout, whose tables of these days are made first; default: against the warehouse as it is",
+    )
+    tried.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="KIND=N",
+        help=f"so many losses are no failure, as in rows=10 or rows=0.5%%; kinds: {', '.join(KINDS)}",
+    )
+    for command in (plan, tried):
+        command.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="default: text")
     read = commands.add_parser("read", help="print a table or report as CSV")
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
     read.add_argument("--last", type=date.fromisoformat, help="last business day")
+    senders = commands.add_parser("senders", help="print who was expected to send, and what came of it, as CSV")
+    senders.add_argument("--dataset", help="of this dataset alone")
+    senders.add_argument("--sender", help="of this sender alone")
+    senders.add_argument(
+        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
+    )
+    senders.add_argument(
+        "--last", type=date.fromisoformat, help="last day; default: the last that anything is known of"
+    )
+    senders.add_argument(
+        "--status", choices=STATUSES, action="append", help="with this status alone; may be said again"
+    )
+    note = commands.add_parser(
+        "note", help="print what a sender should know of his files: what is missing, what can't be read, and why"
+    )
+    note.add_argument("--sender", required=True)
+    note.add_argument("--dataset", help="of this dataset alone")
+    note.add_argument(
+        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
+    )
+    note.add_argument("--last", type=date.fromisoformat, help="last day; default: the last that anything is known of")
+    note.add_argument("--format", choices=("text", "csv"), default="text")
+    excuse = commands.add_parser(
+        "excuse", help="expect nothing of senders for some days; it lands, and a rebuild knows it"
+    )
+    excuse.add_argument("--dataset", required=True)
+    excuse.add_argument("--sender", required=True, action="append", help="may be said again")
+    excuse.add_argument("--first", required=True, type=date.fromisoformat, help="first day")
+    excuse.add_argument("--last", type=date.fromisoformat, help="last day; default: the first alone")
+    excuse.add_argument("--by", required=True, help="who excuses them")
+    excuse.add_argument("--why", required=True, help="the reason, for those who come after")
+    excuse.add_argument("--withdraw", action="store_true", help="expect them after all")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
+    quarantine.add_to(commands)
+    replay.add_to(commands)
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -75,11 +163,50 @@ def _run(chosen: argparse.Namespace) -> int:
         from ingestion_platform.orchestration.worker import run_worker
 
         return run_worker(declared_datasets().streams, chosen.stream)
+    if chosen.command == "plan":
+        # Not entered: who leaves a warehouse makes the file anew that people open.
+        warehouse = open_warehouse()
+        asked = ask(
+            warehouse, _chosen(warehouse, chosen.dataset), first=chosen.first, last=chosen.last, replay=chosen.replay
+        )
+        made = plan(warehouse, asked, sample_days=chosen.sample_days, tell=_whisper)
+        print({"text": as_text, "markdown": as_markdown, "json": as_json}[chosen.format](made))
+        return 1 if made.failures else 0
+    if chosen.command == "try":
+        return _try(chosen)
     with open_warehouse() as warehouse:
+        if chosen.command == "baseline":
+            make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
+            return 0
+        if chosen.command == "backfill":
+            return _backfill(warehouse, chosen)
         if chosen.command == "status":
             _tell_status(warehouse)
+        elif chosen.command == "quarantine":
+            return quarantine.run(warehouse, chosen)
+        elif chosen.command == "replay":
+            return replay.run(warehouse, chosen)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
+        elif chosen.command == "senders":
+            _tell_senders(warehouse, chosen)
+        elif chosen.command == "note":
+            first, last = _days_of(warehouse, chosen)
+            note = note_for(warehouse, chosen.sender, first, last, datasets=_with_senders(warehouse, chosen.dataset))
+            sys.stdout.write(note.csv if chosen.format == "csv" else note.text)
+        elif chosen.command == "excuse":
+            print(
+                warehouse.excuses.excuse(
+                    _with_senders(warehouse, chosen.dataset)[0],
+                    chosen.sender,
+                    chosen.first,
+                    chosen.last or chosen.first,
+                    by=chosen.by,
+                    why=chosen.why,
+                    at=warehouse.clock(),
+                    is_withdrawn=chosen.withdraw,
+                )
+            )
         elif chosen.command == "lifecycle":
             _tell_lifecycle(warehouse, is_applied=chosen.apply)
         elif chosen.command == "catch-up":
@@ -106,6 +233,108 @@ def _run(chosen: argparse.Namespace) -> int:
             )
             _print_csv(table)
     return 0
+
+
+def _count(text: str) -> int:
+    """A number of things."""
+    count = int(text)
+    if count < 0:
+        raise ValueError
+    return count
+
+
+def _whisper(line: str) -> None:
+    """How far it is, where only a person reads it."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
+
+
+def _chosen(warehouse: Warehouse, names: Sequence[str]) -> list[Dataset]:
+    unknown = sorted(set(names) - set(warehouse.datasets))
+    if unknown:
+        raise SettingsError(f"there is no dataset {unknown[0]!r}", f"datasets: {', '.join(warehouse.datasets)}")
+    return [warehouse.datasets[name] for name in dict.fromkeys(names)]
+
+
+def _backfill(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
+    asked = ask(
+        warehouse, _chosen(warehouse, chosen.dataset), first=chosen.first, last=chosen.last, replay=chosen.replay
+    )
+    done = backfill(warehouse, asked, tell=print)
+    for failure in done.failures:
+        print(f"{failure.table} {failure.day or ''}: {failure.what}", file=sys.stderr)
+    for table, count in done.left.items():
+        print(f"{table}: {count:,} partitions of other days were stale before, and are")
+    return 1 if done.failures else 0
+
+
+def _try(chosen: argparse.Namespace) -> int:
+    allowed = dict(Allowance.parse(text) for text in chosen.allow)
+    settings = Settings.load()
+    if settings.pii_salt is None:
+        # Hashes are compared with those of this trial, or not at all.
+        settings = settings.model_copy(update={"pii_salt": SecretStr(secrets.token_hex(16))})
+    warehouse = open_warehouse(settings)
+    datasets = _chosen(warehouse, chosen.dataset)
+    with ExitStack() as stack:
+        if chosen.against is not None:
+            folder = stack.enter_context(throw_away_folder())
+            baseline_of(chosen.against, warehouse, chosen.dataset, chosen.days, folder)
+            warehouse = open_warehouse(settings.model_copy(update={"warehouse": folder / "warehouse.duckdb"}))
+        if not warehouse.ledger.exists:
+            raise SettingsError(
+                f"{warehouse.folder} has no tables to hold the changed declarations against",
+                "name another checkout by --against, as of `git worktree add ../before origin/main`",
+            )
+        made = plan(warehouse, lambda shadow: last_days(shadow, datasets, chosen.days), tell=_whisper)
+    judged = judge(made, allowed)
+    print({"text": trial.as_text, "markdown": trial.as_markdown, "json": trial.as_json}[chosen.format](judged))
+    return 0 if judged.passed else 1
+
+
+def _tell_senders(warehouse: Warehouse, chosen: argparse.Namespace) -> None:
+    """One line a sender and day; the numbers by status on the other output."""
+    datasets = _with_senders(warehouse, chosen.dataset)
+    first, last = _days_of(warehouse, chosen)
+    found = [
+        row
+        for dataset in datasets
+        for row in warehouse.sender_days(dataset, first, last)
+        if chosen.sender in (None, row.sender) and (not chosen.status or row.status in chosen.status)
+    ]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    names = [field.name for field in fields(SenderDay)]
+    writer.writerow(names)
+    writer.writerows([getattr(row, name) for name in names] for row in found)
+    counts = Counter(row.status for row in found)
+    told = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
+    print(f"{first} to {last}: {told or 'nobody'}", file=sys.stderr)
+
+
+def _days_of(warehouse: Warehouse, chosen: argparse.Namespace) -> tuple[date, date]:
+    """The days that are asked for; those that aren't said are the last week that anything is known of."""
+    newest = [
+        day
+        for dataset in (warehouse.datasets.values() if warehouse.ledger.exists else ())
+        if (day := warehouse.newest_day(dataset)) is not None
+    ]
+    last = chosen.last or max(newest, default=None)
+    if last is None:
+        raise NotMaterialized("nothing has been loaded yet", "`python -m ingestion_platform catch-up` does it")
+    return chosen.first or last - timedelta(days=6), last
+
+
+def _with_senders(warehouse: Warehouse, name: str | None) -> list[Dataset]:
+    """The datasets that have senders, or the one that is asked for."""
+    found = [dataset for dataset in warehouse.datasets.values() if dataset.senders is not None]
+    if name is None:
+        return found
+    chosen = [dataset for dataset in found if dataset.name == name]
+    if not chosen:
+        raise DeclarationError(
+            f"no dataset with senders is called {name!r}", f"those with senders: {', '.join(one.name for one in found)}"
+        )
+    return chosen
 
 
 def _tell_lifecycle(warehouse: Warehouse, *, is_applied: bool) -> None:
@@ -155,7 +384,7 @@ def _tell_status(warehouse: Warehouse) -> None:
     for table in [*(dataset.processed for dataset in warehouse.datasets.values()), *warehouse.sql_tables]:
         computed = warehouse.ledger.partitions(table)
         found = [warehouse.table_day(table, date.fromisoformat(row.day) if row.day else None) for row in computed]
-        quarantined = sum(day.balance.rows_quarantined for day in found if day is not None and day.balance is not None)
+        quarantined = sum(day.balance.rows_open for day in found if day is not None and day.balance is not None)
         stale = len(warehouse.stale_days(table))
         print(
             f"{table:<32}{len(computed):>6,}{sum(row.rows for row in computed):>12,}{'':>10}{quarantined or '':>13}{stale or '':>7}"

@@ -28,6 +28,8 @@ from ingestion_platform import control as control_room
 from ingestion_platform import decisions
 from ingestion_platform import format as format_room
 from ingestion_platform import lifecycle as lifecycle_room
+from ingestion_platform import opening_days as opening_days_room
+from ingestion_platform import senders as senders_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
@@ -37,8 +39,9 @@ from ingestion_platform.format import Csv, FixedWidth, Format, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
+from ingestion_platform.senders import Senders
 from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Postgres, Stream, StreamSegments
-from ingestion_platform.table import IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
+from ingestion_platform.table import DATE, IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -134,34 +137,6 @@ class Daily:
     def __post_init__(self) -> None:
         if not 0 <= self.allowed_lateness_days <= 366:
             raise DeclarationError(f"Daily: allowed_lateness_days is 0 to 366, not {self.allowed_lateness_days}")
-
-
-@dataclass(frozen=True, config=STRICT)
-class Senders:
-    """
-    Who is expected to send every day.
-
-    Args:
-        dataset: a snapshots dataset that lists them.
-        column: its column with the sender's id.
-        capture: the capture in this dataset's keys that names the sender. Default: the column's name.
-        active_from: its DATE column from when on a sender is expected.
-    """
-
-    dataset: str
-    column: str
-    capture: str | None = None
-    active_from: str | None = None
-
-    @property
-    def key_capture(self) -> str:
-        """The capture in the keys that names the sender."""
-        return self.capture or self.column
-
-
-def senders_from(dataset: str, column: str, *, capture: str | None = None, active_from: str | None = None) -> Senders:
-    """Expect one object a day from each sender that *dataset* lists in *column*."""
-    return Senders(dataset, column, capture, active_from)
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -276,7 +251,7 @@ class Dataset:
         primary_key: column names; empty when every row sent is a row of its own.
         event_time: the TIMESTAMP column that says when a row happened; needed for events.
         daily: its first day, and the allowed lateness.
-        senders: who is expected every day.
+        senders: who is expected, on which days, and by when.
         routing: which of a day's files are loaded in which run.
         lifecycle: how its landed files age; None: they don't. That of segments and pages is declared with the stream or the endpoint.
         owners: `team:name` or an e-mail address.
@@ -640,9 +615,7 @@ class Datasets(Mapping[str, Dataset]):
                         dataset, "its endpoint asks for each of", dataset.source.endpoint.each.dataset, column_there
                     )
             if dataset.senders is not None:
-                self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.column)
-                if dataset.senders.active_from is not None:
-                    self._named(dataset, "senders come from", dataset.senders.dataset, dataset.senders.active_from)
+                self._require_senders(dataset, dataset.senders)
 
     @property
     def streams(self) -> Mapping[str, Stream]:
@@ -826,6 +799,21 @@ class Datasets(Mapping[str, Dataset]):
             others = tuple(sorted(type_ for type_, name in taken.items() if name != rest[0]))
             self._by_name[rest[0]] = replace(self._by_name[rest[0]], source=replace(sources[rest[0]], others=others))
 
+    def _require_senders(self, dataset: Dataset, senders: Senders) -> None:
+        """What senders are read from is there, and of the types that it is read as."""
+        listed = [("senders come from", senders.dataset, senders.columns)] if senders.dataset else []
+        if senders.closures is not None:
+            listed.append(("closures come from", senders.closures.dataset, senders.closures.columns))
+        for role, other, columns in listed:
+            for name, kind in columns.items():
+                self._named(dataset, role, other, name)
+                found = self._by_name[other].column(name)
+                if kind == "DATE" and found.type != DATE:
+                    raise DeclarationError(
+                        f"dataset {dataset.name!r}: {role} {other}.{name}, which is {found.type}, not DATE",
+                        "declare it as DATE",
+                    )
+
     def _named(self, dataset: Dataset, role: str, other: str, column: str) -> None:
         if other not in self._by_name:
             near = difflib.get_close_matches(other, self._by_name, 1)
@@ -899,6 +887,8 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
                 control_room,
                 format_room,
                 lifecycle_room,
+                opening_days_room,
+                senders_room,
                 stream_room,
                 table_room,
             )

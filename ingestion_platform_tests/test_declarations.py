@@ -21,10 +21,11 @@ from pydantic import ValidationError
 import ingestion_platform.datasets
 from ingestion_platform.api import ApiPages
 from ingestion_platform.control import Control
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, find_datasets, senders_from
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, find_datasets
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, JsonLines, Parquet, Xml
 from ingestion_platform.key_template import KeyTemplate
+from ingestion_platform.senders import senders_from
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, Check, Column, DataType, decimal
 

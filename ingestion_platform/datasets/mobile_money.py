@@ -2,8 +2,9 @@
 
 from datetime import date
 
-from ingestion_platform.dataset import Daily, Dataset, LandedFiles, senders_from
+from ingestion_platform.dataset import Daily, Dataset, LandedFiles
 from ingestion_platform.format import JsonLines
+from ingestion_platform.senders import senders_from
 from ingestion_platform.table import JSON, TIMESTAMP, VARCHAR, Column, Mask, decimal
 
 mobile_payments = Dataset(

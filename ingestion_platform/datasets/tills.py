@@ -2,9 +2,10 @@
 
 from datetime import date
 
-from ingestion_platform.dataset import Daily, Dataset, LandedFiles, Routing, senders_from
+from ingestion_platform.dataset import Daily, Dataset, LandedFiles, Routing
 from ingestion_platform.format import Csv, Parquet
 from ingestion_platform.lifecycle import Lifecycle
+from ingestion_platform.senders import senders_from
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask, decimal
 
 sales = Dataset(

@@ -20,8 +20,9 @@ from ingestion_platform.format import Avro
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.avro_values import read_block
 from ingestion_platform.formats.content import BLOCK_BYTES, Content, Stream
-from ingestion_platform.formats.json_members import NotAnObject, Taker
-from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord
+from ingestion_platform.formats.json_members import NotAnObject
+from ingestion_platform.formats.json_objects import Objects, gathered
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import excerpt
 
 _MAGIC = b"Obj\x01"
@@ -40,25 +41,18 @@ def read_avro(format: Avro, content: Content, fields: Sequence[Field], *, block_
         ObjectRejected: it is cut or damaged, compressed in a way that nobody knows, or its schema is that of no record.
     """
     file = _File(content.stream(), format.max_record_bytes)
-    taker = Taker([field.source for field in fields], format.max_columns)
-    rejected: list[RejectedRecord] = []
+    objects = Objects([field.source for field in fields], format.max_columns)
     records = 0
-
-    def rows() -> Iterator[Sequence[str | int | None] | None]:
-        nonlocal records
-        for text in file.records():
-            records += 1
-            try:
-                values, extra = taker.take(text)
-            except NotAnObject as error:
-                rejected.append(RejectedRecord(records, str(error), text.decode(errors="replace")))
-                yield None
-                continue
-            yield [*values, extra, records]
-
-    yield from tables.in_pieces(fields, rows(), rejected, block_bytes)
-    missing = dict.fromkeys(field.source for field in fields if records and field.source not in taker.seen)
-    return Ending(tuple(taker.unknown), tuple(missing))
+    for texts in gathered(file.records(), block_bytes):
+        taken = objects.take(texts)
+        rejected = tuple(
+            RejectedRecord(records + at + 1, reason, texts[at].decode(errors="replace")) for at, reason in taken.refused
+        )
+        numbers = [record.row for record in rejected]
+        yield Piece(tables.from_columns(fields, taken.columns, taken.extra, numbers, records + 1), rejected)
+        records += len(texts)
+    missing = dict.fromkeys(field.source for field in fields if records and field.source not in objects.seen)
+    return Ending(objects.unknown, tuple(missing))
 
 
 class _Unpacker(Protocol):

@@ -10,14 +10,16 @@ that list, the document is gone through twice: what is asked for may stand at it
 from collections.abc import Iterator, Sequence
 
 import msgspec
+import pyarrow as pa
 
 from ingestion_platform.errors import DeclarationError, ObjectRejected
 from ingestion_platform.format import Json
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.json_members import NotAnObject, Taker, members_of
+from ingestion_platform.formats.json_objects import Objects, gathered
 from ingestion_platform.formats.json_structure import ListElements
-from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import BOM, as_it_stands, decode_marking, excerpt, refuse_binary
 
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -34,12 +36,11 @@ def read_json(format: Json, content: Content, fields: Sequence[Field], *, block_
         ObjectRejected: it isn't JSON, is cut, or its records aren't where they are declared.
     """
     reader = _Reader(format, fields)
-    rows = reader.rows(content, block_bytes)
-    yield from tables.in_pieces(fields, rows, reader.rejected, block_bytes)
+    yield from reader.pieces(content, block_bytes)
     missing = dict.fromkeys(
         wanted.source for wanted in fields if reader.records and wanted.source not in reader.seen_sources
     )
-    return Ending(tuple(reader.own.unknown), tuple(missing))
+    return Ending(reader.own.unknown, tuple(missing))
 
 
 def _whole(format: Json, content: Content) -> bytes:
@@ -78,7 +79,7 @@ class _Reader:
     def __init__(self, format: Json, fields: Sequence[Field]) -> None:
         self._format = format
         self._steps = format.steps
-        self._width = len(fields)
+        self._fields = fields
         depth = self._steps.count(_EVERY)
         self._depth = depth
         # Up to the first list.
@@ -102,13 +103,12 @@ class _Reader:
                 )
             (above.setdefault(up, []) if up else own).append((index, path))
         self._own_indexes = [index for index, _ in own]
-        self.own = Taker([path for _, path in own], format.max_columns)
+        self.own = Objects([path for _, path in own], format.max_columns)
         self._above = {
             up: ([index for index, _ in wanted], Taker([path for _, path in wanted])) for up, wanted in above.items()
         }
         self._sources = [field.source for field in fields]
         self._found_above: set[str] = set()
-        self.rejected: list[RejectedRecord] = []
         self.records = 0
         self._row = 0
 
@@ -117,10 +117,44 @@ class _Reader:
         """Sources that a record, or what is above it, had."""
         return self.own.seen | self._found_above
 
-    def rows(self, content: Content, block_bytes: int) -> Iterator[Sequence[str | int | None] | None]:
-        """A row for each record, None for each that is rejected."""
+    def pieces(self, content: Content, block_bytes: int) -> Iterator[Piece]:
+        """All records, piece by piece."""
+        above: list[list[list[str | int | None]]] = []
+
+        def found() -> Iterator[bytes]:
+            for record, holders in self._records(content, block_bytes):
+                above.append([holders[-up].get(up, self) for up in self._above])
+                yield record
+
+        for records in gathered(found(), block_bytes):
+            yield self._piece(records, above)
+            above.clear()
+
+    def _piece(self, records: Sequence[bytes], above: Sequence[Sequence[Sequence[str | int | None]]]) -> Piece:
+        taken = self.own.take(records)
+        rejected = []
+        for at, reason in taken.refused:
+            _require_whole(records[at])
+            text = as_it_stands(decode_marking(records[at], "utf-8"))
+            rejected.append(RejectedRecord(self._row + at + 1, reason, text))
+        columns: list[tables.Column] = [None] * len(self._fields)
+        for index, column in zip(self._own_indexes, taken.columns, strict=True):
+            columns[index] = column
+        good = taken.good.tolist()
+        for number, (indexes, _) in enumerate(self._above.values()):
+            values = [above[at][number] for at in good]
+            for place, index in enumerate(indexes):
+                columns[index] = pa.chunked_array([pa.array([one[place] for one in values], pa.string())])
+        first = self._row + 1
+        self._row += len(records)
+        self.records += len(good)
+        numbers = [record.row for record in rejected]
+        return Piece(tables.from_columns(self._fields, columns, taken.extra, numbers, first), tuple(rejected))
+
+    def _records(self, content: Content, block_bytes: int) -> Iterator[tuple[bytes, list["_Holder"]]]:
+        """Each record, with the objects that hold the lists it is in, the outermost first."""
         if not self._depth:
-            yield from self._rows_of(_whole(self._format, content), 0, [])
+            yield from self._find(_whole(self._format, content), 0, [])
             return
         holder = _Holder(b"{}")
         if self._depth in self._above:
@@ -131,7 +165,7 @@ class _Reader:
             holder = _Holder(found.around)
         found = self._elements(content, block_bytes)
         for element in found:
-            yield from self._rows_of(element, len(self._lead) + 1, [holder])
+            yield from self._find(element, len(self._lead) + 1, [holder])
         self._judge(found)
 
     def _elements(self, content: Content, block_bytes: int) -> ListElements:
@@ -151,28 +185,6 @@ class _Reader:
             # Nothing is found in it either, and it is told why.
             for _ in self._find(around, 0, []):
                 raise AssertionError("a list that isn't there has no elements")
-
-    def _rows_of(self, text: bytes, at: int, holders: list["_Holder"]) -> Iterator[Sequence[str | int | None] | None]:
-        """The rows of what is below one element of the first list."""
-        for record, above in self._find(text, at, holders):
-            self._row += 1
-            try:
-                taken, extra = self.own.take(record, is_clean=True)
-            except NotAnObject as error:
-                _require_whole(record)
-                self.rejected.append(
-                    RejectedRecord(self._row, str(error), as_it_stands(decode_marking(record, "utf-8")))
-                )
-                yield None
-                continue
-            self.records += 1
-            values: list[str | int | None] = [None] * self._width
-            for index, value in zip(self._own_indexes, taken, strict=True):
-                values[index] = value
-            for up, (indexes, _) in self._above.items():
-                for index, value in zip(indexes, above[-up].get(up, self), strict=True):
-                    values[index] = value
-            yield [*values, extra, self._row]
 
     def take_above(self, up: int, text: bytes) -> list[str | int | None]:
         """What the fields that look *up* so far take of an object."""

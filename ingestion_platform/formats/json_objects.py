@@ -5,7 +5,7 @@ Belongs here: putting both together, in the objects' order. Doesn't: where the o
 give the same; so which way one went is seen in nothing but the time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ pc: Any = pyarrow.compute
 
 BATCH_OBJECTS = 16_384
 """Taken at a time."""
+_TEXT_BYTES = 50
+"""What Python needs for one beside its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,20 @@ class Taken:
     columns: list[Column]
     extra: Column
     refused: list[tuple[int, str]]
+
+
+def gathered(texts: Iterable[bytes], block_bytes: int) -> Iterator[list[bytes]]:
+    """*texts* in lists of about *block_bytes*; one at least."""
+    held: list[bytes] = []
+    size, is_given = 0, False
+    for text in texts:
+        held.append(text)
+        size += len(text) + _TEXT_BYTES
+        if size >= block_bytes:
+            yield held
+            held, size, is_given = [], 0, True
+    if held or not is_given:
+        yield held
 
 
 class Objects:

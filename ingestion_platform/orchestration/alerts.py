@@ -1,5 +1,5 @@
 """
-Telling a person: a run that failed, a check that failed in a run that didn't.
+Telling a person: a run that failed, a check that failed in a run that didn't, what a sender should know.
 
 Belongs here: what is told, and the ways to tell it. Doesn't: judging (`checks.py`). A check's failure that isn't blocking leaves its run
 successful, so finished runs of both kinds are looked at.
@@ -50,7 +50,7 @@ class Alert:
     What is told.
 
     Args:
-        kind: `run_failed` or `check_failed`.
+        kind: `run_failed`, `check_failed`, or `sender_note`: what one sender should know of what he sent.
         title: one line.
         text: for a person, with what to do; what chat systems show.
         run_id: in Dagster.
@@ -59,9 +59,11 @@ class Alert:
         first_day: of the run; None without days.
         last_day: of the run.
         checks: those that failed in it.
+        sender: of a note: whom it is for.
+        csv: of a note: all of it, one line for each thing.
     """
 
-    kind: Literal["run_failed", "check_failed"]
+    kind: Literal["run_failed", "check_failed", "sender_note"]
     title: str
     text: str
     run_id: str
@@ -70,6 +72,8 @@ class Alert:
     first_day: str | None
     last_day: str | None
     checks: Sequence[FailedCheck]
+    sender: str = ""
+    csv: str = ""
 
     def as_json(self) -> bytes:
         """The alert as it is posted."""
@@ -93,8 +97,8 @@ class LogSink:
     """Tells the log."""
 
     def send(self, alert: Alert) -> None:
-        """Tell it at level error; a check that warns, at level warning."""
-        is_warning = alert.kind == "check_failed" and all(check.severity == "warn" for check in alert.checks)
+        """Tell it at level error; a check that warns, and a sender's note, at level warning."""
+        is_warning = alert.kind != "run_failed" and all(check.severity == "warn" for check in alert.checks)
         log.log(logging.WARNING if is_warning else logging.ERROR, "%s\n%s", alert.title, alert.text)
 
 

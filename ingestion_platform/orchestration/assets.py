@@ -224,7 +224,7 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
     def derive(context: dg.AssetExecutionContext, config: ComputedConfig) -> Iterator[Event]:
         def work(warehouse: Warehouse, day: date | None, is_shown: bool) -> Outcome:
             done = warehouse.derive(sql, day, force=config.force, run_id=context.run.run_id)
-            inputs = {other: _rows(warehouse, graph.tables[other], day) for other in sql.depends_on}
+            inputs = {other: rows_there(warehouse, graph.tables[other], day) for other in sql.depends_on}
             shown = show.of_table_day(done)
             if is_shown:
                 shown |= _shown(context, warehouse, sql.key, day, done.rows, sql.primary_key, sql.origins)
@@ -257,7 +257,8 @@ def _sql_dep(other: Table, sql: SqlTable, table: Table) -> dg.AssetDep:
     return dg.AssetDep(asset_key(other.key))
 
 
-def _rows(warehouse: Warehouse, table: Table, day: date | None) -> int | None:
+def rows_there(warehouse: Warehouse, table: Table, day: date | None) -> int | None:
+    """Rows that a table has on a day; None where it has no such day."""
     if table.layer == "raw":
         assert table.dataset is not None
         return warehouse.raw_day(table.dataset, day).rows if day is not None else None
@@ -316,4 +317,5 @@ def _raw_story(raw: RawDay) -> str:
 
 def _story(done: TableDay) -> str:
     told = str(done.balance) if done.balance is not None else f"{done.rows:,} rows"
+    told += f", {done.state}" if done.state else ""
     return f"{told} ({done.seconds:.1f} s)" if done.has_changed else f"nothing has changed; {told}"

@@ -6,7 +6,21 @@ import dagster as dg
 
 from ingestion_platform.dataset import Datasets, LandedFiles
 from ingestion_platform.landing import open_landing
-from ingestion_platform.orchestration import ageing, alerts, assets, endpoints, remotes, schedules, sensors, streams
+from ingestion_platform.orchestration import (
+    ageing,
+    alerts,
+    assets,
+    cutoffs,
+    endpoints,
+    plans,
+    quarantine,
+    remotes,
+    replays,
+    schedules,
+    senders,
+    sensors,
+    streams,
+)
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
@@ -88,11 +102,22 @@ def build_definitions(
             remotes.copy_schedule(remote, zone, is_running=remote.name in known_remotes)
             for remote in datasets.remotes.values()
         ]
+        sending = [dataset for dataset in datasets.values() if dataset.senders is not None]
+        by_the_clock = [dataset for dataset in sending if cutoffs.has_clock(dataset)]
+        notes = [senders.notes_job(to)] if sending else []
         return dg.Definitions(
             assets=made,
+            jobs=[
+                plans.plan_job,
+                quarantine.quarantine_job,
+                replays.replay_job,
+                *notes,
+                *([senders.excuse_job] if sending else []),
+            ],
             sensors=[
                 *(sensors.arrival_sensor(dataset, graph) for dataset in datasets.values()),
                 sensors.restatement_sensor(graph),
+                *([cutoffs.cutoff_sensor(by_the_clock, graph)] if by_the_clock else []),
                 alerts.failed_run_sensor(to),
                 alerts.failed_check_sensor(to),
             ],
@@ -111,6 +136,7 @@ def build_definitions(
                 ),
                 *(one for one in declared if one is not None),
                 *ages,
+                *(senders.notes_schedule(job, zone) for job in notes),
             ],
             resources={
                 "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone),

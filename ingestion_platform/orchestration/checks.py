@@ -5,12 +5,14 @@ They are evaluated inside the asset's own step, from what the work returned: no 
 failing blocking one ends the step, so that nothing after it in the run starts; each partition of a range gets its own result.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 import dagster as dg
 
+from ingestion_platform.completeness import REMARKABLE, SenderDay
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.graph import asset_key
@@ -36,7 +38,16 @@ NOTHING_WAITS = Check(
     "nothing_waits", "", "No object that is to be read is still being fetched back from an archive.", severity="warn"
 )
 ALL_SENDERS_REPORTED = Check(
-    "all_senders_reported", "", "Everybody on the roster has sent; judged when the day is over.", severity="warn"
+    "all_senders_reported",
+    "",
+    "Everybody who is expected has sent; who hasn't, is missing when the cutoff has passed by his clock.",
+    severity="warn",
+)
+SENDERS_IN_ORDER = Check(
+    "senders_in_order",
+    "",
+    "Nobody has sent late, an empty file, a second one, or without being expected.",
+    severity="warn",
 )
 SCHEMA_DRIFT = Check(
     "schema_drift",
@@ -82,7 +93,7 @@ class Verdict:
 
 def raw_checks(dataset: Dataset) -> tuple[Check, ...]:
     """The checks of a raw table."""
-    roster = (ALL_SENDERS_REPORTED,) if dataset.senders is not None else ()
+    roster = (ALL_SENDERS_REPORTED, SENDERS_IN_ORDER) if dataset.senders is not None else ()
     source = dataset.source
     types = (KNOWN_TYPES,) if isinstance(source, StreamSegments) and source.takes_the_rest else ()
     ages = (NOTHING_WAITS,) if dataset.ages is not None else ()
@@ -150,14 +161,14 @@ def judge_raw(
         raw: the day.
         senders: who was expected; None without a roster.
         trailing: rows of the days before.
-        is_over: whether the business day has ended, so that whoever hasn't sent is late.
+        is_over: whether the business day has ended, so that its volume can be judged.
         unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
     """
     verdicts = [_ledger_balance(raw), _no_rejected_objects(raw, is_over=is_over)]
     if dataset.ages is not None:
         verdicts.append(_nothing_waits(raw))
     if senders is not None:
-        verdicts.append(_all_senders_reported(senders, is_over=is_over))
+        verdicts += [_all_senders_reported(senders), _senders_in_order(senders)]
     if unknown_types is not None:
         verdicts.append(_known_types(dataset, raw, unknown_types))
     return [*verdicts, _schema_drift(dataset, raw), _volume(dataset, raw, trailing, is_over=is_over)]
@@ -274,34 +285,92 @@ def _nothing_waits(raw: RawDay) -> Verdict:
     return Verdict(NOTHING_WAITS, not raw.waiting, story, {"waiting": examples} if raw.waiting else {})
 
 
-def _all_senders_reported(senders: SenderReport, *, is_over: bool) -> Verdict:
-    missing, unexpected = senders.missing, senders.unexpected
-    details = show.numbers({"expected": len(senders.expected), "missing": len(missing), "unexpected": len(unexpected)})
-    if unexpected:
-        details["unexpected_senders"] = dg.MetadataValue.text(_some(unexpected, show.EXAMPLES))
-    if not senders.expected:
-        return Verdict(ALL_SENDERS_REPORTED, True, "the roster has nobody for the day, or isn't loaded yet", details)
-    if not missing:
-        return Verdict(ALL_SENDERS_REPORTED, True, f"all {len(senders.expected):,} senders have reported", details)
-    rejected = set(senders.rejected)
-    details["missing_senders"] = show.table_of_records(
-        {"sender": "string", "what came": "string"},
-        ({"sender": name, "what came": "only rejected objects" if name in rejected else "nothing"} for name in missing),
+def _all_senders_reported(senders: SenderReport) -> Verdict:
+    expected, overdue, missing = senders.expected, senders.overdue, senders.missing
+    details = show.numbers(
+        {
+            "expected": len(expected),
+            "missing": len(overdue),
+            "awaited": len(missing) - len(overdue),
+            "unexpected": len(senders.unexpected),
+        }
+        | {status: len(senders.of(status)) for status in ("closed", "excused")}
     )
-    if not is_over:
+    if senders.unexpected:
+        details["unexpected_senders"] = dg.MetadataValue.text(_some(senders.unexpected, show.EXAMPLES))
+    if senders.final_at is not None:
+        details["final_at"] = dg.MetadataValue.timestamp(senders.final_at)
+    if not expected:
+        why = (
+            "closed that day"
+            if senders.of("closed", "excused")
+            else "the roster has nobody for the day, or isn't loaded yet"
+        )
+        return Verdict(ALL_SENDERS_REPORTED, True, f"nobody is expected: {why}", details)
+    if not missing:
+        return Verdict(ALL_SENDERS_REPORTED, True, f"all {len(expected):,} senders have reported", details)
+    waiting = [row for row in senders.days if row.sender in set(missing)]
+    details["missing_senders"] = show.table_of_records(
+        {"sender": "string", "what came": "string", "cutoff": "string"},
+        ({"sender": row.sender, "what came": _what_came(row), "cutoff": str(row.cutoff_at)} for row in waiting),
+    )
+    if not overdue:
+        last = max(row.cutoff_at for row in waiting)
         return Verdict(
             ALL_SENDERS_REPORTED,
             True,
-            f"{len(missing):,} of {len(senders.expected):,} are still to come; the day isn't over",
+            f"{len(missing):,} of {len(expected):,} are still to come, the last by {last:%Y-%m-%d %H:%M} UTC",
             details,
         )
     return Verdict(
         ALL_SENDERS_REPORTED,
         False,
-        f"{len(missing):,} of {len(senders.expected):,} senders are missing: {_some(missing)}."
+        f"{len(overdue):,} of {len(expected):,} senders are missing: {_some(row.sender for row in overdue)}."
         " What they send later is loaded under its own day without anybody's doing",
         details,
     )
+
+
+def _what_came(row: SenderDay) -> str:
+    came = {"unreadable": "only rejected objects", "repeated": "only what had been sent before"}.get(
+        row.status, "nothing"
+    )
+    return f"{came}: {row.reason}" if row.reason else came
+
+
+def _senders_in_order(senders: SenderReport) -> Verdict:
+    found = senders.remarkable
+    counts = Counter(row.status for row in found)
+    details = show.numbers({status: counts[status] for status in sorted(REMARKABLE)})
+    if not found:
+        return Verdict(SENDERS_IN_ORDER, True, "nobody was late, empty, twice or unexpected", details)
+    details["senders"] = show.table_of_records(
+        {
+            "sender": "string",
+            "status": "string",
+            "first landed": "string",
+            "cutoff": "string",
+            "objects": "int",
+            "why": "string",
+        },
+        (
+            {
+                "sender": row.sender,
+                "status": row.status,
+                "first landed": str(row.first_landed_at or ""),
+                "cutoff": str(row.cutoff_at),
+                "objects": row.objects,
+                "why": row.reason,
+            }
+            for row in found
+        ),
+    )
+    told = "; ".join(
+        f"{len(names):,} {status}: {_some(names)}"
+        for status in sorted(REMARKABLE)
+        if (names := [row.sender for row in found if row.status == status])
+    )
+    return Verdict(SENDERS_IN_ORDER, False, told, details)
 
 
 def _known_types(dataset: Dataset, raw: RawDay, unknown: Mapping[str, int]) -> Verdict:
@@ -415,22 +484,27 @@ def _row_balance(table_day: TableDay) -> Verdict:
 
 def _quarantine_share(dataset: Dataset, table_day: TableDay) -> Verdict:
     balance = table_day.balance
-    total, aside = (balance.rows_raw, balance.rows_quarantined) if balance is not None else (table_day.rows, 0)
+    total, aside = (balance.rows_raw, balance.rows_open) if balance is not None else (table_day.rows, 0)
     share_pct = aside * 100 / total if total else 0.0
     details = show.numbers(
         {"quarantined": aside, "share_pct": round(share_pct, 3), "max_quarantined_pct": dataset.max_quarantined_pct}
     )
+    discarded = balance.rows_discarded if balance is not None else 0
+    if discarded:
+        details |= show.numbers({"discarded": discarded})
     if table_day.reasons:
         details["reasons"] = show.reasons(table_day.reasons)
     passed = share_pct <= dataset.max_quarantined_pct
     story = (
         f"{aside:,} of {total:,} rows ({share_pct:.2f} %) are in quarantine, {dataset.max_quarantined_pct:g} % allowed"
     )
+    if discarded:
+        story += f"; {discarded:,} more are discarded"
     if aside and table_day.reasons:
         worst = max(sorted(table_day.reasons), key=lambda reason: table_day.reasons[reason])
         story += f"; most often: {worst} ({table_day.reasons[worst]:,})"
     if not passed:
-        story += f". Look: select * from platform.quarantine where dataset = '{dataset.name}'"
+        story += f". Look: python -m ingestion_platform quarantine list --dataset {dataset.name}"
     return Verdict(QUARANTINE_SHARE, passed, story, details)
 
 

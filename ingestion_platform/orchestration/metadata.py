@@ -85,7 +85,13 @@ def of_table_day(table_day: TableDay) -> Metadata:
         values["rows_raw"] = table_day.balance.rows_raw
         values["duplicates"] = table_day.balance.rows_superseded
         values["quarantined"] = table_day.balance.rows_quarantined
+        values["discarded"] = table_day.balance.rows_discarded
         shown["balance"] = dg.MetadataValue.text(str(table_day.balance))
+    if table_day.state:
+        shown["state"] = dg.MetadataValue.text(table_day.state)
+        shown["state_why"] = dg.MetadataValue.text(table_day.why)
+    if table_day.final_at is not None:
+        shown["final_at"] = dg.MetadataValue.timestamp(table_day.final_at)
     if table_day.reasons:
         shown["reasons"] = reasons(table_day.reasons)
     return numbers(values) | shown

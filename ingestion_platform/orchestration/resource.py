@@ -44,6 +44,10 @@ class WarehouseResource:
         """The business day that it is now."""
         return datetime.now(self.zone).date()
 
+    def unopened(self) -> Warehouse:
+        """A warehouse to make a shadow of. Nobody closes it: that would make the file anew that people open."""
+        return self._open_warehouse()
+
     @contextmanager
     def opened(self) -> Iterator[Warehouse]:
         """A warehouse, closed at the end whatever happens."""

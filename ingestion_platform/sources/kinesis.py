@@ -47,7 +47,7 @@ from ingestion_platform.sources.reading import (
     Throttled,
     Where,
 )
-from ingestion_platform.sources.turns import Stopped, Turn, Turns
+from ingestion_platform.sources.turns import Turn, Turns
 from ingestion_platform.stream import Kinesis, Span
 
 if TYPE_CHECKING:
@@ -244,9 +244,7 @@ class _Reading:
             if now - self._described > 600 and not self._describe():
                 return now + self._pace.idle_seconds
             found = self._listed()
-        except SourceError:
-            raise
-        except Exception as error:
+        except FAILURES as error:
             if not is_passing(error):
                 raise refusal(f"Kinesis stream {self._name}", error) from error
             self._list_failures += 1
@@ -333,9 +331,7 @@ class _Reading:
         self._doubt(shard)
         try:
             return self._subscribe(shard) if self._consumer else self._get(shard)
-        except (SourceError, Stopped):
-            raise
-        except Exception as error:
+        except FAILURES as error:
             return self._failed(shard, error)
 
     def _doubt(self, shard: _Shard) -> None:
@@ -454,7 +450,7 @@ class _Reading:
         for place in self._places(shard):
             try:
                 found = ask(place)
-            except Exception as error:
+            except FAILURES as error:
                 if code_of(error) != "InvalidArgumentException" or "SequenceNumber" not in place:
                     raise
                 shard.is_foreign = True

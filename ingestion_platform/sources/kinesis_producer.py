@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion_platform.aws import Waits, told
-from ingestion_platform.sources.kinesis_client import is_passing, new_client, refusal
+from ingestion_platform.sources.kinesis_client import FAILURES, is_passing, new_client, refusal
 from ingestion_platform.sources.kpl import Part, put_together
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class KinesisProducer:
         assert self._client is not None
         try:
             answer = self._client.put_records(**self._stream, Records=entries)
-        except Exception as error:
+        except FAILURES as error:
             if not is_passing(error):
                 raise refusal(f"Kinesis stream {self._name}: putting records", error) from error
             for one in request:

@@ -9,6 +9,7 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `engine` | DuckDB connections in memory, SQL quoting |
 | `contract` | a declaration as SQL: casts, rules, days |
 | `load` | landing → raw |
+| `differences` | two relations compared by key, row by row |
 | `raw_files` | rows on their way to raw's files |
 | `standing` | which of several segments stands for a position |
 | `process` | raw → processed and quarantine |
@@ -16,6 +17,18 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `current` | the current table of changes, as SQL |
 | `derive` | processed → SQL tables; publishes reports |
 | `catalog` | the DuckDB file that people open |
+| `decided` | what people decide, put and listed in the landing zone |
+| `quarantine` | rows that were set aside: looked at, redriven, discarded |
+| `replay` | days read and computed again, with everything behind |
+| `fingerprints` | what a partition holds as one number, and how two states differ |
+| `certificates` | what a replay has changed, and why |
+| `discards` | rows of the quarantine that people have discarded |
+| `attendance` | who sent, who didn't, and what that makes of reports |
+| `excuses` | senders whom a person has excused |
+| `sender_notes` | what a sender should know of what he sent |
+| `told_lines` | what he was told already |
+| `receipts` | what senders' objects were before they were overwritten |
+| `versions` | the history of reports, from provisional to restated |
 | `ageing` | landed objects to colder places, and back from an archive |
 | `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |

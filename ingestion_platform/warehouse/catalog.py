@@ -13,8 +13,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,16 @@ import pyarrow as pa
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
+from ingestion_platform.warehouse.attendance import Attendance
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
-from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.discards import Discards, discards_table
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.ledger_rows import FileRow, PartitionRow
-from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTables
+from ingestion_platform.warehouse.sql_tables import CURRENT, STATE, SqlTables
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,28 @@ WAITING_COLUMNS = {
 }  # fmt: skip
 """Objects that are to be read, and are being fetched back from an archive."""
 
+SENDER_COLUMNS = {
+    "dataset": "VARCHAR", "day": "DATE", "sender": "VARCHAR", "status": "VARCHAR", "is_expected": "BOOLEAN", "reason": "VARCHAR",
+    "cutoff_at": "TIMESTAMP", "deadline_at": "TIMESTAMP", "first_landed_at": "TIMESTAMP", "last_landed_at": "TIMESTAMP",
+    "objects": "BIGINT", "duplicates": "BIGINT", "rejected": "BIGINT", "corrections": "BIGINT", "rows": "BIGINT",
+}  # fmt: skip
+"""Who was expected to send, and what came of it; see `completeness.SenderDay`. `judged_at` beside them: by which moment."""
+
+VERSION_COLUMNS = {
+    "table_name": "VARCHAR", "day": "DATE", "version": "BIGINT", "state": "VARCHAR", "content": "VARCHAR", "rows": "BIGINT",
+    "why": "VARCHAR", "at": "TIMESTAMP", "run_id": "VARCHAR",
+}  # fmt: skip
+"""The versions of reports that wait for senders."""
+
+
+CERTIFICATE_COLUMNS = {
+    "certificate": "VARCHAR", "dataset": "VARCHAR", "made_at": "TIMESTAMP", "made_by": "VARCHAR", "why": "VARCHAR",
+    "first_day": "DATE", "last_day": "DATE", "table_name": "VARCHAR", "day": "DATE", "verdict": "VARCHAR",
+    "rows_before": "BIGINT", "rows_after": "BIGINT", "hash_before": "VARCHAR", "hash_after": "VARCHAR",
+    "added": "BIGINT", "gone": "BIGINT", "changed": "BIGINT", "reasons": "VARCHAR", "details": "VARCHAR",
+}  # fmt: skip
+"""What each replay with a certificate has found of each table and day."""
+
 
 class Catalog:
     """
@@ -68,6 +93,8 @@ class Catalog:
         store: where rows are.
         deriver: knows the columns of tables.
         contracts: by dataset.
+        attendance: who sent.
+        clock: the moment, UTC.
     """
 
     def __init__(
@@ -79,7 +106,11 @@ class Catalog:
         store: FileStore,
         deriver: Deriver,
         contracts: Mapping[str, Contract],
+        attendance: Attendance,
+        clock: Callable[[], datetime],
     ) -> None:
+        self._attendance = attendance
+        self._clock = clock
         self._path = path
         self._datasets = datasets
         self._sql_tables = sql_tables
@@ -154,7 +185,9 @@ class Catalog:
         """What tells whether the file is the one that was made of this many commits and of these declarations."""
         columns = {dataset: contract.raw_columns for dataset, contract in self._contracts.items()}
         columns |= {table: self._deriver.columns_of(table) for table in self._sql_tables}
-        declared = hashlib.sha256(repr((columns, str(self._store.root.absolute()))).encode()).hexdigest()
+        # A cutoff that passes makes missing what was awaited, though nothing is committed.
+        cutoff = self._attendance.last_cutoff(self._clock())
+        declared = hashlib.sha256(repr((columns, str(self._store.root.absolute()), cutoff)).encode()).hexdigest()
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -179,9 +212,17 @@ class Catalog:
                 quarantined += self._ledger.files(dataset.raw, role="quarantine")
                 quarantined += self._ledger.files(dataset.processed, role="quarantine")
             for table, (rows, columns) in self._computed().items():
-                self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
-            self._view(engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by)
+                if table in self._sql_tables and self._sql_tables[table].has_state:
+                    self._state_view(engine, table, rows, columns, read_by=read_by)
+                else:
+                    self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
             self._show_ledger(engine)
+            self._show_discards(engine)
+            self._view(
+                engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by, around=with_decisions
+            )
+            if not read_by or "senders" in read_by.lower():
+                self._show_senders(engine)
 
     def _view(
         self,
@@ -191,12 +232,40 @@ class Catalog:
         columns: Sequence[tuple[str, str]],
         *,
         read_by: str,
+        around: Callable[[str], str] = str,
+    ) -> None:
+        verify = _is_named(table, read_by)
+        self._create_view(engine, table, lambda: around(relation(self._store, files, columns, verify=verify)), columns)
+
+    def _state_view(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        table: str,
+        rows: list[PartitionRow],
+        columns: list[tuple[str, str]],
+        *,
+        read_by: str,
+    ) -> None:
+        """A report with what each of its days is."""
+        verify = _is_named(table, read_by)
+        self._create_view(
+            engine,
+            table,
+            lambda: stated(self._store, self._ledger, rows, columns, verify=verify),
+            [*columns, (STATE, "VARCHAR")],
+        )
+
+    def _create_view(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        table: str,
+        source: Callable[[], str],
+        columns: Sequence[tuple[str, str]],
     ) -> None:
         layer, table_name = table.split(".", 1)
-        verify = table_name.lower() in read_by.lower()
         view = f"create or replace view {name(layer)}.{name(table_name)} as"
         try:
-            engine.execute(f"{view} {relation(self._store, files, columns, verify=verify)}")
+            engine.execute(f"{view} {source()}")
         except duckdb.Error as error:
             # A file whose head can't be read costs its own table, which says so to whoever asks, and no other.
             what = (
@@ -205,6 +274,16 @@ class Catalog:
             log.warning("%s: %s", what, str(error).splitlines()[0])
             selected = ", ".join(f"null::{kind} as {name(column)}" for column, kind in columns)
             engine.execute(f"{view} select {selected} where error({text(what)})::varchar is null")
+
+    def _show_discards(self, engine: duckdb.DuckDBPyConnection) -> None:
+        discards = Discards(self._ledger)
+        tables = [discards_table(name, discards.effective(name)) for name in self._datasets]
+        engine.register("arriving", pa.concat_tables([discards_table("", ()), *tables]))
+        engine.execute(
+            "create or replace table platform.discards as"
+            " select * replace (timezone('UTC', discarded_at) as discarded_at) from arriving"
+        )
+        engine.unregister("arriving")
 
     def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
         tables = {}
@@ -227,16 +306,52 @@ class Catalog:
                 " from objects left join places using (key) order by dataset, key, first_seen_at"
             ).fetchall()
             waits = connection.execute(f"select {', '.join(WAITING_COLUMNS)} from waits order by 1, 2, 3").fetchall()
+            versions = connection.execute(
+                f"select {', '.join(VERSION_COLUMNS)} from versions order by 1, 2, 3"
+            ).fetchall()
             parts = connection.execute(
                 "select table_name, nullif(day, ''), rows, content, computed_at, run_id, details from partitions order by 1, 2"
             ).fetchall()
         _create(engine, "ledger", LEDGER_COLUMNS, [tuple(row) for row in rows])
         _create(engine, "waiting", WAITING_COLUMNS, [tuple(row) for row in waits])
+        _create(engine, "versions", VERSION_COLUMNS, [tuple(row) for row in versions])
         columns = {
             "table_name": "VARCHAR", "day": "DATE", "rows": "BIGINT", "content": "VARCHAR", "computed_at": "TIMESTAMP", "run_id": "VARCHAR",
             "details": "VARCHAR",
         }  # fmt: skip
         _create(engine, "partitions", columns, [tuple(row) for row in parts])
+        # A table without days has none.
+        made = [(*row[:8], row[8] or None, *row[9:]) for row in Certificates(self._ledger).rows()]
+        _create(engine, "certificates", CERTIFICATE_COLUMNS, made)
+
+    def _show_senders(self, engine: duckdb.DuckDBPyConnection) -> None:
+        moment = self._clock()
+        rows = [
+            (
+                row.dataset, row.day.isoformat(), row.sender, row.status, str(row.is_expected).lower(), row.reason,
+                *(at.isoformat() if at is not None else None
+                  for at in (row.cutoff_at, row.deadline_at, row.first_landed_at, row.last_landed_at)),
+                row.objects, row.duplicates, row.rejected, row.corrections, row.rows, moment.isoformat(),
+            )
+            for row in self._attendance.everything(moment)
+        ]  # fmt: skip
+        _create(engine, "senders", SENDER_COLUMNS | {"judged_at": "TIMESTAMP"}, rows)
+
+
+def with_decisions(rows: str) -> str:
+    """SQL of quarantined rows with who sent them, and who has discarded them, when and why."""
+    return (
+        "select q.*, l.sender, d.discarded_at, d.discarded_by, d.discarded_why"
+        f" from ({rows}) as q"
+        " left join (select dataset, key, sender from platform.ledger where place is not null) as l"
+        " on l.dataset = q.dataset and l.key = q._object"
+        " left join platform.discards as d"
+        " on d.dataset = q.dataset and d.discarded_object = q._object and q._row between d.first_row and d.last_row"
+    )
+
+
+def _is_named(table: str, query: str) -> bool:
+    return table.split(".", 1)[1].lower() in query.lower()
 
 
 def _create(

@@ -9,12 +9,13 @@ newest as of its day.
 """
 
 import hashlib
+import json
 import logging
 import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,19 +24,24 @@ import duckdb
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse import current
+from ingestion_platform.warehouse.attendance import Attendance, ReportState
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore
-from ingestion_platform.warehouse.ledger import Conflict, Ledger
+from ingestion_platform.warehouse.ledger import Along, Conflict, Ledger, nothing
 from ingestion_platform.warehouse.ledger_rows import NO_DAY, FileRow, PartitionRow
 from ingestion_platform.warehouse.process import COPY_OPTIONS, Processor, count_failures
 from ingestion_platform.warehouse.results import TableDay
-from ingestion_platform.warehouse.sql_tables import CURRENT, SqlTable, SqlTables
+from ingestion_platform.warehouse.sql_tables import CURRENT, STATE, SqlTable, SqlTables
+from ingestion_platform.warehouse.versions import Versions
 
 log = logging.getLogger(__name__)
 
 _LAST = "9999-12-31"
+
+STATE_MARK = "|"
+"""Between what the rows are made of and what the partition is said to be, in a digest of inputs."""
 
 VERSION = 1
 """Counts up when the same SQL would give another table: every partition is then computed again."""
@@ -53,6 +59,9 @@ class Deriver:
         engine: computes.
         zone: the business time zone.
         publish: folder for finished reports.
+        attendance: which reports are complete.
+        versions: notes what they were.
+        clock: the moment, UTC.
     """
 
     def __init__(
@@ -64,7 +73,13 @@ class Deriver:
         engine: duckdb.DuckDBPyConnection,
         zone: ZoneInfo,
         publish: Path,
+        attendance: Attendance,
+        versions: Versions,
+        clock: Callable[[], datetime],
     ) -> None:
+        self._attendance = attendance
+        self._versions = versions
+        self._clock = clock
         self._datasets = datasets
         self._sql_tables = sql_tables
         self._ledger = ledger
@@ -101,6 +116,14 @@ class Deriver:
                 seen[read] = self._ledger.partitions(source, first.isoformat(), day.isoformat())
         return seen
 
+    def partitions_read(self, table: SqlTable, day: date | None) -> set[tuple[str, date | None]]:
+        """The partitions that a table's day sees."""
+        return {
+            (row.table_name, date.fromisoformat(row.day) if row.day else None)
+            for rows in self._read_by(table, day).values()
+            for row in rows
+        }
+
     def _is_dataset(self, table: str) -> bool:
         return table.split(".", 1)[1] in self._datasets
 
@@ -113,19 +136,33 @@ class Deriver:
         return table in self._sql_tables and self._sql_tables[table].state_of is not None
 
     def inputs(self, table: SqlTable, day: date | None) -> str:
-        """Changes whenever the partition would come out otherwise."""
+        """Changes whenever the partition would come out otherwise, or be said to be something else."""
+        return _with_state(self._row_inputs(table, day), self._report_state(table, day))
+
+    def _report_state(self, table: SqlTable, day: date | None) -> ReportState | None:
+        """Whether a report is provisional, final or restated by now; None where that isn't said."""
+        if not table.has_state or day is None:
+            return None
+        return self._attendance.state(table.sender_days, day, self._clock())
+
+    def _row_inputs(self, table: SqlTable, day: date | None) -> str:
+        """Changes whenever the rows would come out otherwise."""
         if table.state_of is not None:
             return self._state_inputs(table)(day.isoformat() if day else _LAST)
-        seen = {read: [(row.day, row.content) for row in rows] for read, rows in self._read_by(table, day).items()}
-        parts = (
-            VERSION,
-            table.sql,
-            self._zone.key,
-            table.history_days,
-            sorted(seen.items()),
-            [(check.name, check.expression) for check in table.checks],
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return hashlib.sha256(repr(sorted(self.made_of(table, day).items())).encode()).hexdigest()
+
+    def made_of(self, table: SqlTable, day: date | None) -> dict[str, object]:
+        """What a partition is made of, each as a digest: so that a person can be told what has changed."""
+        checks = [(check.name, check.expression) for check in table.checks]
+        query = (VERSION, table.sql, self._zone.key, table.history_days, checks)
+        seen = self._read_by(table, day)
+        return {
+            "query": hashlib.sha256(repr(query).encode()).hexdigest(),
+            "reads": {
+                read: hashlib.sha256(repr([(row.day, row.content) for row in rows]).encode()).hexdigest()
+                for read, rows in sorted(seen.items())
+            },
+        }
 
     def _state_inputs(self, table: SqlTable) -> Callable[[str], str]:
         """Day → the inputs of a state: every day of the history up to it, each hashed onto those before."""
@@ -151,6 +188,8 @@ class Deriver:
         if table.state_of is not None:
             inputs = self._state_inputs(table)
             return [date.fromisoformat(iso) for iso in sorted(days) if computed.get(iso) != inputs(iso)]
+        if table.has_state and days:
+            self._attendance.prefetch(table.sender_days, date.fromisoformat(min(days)), date.fromisoformat(max(days)))
         stale: list[date | None] = []
         for iso in sorted(days):
             day = date.fromisoformat(iso)
@@ -178,12 +217,32 @@ class Deriver:
             # In one state: what is read is what the digest is of.
             with self._ledger.reading():
                 seen = self._read_by(table, day)
-                inputs = self.inputs(table, day)
+                row_inputs, state = self._row_inputs(table, day), self._report_state(table, day)
+                inputs = _with_state(row_inputs, state)
+                made_of = self.made_of(table, day)
                 former_state = self._former_state(table, day) if not force else None
             former = self._ledger.partition(table.key, day)
             if former is not None and former.inputs == inputs and not force:
                 self._publish_if_other(table, former)
                 return Processor.describe(former, has_changed=False)
+            if former is not None and former.inputs.partition(STATE_MARK)[0] == row_inputs and not force:
+                # Nothing but the moment, or who has sent, is another.
+                details = {
+                    name_: value for name_, value in json.loads(former.details).items() if name_ not in _STATE_DETAILS
+                }
+                try:
+                    row = self._ledger.relabel_partition(
+                        former,
+                        inputs=inputs,
+                        details=details | _told(state),
+                        run_id=run_id,
+                        inputs_now=lambda: self.inputs(table, day),
+                        along=self._noting(state),
+                    )
+                except Conflict:
+                    continue
+                self._publish_row(table, row)
+                return Processor.describe(row, has_changed=True, seconds=time.perf_counter() - began)
             path = self._store.new_path(table.key, day.isoformat() if day else "all")
             rows = self._run(table, day, seen, path, former_state)
             file = self._store.describe(path, rows)
@@ -203,9 +262,10 @@ class Deriver:
                     content=file.sha256,
                     file=file,
                     quarantine_file=None,
-                    details={"failed_checks": failed, "bytes": file.size_bytes},
+                    details={"failed_checks": failed, "bytes": file.size_bytes, "made_of": made_of} | _told(state),
                     run_id=run_id,
                     inputs_now=lambda: self.inputs(table, day),
+                    along=self._noting(state),
                 )
             except Conflict:
                 log.info("%s %s: its inputs have changed meanwhile; computing again", table.key, day or "")
@@ -213,6 +273,12 @@ class Deriver:
                 continue
             self._publish_row(table, row)
             return Processor.describe(row, has_changed=True, seconds=time.perf_counter() - began)
+
+    def _noting(self, state: ReportState | None) -> Along:
+        """Notes the version that a partition then is."""
+        if state is None:
+            return nothing
+        return lambda connection, row: self._versions.note(connection, row, state.state, state.why)
 
     def _former_state(self, table: SqlTable, day: date | None) -> PartitionRow | None:
         """The newest state before *day* that is still what the history says; None when there is none, or the table is no state."""
@@ -301,7 +367,7 @@ class Deriver:
             return
         noted = self._noted(table, row)
         is_there = all(self.published(table, row.day, ending).exists() for ending in ("csv", "parquet"))
-        if not is_there or not noted.exists() or noted.read_text() != row.content:
+        if not is_there or not noted.exists() or noted.read_text() != _published_as(row):
             self._publish_row(table, row)
 
     def _publish_row(self, table: SqlTable, row: PartitionRow) -> None:
@@ -311,13 +377,15 @@ class Deriver:
         while True:
             self._write_published(table, row)
             newest = self._ledger.partition(table.key, date.fromisoformat(row.day) if row.day else None)
-            if newest is None or newest.content == row.content:
+            if newest is None or _published_as(newest) == _published_as(row):
                 return
             row = newest
 
     def _write_published(self, table: SqlTable, row: PartitionRow) -> None:
         file: FileRow = self._ledger.partition_files([row])[0]
+        state = state_in(row)
         source = parquet(self._store.absolute(file.path))
+        shown = f"*, {text(state)} as {STATE}" if state else "*"
         folder = self.published(table, row.day, "csv").parent
         folder.mkdir(parents=True, exist_ok=True)
         noted = self._noted(table, row)
@@ -327,15 +395,63 @@ class Deriver:
             half = target.with_name(f".{target.name}.{os.getpid()}.half")
             try:
                 self._engine.execute(
-                    f"copy (select * from {source}) to {text(str(half.absolute()))} {options}"
+                    f"copy (select {shown} from {source}) to {text(str(half.absolute()))} {options}"
                 ).fetchall()
                 half.replace(target)
             finally:
                 half.unlink(missing_ok=True)
         noted.parent.mkdir(parents=True, exist_ok=True)
         half = noted.with_name(f"{noted.name}.{os.getpid()}.half")
-        half.write_text(row.content)
+        half.write_text(_published_as(row))
         half.replace(noted)
+
+
+_STATE_DETAILS = ("state", "final_at", "late_at", "why")
+
+
+def _told(state: ReportState | None) -> dict[str, str]:
+    """What the ledger keeps of a state beside a partition."""
+    if state is None:
+        return {}
+    values = {
+        "state": state.state,
+        "final_at": state.final_at.isoformat() if state.final_at else "",
+        "late_at": state.late_at.isoformat() if state.late_at else "",
+        "why": state.why,
+    }
+    return {name_: value for name_, value in values.items() if value}
+
+
+def _with_state(row_inputs: str, state: ReportState | None) -> str:
+    if state is None:
+        return row_inputs
+    return f"{row_inputs}{STATE_MARK}{state.state} {state.final_at.isoformat() if state.final_at else ''}"
+
+
+def state_in(row: PartitionRow) -> str:
+    """What a report's partition is said to be; empty where nothing is said."""
+    return str(json.loads(row.details).get("state", ""))
+
+
+def _published_as(row: PartitionRow) -> str:
+    """What tells whether the published files are of this partition."""
+    state = state_in(row)
+    return f"{row.content} {state}" if state else row.content
+
+
+def stated(
+    store: FileStore, ledger: Ledger, rows: list[PartitionRow], columns: list[tuple[str, str]], *, verify: bool = True
+) -> str:
+    """SQL of partitions of a report, each row with what its partition is."""
+    by_state: dict[str, list[PartitionRow]] = {}
+    for row in rows:
+        by_state.setdefault(state_in(row), []).append(row)
+    parts = [
+        f"select *, {text(state) if state else 'null'}::varchar as {STATE}"
+        f" from ({relation(store, ledger.partition_files(of_it), columns, verify=verify)})"
+        for state, of_it in sorted((by_state or {"": []}).items())
+    ]
+    return " union all ".join(parts)
 
 
 def create_views(

@@ -72,8 +72,12 @@ class FileStore:
             path = f"tables/{layer}/{name}/{part}/{self._writer}-{self._count}.parquet"
             journal.write(path.encode() + b"\n")
             journal.flush()
+            self._note(path)
         self.absolute(path).parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def _note(self, path: str) -> None:
+        """Told of each path before it has a file."""
 
     def describe(self, path: str, rows: int) -> StoredFile:
         """Make a written file durable and hash it."""

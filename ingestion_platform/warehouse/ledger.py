@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import places
+from ingestion_platform.warehouse import certificates, discards, excuses, places, receipts, told_lines, versions
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -75,6 +75,14 @@ create table if not exists partitions (
 """
 
 
+Along = Callable[[sqlite3.Connection, PartitionRow], None]
+"""Notes something beside a partition, in its transaction."""
+
+
+def nothing(_: sqlite3.Connection, __: PartitionRow) -> None:
+    """Note nothing beside a partition."""
+
+
 class Conflict(Exception):
     """Somebody else has changed what this commit was planned on; plan again. Never leaves the warehouse."""
 
@@ -89,7 +97,20 @@ class Ledger(LedgerFile):
     """
 
     def __init__(self, path: Path, *, patience_seconds: float = 600.0) -> None:
-        super().__init__(path, (SCHEMA, places.SCHEMA), patience_seconds=patience_seconds)
+        super().__init__(
+            path,
+            (
+                SCHEMA,
+                places.SCHEMA,
+                discards.SCHEMA,
+                certificates.SCHEMA,
+                receipts.SCHEMA,
+                excuses.SCHEMA,
+                versions.SCHEMA,
+                told_lines.SCHEMA,
+            ),
+            patience_seconds=patience_seconds,
+        )
 
     # --- rows, sealed
 
@@ -168,6 +189,17 @@ class Ledger(LedgerFile):
                 connection, "dataset = ? and day = ? and is_current = 1 order by key", dataset, day.isoformat()
             )
         return {row.key: row for row in rows}
+
+    def current_between(self, dataset: str, first: date, last: date) -> list[ObjectRow]:
+        """The objects of these days in their newest version, by day and key."""
+        with self.reading() as connection:
+            return self._objects(
+                connection,
+                "dataset = ? and day >= ? and day <= ? and is_current = 1 order by day, key",
+                dataset,
+                first.isoformat(),
+                last.isoformat(),
+            )
 
     def current_object(self, dataset: str, key: str) -> ObjectRow | None:
         """An object in its newest version."""
@@ -583,6 +615,33 @@ class Ledger(LedgerFile):
                     found[file.file_id] = file
         return [found[row.file_id] for row in rows]
 
+    def quarantine_files(self, rows: Sequence[PartitionRow]) -> list[FileRow]:
+        """The files of these partitions' quarantined rows, as far as they have any."""
+        with self.reading() as connection:
+            return [file for row in rows for file in self._files(connection, "file_id = ?", row.quarantine_file_id)]
+
+    def reading_pace(self, dataset: str) -> tuple[int, float]:
+        """Bytes of objects that loads of the past have read, and in how many seconds, as far as their entries tell."""
+        with self.reading() as connection:
+            # The moments of a load's entries are those at which each object had been read: of n there are n - 1 spans.
+            found = connection.execute(
+                "select sum(bytes), sum(seconds * objects / (objects - 1.0)) from (select count(*) as objects, sum(size_bytes) as bytes,"
+                " (julianday(max(decided_at)) - julianday(min(decided_at))) * 86400 as seconds from objects"
+                " where dataset = ? and is_current = 1 and file_id is not null group by file_id having count(*) > 1)",
+                (dataset,),
+            ).fetchone()
+        return int(found[0] or 0), float(found[1] or 0)
+
+    def computing_pace(self) -> dict[str, float]:
+        """Table → about how many seconds one of its partitions took to compute, as far as their moments tell."""
+        with self.reading() as connection:
+            found = connection.execute(
+                "select table_name, avg(seconds) from (select table_name, run_id, lag(run_id) over latest as former,"
+                " (julianday(computed_at) - julianday(lag(computed_at) over latest)) * 86400 as seconds"
+                " from partitions window latest as (order by computed_at)) where run_id = former and seconds < 60 group by 1"
+            ).fetchall()
+        return dict(found)
+
     def commit_partition(
         self,
         table: str,
@@ -595,6 +654,7 @@ class Ledger(LedgerFile):
         details: Mapping[str, Any],
         run_id: str,
         inputs_now: Callable[[], str],
+        along: Along = nothing,
     ) -> PartitionRow:
         """
         Put a computed partition in the place of the former one.
@@ -602,6 +662,7 @@ class Ledger(LedgerFile):
         Args:
             inputs: digest of what it was computed from.
             inputs_now: what that digest is now; called inside the transaction.
+            along: what else is to be noted in the transaction.
 
         Raises:
             Conflict: the inputs have changed meanwhile; compute again.
@@ -634,12 +695,50 @@ class Ledger(LedgerFile):
                 now(),
                 run_id,
             )
-            values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
-            connection.execute(
-                f"insert or replace into partitions ({', '.join(PARTITION_COLUMNS)}, seal) values ({', '.join('?' * 11)})",
-                (*values, seal(values)),
-            )
+            self._put_partition(connection, row)
+            along(connection, row)
         return row
+
+    def relabel_partition(
+        self,
+        former: PartitionRow,
+        *,
+        inputs: str,
+        details: Mapping[str, Any],
+        run_id: str,
+        inputs_now: Callable[[], str],
+        along: Along = nothing,
+    ) -> PartitionRow:
+        """
+        Say something else of a partition whose rows stay as they are.
+
+        Args:
+            former: as it was found.
+            inputs: as `commit_partition` takes them, and the rest too.
+
+        Raises:
+            Conflict: it isn't as it was found, or the inputs have changed meanwhile.
+        """
+        with self.writing() as connection:
+            if inputs_now() != inputs or former not in self.partitions(former.table_name, former.day, former.day):
+                raise Conflict(f"{former.table_name} {former.day}")
+            row = replace(
+                former,
+                inputs=inputs,
+                details=json.dumps(details, sort_keys=True),
+                computed_at=now(),
+                run_id=run_id,
+            )
+            self._put_partition(connection, row)
+            along(connection, row)
+        return row
+
+    def _put_partition(self, connection: sqlite3.Connection, row: PartitionRow) -> None:
+        values = tuple(getattr(row, name) for name in PARTITION_COLUMNS)
+        connection.execute(
+            f"insert or replace into partitions ({', '.join(PARTITION_COLUMNS)}, seal) values ({', '.join('?' * 11)})",
+            (*values, seal(values)),
+        )
 
     # --- housekeeping
 

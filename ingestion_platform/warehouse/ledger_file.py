@@ -7,15 +7,17 @@ Belongs here: the connection, transactions, waiting for other processes, seals, 
 
 import hashlib
 import logging
+import os
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged, WarehouseError
 from ingestion_platform.warehouse.files import REBUILD
@@ -203,6 +205,29 @@ class LedgerFile:
             if row is None:
                 raise self.damaged(sqlite3.DatabaseError("the count of its commits is gone"))
             return int(row[0])
+
+    def copy_to(self, target: Path) -> None:
+        """
+        Copy the file in one committed state, whoever is writing meanwhile. Nothing in it changes, and nobody waits for it.
+
+        Args:
+            target: of the copy; nothing is there yet.
+        """
+        place = f"file:{quote(str(self.path.absolute()))}"
+        # Who opens it for writing takes what a killed process left into the file when he closes it; who opens it for reading alone
+        # leaves two empty files behind where there were none.
+        is_open = self.path.with_name(self.path.name + "-wal").exists()
+        how = "ro" if is_open else "rw"
+        if not os.access(self.path.parent, os.W_OK):
+            how = "ro" if is_open else "ro&immutable=1"
+        try:
+            with (
+                closing(sqlite3.connect(f"{place}?mode={how}", uri=True, timeout=2.0)) as source,
+                closing(sqlite3.connect(target)) as copy,
+            ):
+                self._patiently(lambda: source.backup(copy))
+        except _BROKEN as error:
+            raise self.damaged(error) from error
 
     # --- what it holds
 

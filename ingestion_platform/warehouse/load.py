@@ -64,6 +64,7 @@ from ingestion_platform.warehouse.raw_files import (
     gather,
     rejected_table,
 )
+from ingestion_platform.warehouse.receipts import Receipts, receipt_of
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, Waiting, told_waiting
 from ingestion_platform.warehouse.standing import Overlaps, order, stand
 
@@ -126,6 +127,7 @@ class Loader:
         store: where rows are written.
         engine: counts rows by processed day.
         threads: that fetch and parse.
+        receipts: keep what senders' objects were before they were overwritten.
     """
 
     def __init__(
@@ -137,7 +139,9 @@ class Loader:
         store: FileStore,
         engine: duckdb.DuckDBPyConnection,
         threads: int,
+        receipts: Receipts,
     ) -> None:
+        self._receipts = receipts
         self._contract = contract
         self._dataset = contract.dataset
         self._landing = landing
@@ -942,6 +946,7 @@ class _Batch:
             Conflict: the ledger has changed meanwhile.
         """
         loader = self._loader
+        self._keep_receipts()
         if self._touched:
             loader._ledger.touch(self._touched)
         if not self._decided:
@@ -967,6 +972,19 @@ class _Batch:
         )
         self._throw_away_others()
         return touched
+
+    def _keep_receipts(self) -> None:
+        """Note what senders' objects were that can't be seen in the landing zone any more: true, whatever becomes of the commit."""
+        senders = self._dataset.senders
+        if senders is None:
+            return
+        gone = [before for before, _, landed_at in self._touched if landed_at != before.landed_at]
+        for row in self._decided:
+            before = self._found.get(row.key)
+            if before is not None and before.version != row.version and before.state != "replaced":
+                gone.append(before)
+        if gone:
+            self._loader._receipts.note([receipt_of(row) for row in gone], lands=senders.cutoff is not None)
 
     def discard(self) -> None:
         """Delete what was written for a commit that didn't come about."""

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import duckdb
 
@@ -25,6 +25,7 @@ from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule, in_order
+from ingestion_platform.warehouse.discards import Discard, Discards, digest_of, discards_table
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
@@ -40,6 +41,13 @@ LANDING_ORDER = "order by _landed_on, length(_object), _object, _row"
 
 SUPERSEDED = "primary key: superseded"
 """The rule under which a losing row goes to quarantine where the declaration says so."""
+
+
+DISCARDED = "discarded"
+"""The rule under which a row stays in quarantine that breaks no other: a person has discarded it."""
+
+DISCARDED_ROWS = "discarded_rows"
+"""What the engine calls the rows that are discarded, while a day is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ class Processor:
         engine: duckdb.DuckDBPyConnection,
         pii_salt: str | None,
     ) -> None:
+        self._discards = Discards(ledger)
         self._contract = contract
         self._dataset: Dataset = contract.dataset
         self._datasets = datasets
@@ -91,14 +100,29 @@ class Processor:
 
     # --- what it depends on
 
-    def inputs(self, day: date, raw_digest: str) -> str:
-        """Changes whenever the day would come out otherwise."""
+    def made_of(self, day: date, raw_digest: str) -> dict[str, object]:
+        """What a day is made of, each as a digest: so that a person can be told what has changed."""
         references = {}
         for other in sorted({other for _, other, _ in self._dataset.references}):
             row = self._ledger.partition_as_of(self._datasets[other].processed, day)
-            references[other] = row.content if row else ""
+            references[self._datasets[other].processed] = row.content if row else ""
         salt = hashlib.sha256(f"salt:{self._salt}".encode()).hexdigest() if self._contract.needs_salt else ""
-        return hashlib.sha256(repr((self._digest, raw_digest, references, salt)).encode()).hexdigest()
+        return {
+            "declaration": self._digest,
+            "raw": raw_digest,
+            "references": references,
+            "salt": salt,
+            "discards": digest_of(self._discarded(day)),
+        }
+
+    def inputs(self, day: date, raw_digest: str) -> str:
+        """Changes whenever the day would come out otherwise."""
+        return hashlib.sha256(repr(sorted(self.made_of(day, raw_digest).items())).encode()).hexdigest()
+
+    def _discarded(self, day: date) -> tuple[Discard, ...]:
+        """The discarded rows that may belong to a day."""
+        last = day + timedelta(days=self._dataset.daily.allowed_lateness_days)
+        return self._discards.effective(self._dataset.name, day, last)
 
     def stale_days(self) -> list[date]:
         """Days whose raw rows, references or declaration have changed since they were computed, or that never were."""
@@ -123,24 +147,35 @@ class Processor:
             )
         began = time.perf_counter()
         while True:
-            files, unread, objects, (digest, rows_raw, rows_unread) = self._ledger.raw_input(self._dataset.name, day)
-            inputs = self.inputs(day, digest)
+            # In one state: what is computed is what the digest is of.
+            with self._ledger.reading():
+                files, unread, objects, (digest, rows_raw, rows_unread) = self._ledger.raw_input(
+                    self._dataset.name, day
+                )
+                inputs = self.inputs(day, digest)
+                made_of = self.made_of(day, digest)
+                discarded = self._discarded(day)
             former = self._ledger.partition(self._dataset.processed, day)
             if former is not None and former.inputs == inputs and not force:
                 return self.describe(former, has_changed=False)
+            self._engine.register(DISCARDED_ROWS, discards_table(self._dataset.name, discarded))
             try:
-                computed = self._compute(day, files, objects, rows_raw)
+                computed = self._compute(day, files, objects, rows_raw, has_discarded=bool(discarded))
+                rows_discarded = self._count_discarded(computed.quarantine, unread) if discarded else 0
             finally:
                 # Any query may ask for a variable: the salt is there for this one alone.
                 self._engine.execute("reset variable pii_salt")
+                self._engine.unregister(DISCARDED_ROWS)
             details = {
                 "rows_raw": rows_raw + rows_unread,
                 "rows_superseded": computed.superseded,
                 "rows_quarantined": (computed.quarantine.rows if computed.quarantine else 0)
                 + self._count_unread(unread),
+                "rows_discarded": rows_discarded,
                 "reasons": computed.reasons,
                 "failed_checks": computed.failed_checks,
                 "bytes": computed.rows.size_bytes,
+                "made_of": made_of,
             }
             try:
                 row = self._ledger.commit_partition(
@@ -168,7 +203,13 @@ class Processor:
         details = json.loads(row.details)
         balance = None
         if "rows_raw" in details:
-            balance = Balance(details["rows_raw"], row.rows, details["rows_superseded"], details["rows_quarantined"])
+            balance = Balance(
+                details["rows_raw"],
+                row.rows,
+                details["rows_superseded"],
+                details["rows_quarantined"],
+                details.get("rows_discarded", 0),
+            )
         return TableDay(
             table=row.table_name,
             day=date.fromisoformat(row.day) if row.day else None,
@@ -180,6 +221,9 @@ class Processor:
             reasons=details.get("reasons", {}),
             failed_checks=details["failed_checks"],
             content=row.content,
+            state=details.get("state", ""),
+            why=details.get("why", ""),
+            final_at=datetime.fromisoformat(details["final_at"]) if "final_at" in details else None,
         )
 
     def _count_unread(self, files: list[FileRow]) -> int:
@@ -187,6 +231,15 @@ class Processor:
             return 0
         unread = relation(self._store, files, QUARANTINE_COLUMNS)
         return _one(self._engine, f"select count(*) from ({unread})")
+
+    def _count_discarded(self, quarantine: StoredFile | None, unread: list[FileRow]) -> int:
+        """How many of a day's quarantined rows are discarded."""
+        parts = [f"select _object, _row from {self._parquet(quarantine.path)}"] if quarantine is not None else []
+        if unread:
+            parts.append(f"select _object, _row from ({relation(self._store, unread, QUARANTINE_COLUMNS)})")
+        if not parts:
+            return 0
+        return _one(self._engine, f"select count(*) from ({' union all '.join(parts)}) where {is_discarded()}")
 
     def _replaced_objects(self, objects: list[ObjectRow]) -> list[str]:
         """Of a snapshot's day: objects that a later one of the same sender replaces."""
@@ -215,7 +268,9 @@ class Processor:
             )
         return relations
 
-    def _compute(self, day: date, files: list[FileRow], objects: list[ObjectRow], rows_raw: int) -> _Computed:
+    def _compute(
+        self, day: date, files: list[FileRow], objects: list[ObjectRow], rows_raw: int, *, has_discarded: bool
+    ) -> _Computed:
         contract, engine = self._contract, self._engine
         engine.execute(f"set TimeZone = {text(contract.time_zone)}")
         engine.execute("set variable pii_salt = $salt", {"salt": self._salt or ""})
@@ -227,6 +282,17 @@ class Processor:
         candidates = f"select * from ({contract.values(raw)}) where {contract.belongs_to(day)}"
         broken = " or ".join(f"coalesce({rule.broken}, false)" for rule in rules) or "false"
         judged = f"select *, ({broken}) as _is_broken from ({candidates})"
+        if has_discarded:
+            # A person has said so: what he discarded stays where it is, whatever the declaration says by now.
+            rules.append(
+                Rule(
+                    DISCARDED,
+                    f"_is_discarded and not ({broken})",
+                    "'it breaks no rule by itself, and a person has discarded it'",
+                )
+            )
+            marked = f"select *, {is_discarded()} as _is_discarded from ({candidates})"
+            judged = f"select *, (_is_discarded or {broken}) as _is_broken from ({marked})"
         shown = ", ".join(
             f"cast({contract.shown(column)} as {kind}) as {name(column.name)}"
             for column, (_, kind) in zip(self._dataset.columns, contract.processed_columns, strict=False)
@@ -262,8 +328,8 @@ class Processor:
             count = self._copy(f"select * from ({union}) order by _object, _row", quarantine_path)
             quarantine = self._store.describe(quarantine_path, count)
             found = engine.execute(
-                f"select rule, count(*) from (select unnest(rules) as rule from {self._parquet(quarantine_path)})"
-                " group by 1 order by 2 desc, 1"
+                f"select rule, count(*) from (select unnest(rules) as rule from {self._parquet(quarantine_path)}"
+                f"{f' where not {is_discarded()}' if has_discarded else ''}) group by 1 order by 2 desc, 1"
             ).fetchall()
             reasons = dict(found)
         if losers_path is not None:
@@ -331,6 +397,11 @@ class Processor:
 
     def _quoted(self, path: str) -> str:
         return text(str(self._store.absolute(path).absolute()))
+
+
+def is_discarded() -> str:
+    """SQL: whether a row with `_object` and `_row` is one of `DISCARDED_ROWS`."""
+    return f"exists (select 1 from {DISCARDED_ROWS} where discarded_object = _object and _row between first_row and last_row)"
 
 
 def count_failures(engine: duckdb.DuckDBPyConnection, checks: Sequence[Check], source: str) -> dict[str, int]:

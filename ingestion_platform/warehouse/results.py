@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
+from ingestion_platform.completeness import REMARKABLE, UNUSABLE, SenderDay, Status
 from ingestion_platform.lifecycle import Place
 
 ObjectState = Literal["loaded", "duplicate", "rejected", "replaced", "pending"]
@@ -170,12 +171,19 @@ class Balance:
         rows_processed: rows in the processed table; counted in its file.
         rows_superseded: rows that lost against another with their key.
         rows_quarantined: rows in quarantine; counted in its file.
+        rows_discarded: those of them that a person has discarded.
     """
 
     rows_raw: int
     rows_processed: int
     rows_superseded: int
     rows_quarantined: int
+    rows_discarded: int = 0
+
+    @property
+    def rows_open(self) -> int:
+        """Rows in quarantine that nobody has decided about."""
+        return self.rows_quarantined - self.rows_discarded
 
     @property
     def holds(self) -> bool:
@@ -184,9 +192,10 @@ class Balance:
 
     def __str__(self) -> str:
         sign = "=" if self.holds else "≠"
+        discarded = f" ({self.rows_open:,} open, {self.rows_discarded:,} discarded)" if self.rows_discarded else ""
         return (
             f"{self.rows_raw:,} read {sign} {self.rows_processed:,} processed + {self.rows_superseded:,} duplicates"
-            f" + {self.rows_quarantined:,} quarantined"
+            f" + {self.rows_quarantined:,} quarantined{discarded}"
         )
 
 
@@ -203,9 +212,12 @@ class TableDay:
         seconds: of this computation; 0 when nothing had changed.
         has_changed: False when the inputs, the declaration and the code were those of the last time: nothing was computed.
         balance: processed tables only.
-        reasons: quarantined rows by reason; a row with two reasons counts under both.
+        reasons: quarantined rows by reason, discarded ones left out; a row with two reasons counts under both.
         failed_checks: name of each declared check → rows that fail it.
         content: SHA-256 of the partition's file; equal content, equal table.
+        state: of a report that waits for senders: `provisional`, `final` or `restated`; empty of any other.
+        why: what makes it that.
+        final_at: since when it is final, or will be at the latest, UTC; None: it always was.
     """
 
     table: str
@@ -218,29 +230,60 @@ class TableDay:
     reasons: Mapping[str, int] = field(default_factory=dict)
     failed_checks: Mapping[str, int] = field(default_factory=dict)
     content: str = ""
+    state: str = ""
+    why: str = ""
+    final_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SenderReport:
     """
-    Who was expected to send on a day, and who did.
+    Who was expected to send on a day, and what came of it.
 
     Args:
-        expected: ids on the roster as it stood on the day; empty when the roster itself hasn't been loaded.
-        reported: ids of senders with a loaded or duplicate object that day.
-        rejected: ids whose only objects were rejected.
+        days: one for each sender who was expected, was closed, or sent; see `completeness.judge`.
+        at: the moment by which it is judged, UTC.
+        final_at: when the day counts as it is, UTC: when the last one who was expected had sent, or his deadline had passed.
+        cutoff_at: when the last cutoff of the day has passed, UTC.
     """
 
-    expected: tuple[str, ...]
-    reported: tuple[str, ...]
-    rejected: tuple[str, ...] = ()
+    days: tuple[SenderDay, ...]
+    at: datetime
+    final_at: datetime | None = None
+    cutoff_at: datetime | None = None
+
+    def of(self, *statuses: Status) -> tuple[str, ...]:
+        """The senders with one of these statuses."""
+        return tuple(row.sender for row in self.days if row.status in statuses)
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Who had to send; nobody when the roster itself hasn't been loaded."""
+        return tuple(row.sender for row in self.days if row.is_expected)
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """Who sent something usable, expected or not."""
+        return tuple(row.sender for row in self.days if row.first_landed_at is not None)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Expected, and nothing usable came."""
-        return tuple(sorted(set(self.expected) - set(self.reported)))
+        """Expected, and nothing usable has come, whether it is time or not."""
+        return self.of("awaited", "missing", "unreadable", "repeated")
+
+    @property
+    def overdue(self) -> tuple[SenderDay, ...]:
+        """Expected, nothing usable has come, and the cutoff has passed."""
+        return tuple(
+            row for row in self.days if row.is_expected and row.status in UNUSABLE and row.cutoff_at <= self.at
+        )
+
+    @property
+    def remarkable(self) -> tuple[SenderDay, ...]:
+        """Late, empty, twice, or not expected."""
+        return tuple(row for row in self.days if row.status in REMARKABLE)
 
     @property
     def unexpected(self) -> tuple[str, ...]:
-        """Came, but isn't on the roster."""
-        return tuple(sorted(set(self.reported) - set(self.expected))) if self.expected else ()
+        """Came, and wasn't expected."""
+        return self.of("unexpected", "unknown")

@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,9 @@ PARAMETERS = ("window_start", "window_end", "day", "time_zone")
 CURRENT = "_current"
 """`processed.<snapshots>_current` is the newest snapshot as of the day being computed."""
 
+STATE = "_state"
+"""The column in which a report that waits for senders says what it is; queries don't see it, readers do."""
+
 _LOOKS_BACK = re.compile(r"\$(window_start|day)\s*(::\s*\w+\s*)?-(?!-)")
 """A query that goes back from its own day."""
 
@@ -52,6 +55,7 @@ class _Header:
     history_days: int = 0
     checks: tuple[Check, ...] = ()
     tags: dict[str, str] | None = None
+    waits_for_senders: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ class SqlTable:
         schema: tables it reads → column → type, for `origins`.
         tags: shown in Dagster.
         state_of: the history of changes whose state it is, at the end of each day; None for what a file says.
+        sender_days: dataset whose senders have a cutoff, and that it is made of, directly or not → how many days before its own it sees
+            of it.
+        waits_for_senders: whether it says if it is provisional, final or restated, when it is a report made of such datasets.
     """
 
     layer: str
@@ -99,6 +106,13 @@ class SqlTable:
     first_day: date
     tags: Mapping[str, str]
     state_of: str | None = None
+    sender_days: Mapping[str, int] = field(default_factory=dict)
+    waits_for_senders: bool = True
+
+    @property
+    def has_state(self) -> bool:
+        """Whether its partitions are provisional, final or restated."""
+        return self.layer == "reports" and self.is_daily and self.waits_for_senders and bool(self.sender_days)
 
     @property
     def key(self) -> str:
@@ -348,6 +362,11 @@ def _bind(
             f"{place}: the query gives {list(types)}, its comment describes {list(header.columns)}",
             "describe each column of the query, in its order, under [columns]",
         )
+    if STATE in types:
+        raise DeclarationError(
+            f"{place}: a column is called {STATE}, in which the platform says whether a report is provisional, final or restated",
+            "rename it",
+        )
     for column in header.primary_key:
         if column not in types:
             raise DeclarationError(
@@ -386,7 +405,30 @@ def _bind(
         schema={table: dict(known[table]) for table in reads},
         first_day=max(first_days) if first_days else date(2000, 1, 1),
         tags=header.tags or {},
+        sender_days=_sender_days(reads, header.history_days, datasets, done),
+        waits_for_senders=header.waits_for_senders,
     )
+
+
+def _sender_days(
+    reads: tuple[str, ...], history_days: int, datasets: Datasets, done: Mapping[str, SqlTable]
+) -> dict[str, int]:
+    """Dataset whose senders have a cutoff → how many days before its own a table that reads these sees of it."""
+    found: dict[str, int] = {}
+    for read in reads:
+        table = _table_of(read, datasets)
+        # Of what is current, the day's own state is seen.
+        back = history_days if table == read else 0
+        dataset = datasets.get(table.split(".", 1)[1])
+        if table in done:
+            days = {of: before + back for of, before in done[table].sender_days.items()}
+        elif dataset is not None and dataset.senders is not None and dataset.senders.cutoff is not None:
+            days = {dataset.name: back}
+        else:
+            days = {}
+        for of, before in days.items():
+            found[of] = max(before, found.get(of, 0))
+    return found
 
 
 def _create_check(

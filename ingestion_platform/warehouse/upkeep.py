@@ -53,12 +53,14 @@ def catch_up(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) ->
 
     Safe beside runs, and after a kill: everything in it is a step of its own.
     """
+    warehouse.receipts.take_in()
     for dataset in warehouse.datasets.values():
+        warehouse.take_in(dataset)
         days = landed_days(warehouse, dataset)
         rows = sum(warehouse.load(dataset, day).rows for day in days)
         waiting = warehouse.waiting(dataset)
         tell(f"{dataset.raw}: {rows:,} rows of {len(days):,} days" + (f"; {told_waiting(waiting)}" if waiting else ""))
-    for dataset in _references_first(warehouse):
+    for dataset in references_first(warehouse):
         stale = warehouse.stale_days(dataset.processed)
         for day in stale:
             if day is not None:
@@ -174,14 +176,14 @@ def repair(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) -> l
     return damages
 
 
-def _references_first(warehouse: Warehouse) -> list[Dataset]:
+def references_first(warehouse: Warehouse) -> list[Dataset]:
     """A dataset that others refer to refers to none itself."""
     return sorted(warehouse.datasets.values(), key=lambda dataset: bool(dataset.references))
 
 
 def _upstream_first(warehouse: Warehouse) -> list[str]:
     """Every table after those that it is made of."""
-    datasets = _references_first(warehouse)
+    datasets = references_first(warehouse)
     return [
         *(dataset.raw for dataset in datasets), *(dataset.processed for dataset in datasets), *warehouse.sql_tables,
     ]  # fmt: skip

@@ -8,7 +8,7 @@ No call holds anything that another process could wait for longer than a few mil
 
 import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,22 +19,31 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
+from ingestion_platform.completeness import SenderDay
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
+from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
+from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import Contract
-from ingestion_platform.warehouse.derive import Deriver
-from ingestion_platform.warehouse.engine import connect, name, relation, text
+from ingestion_platform.warehouse.decided import LandedDecisions
+from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.discards import Discards
+from ingestion_platform.warehouse.engine import connect, name, relation
+from ingestion_platform.warehouse.excuses import Excuses
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
+from ingestion_platform.warehouse.receipts import Receipts
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
-from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables
+from ingestion_platform.warehouse.sql_tables import STATE, SqlTable, SqlTables
+from ingestion_platform.warehouse.told_lines import ToldLines
+from ingestion_platform.warehouse.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +63,7 @@ class ColumnDoc:
 _GIVE_A_TABLE = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 
 PLATFORM_DOCS = {
+    STATE: "`provisional` while senders are waited for, `final`, or `restated` when something came after that.",
     "_extra": "What the record has beyond the declared columns, as JSON.",
     "_object": "Key of the landed object that the row came in.",
     "_row": "The record's number in its object, from 1.",
@@ -79,9 +89,20 @@ class Warehouse:
         landing: where objects come from.
         datasets: all of them.
         sql_tables: all of them.
+        store: where files are; default: beside the warehouse's file.
+        clock: the moment, UTC, by which senders are late and reports final.
     """
 
-    def __init__(self, settings: Settings, landing: LandingZone, datasets: Datasets, sql_tables: SqlTables) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        landing: LandingZone,
+        datasets: Datasets,
+        sql_tables: SqlTables,
+        *,
+        store: FileStore | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.settings = settings
         self.landing = landing
         self.datasets = datasets
@@ -89,7 +110,19 @@ class Warehouse:
         self.folder = settings.warehouse_folder
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.places = Places(self.ledger)
-        self.store = FileStore(self.folder)
+        self.decisions = LandedDecisions(landing)
+        self.discards = Discards(self.ledger)
+        self.certificates = Certificates(self.ledger)
+        self._taken_in: set[str] = set()
+        self.store = store or FileStore(self.folder)
+        self.clock = clock
+        self.receipts = Receipts(self.ledger, landing)
+        self.versions = Versions(self.ledger)
+        self.told_lines = ToldLines(self.ledger)
+        self.excuses = Excuses(self.ledger, landing)
+        self.attendance = Attendance(
+            datasets, self.ledger, self.store, lambda: self.engine, self.receipts, self.excuses.of, settings.zone
+        )
         self._contracts = {dataset.name: Contract(dataset, settings.zone) for dataset in datasets.values()}
         self._engine: duckdb.DuckDBPyConnection | None = None
         self._has_swept = False
@@ -116,6 +149,7 @@ class Warehouse:
             self.store,
             self.engine,
             self.settings.threads,
+            self.receipts,
         )
 
     def _processor(self, dataset: Dataset) -> Processor:
@@ -132,6 +166,9 @@ class Warehouse:
             self.engine,
             self.settings.zone,
             self.settings.publish,
+            self.attendance,
+            self.versions,
+            self.clock,
         )
 
     @property
@@ -144,6 +181,8 @@ class Warehouse:
             self.store,
             self._deriver,
             self._contracts,
+            self.attendance,
+            self.clock,
         )
 
     # --- work
@@ -174,7 +213,22 @@ class Warehouse:
         """
         with self._told(f"{dataset.raw} {day}"):
             self._sweep()
+            if dataset.name not in self._taken_in:
+                self.take_in(dataset)
+            if dataset.senders is not None:
+                self.excuses.take_in(dataset)
             return self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
+
+    def take_in(self, dataset: Dataset) -> None:
+        """
+        Take in what people have decided about a dataset's quarantine; done by the first load of each process, too.
+
+        Raises:
+            LandingUnavailable: the landing zone gave no answer.
+        """
+        self.discards.take_in(self.decisions, dataset.name)
+        self.certificates.take_in(self.decisions, dataset.name)
+        self._taken_in.add(dataset.name)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
         """
@@ -265,7 +319,8 @@ class Warehouse:
         if swept:
             log.info("swept up %d files that a killed run had begun", len(swept))
         # Files first: what a kill leaves is then still in the ledger for the next one.
-        dropped = self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED)
+        held = self.certificates.held_paths()
+        dropped = [path for path in self.ledger.dropped(datetime.now(UTC) - KEEP_DROPPED) if path not in held]
         for path in dropped:
             self.store.discard(path)
         self.ledger.forget(dropped)
@@ -328,27 +383,20 @@ class Warehouse:
         dataset = self.datasets[table.split(".", 1)[1]]
         return self._processor(dataset).inputs(day, self.ledger.raw_days(dataset.name).get(day, "0"))
 
+    def partitions_read(self, table: str, day: date | None) -> set[tuple[str, date | None]]:
+        """The partitions that a SQL table's day is made of: table and day of each."""
+        return self._deriver.partitions_read(self.sql_tables[table], day)
+
     def senders(self, dataset: Dataset, day: date) -> SenderReport:
-        """Who was expected to send on a day, by the roster as of that day, and who did."""
-        if dataset.senders is None:
-            return SenderReport((), ())
-        entries = self.ledger.current(dataset.name, day).values()
-        came = {row.sender for row in entries if row.sender and row.state in ("loaded", "duplicate", "pending")}
-        rejected = {row.sender for row in entries if row.sender and row.state == "rejected"} - came
-        roster = self.ledger.partition_as_of(f"processed.{dataset.senders.dataset}", day)
-        expected: list[str] = []
-        if roster is not None:
-            wanted = [(dataset.senders.column, "VARCHAR")]
-            condition = ""
-            if dataset.senders.active_from is not None:
-                wanted.append((dataset.senders.active_from, "DATE"))
-                condition = f" where {name(dataset.senders.active_from)} <= date {text(day.isoformat())}"
-            source = relation(self.store, self.ledger.partition_files([roster]), wanted)
-            rows = self.engine.execute(
-                f"select distinct {name(wanted[0][0])}::varchar from ({source}){condition} order by 1"
-            ).fetchall()
-            expected = [row[0] for row in rows]
-        return SenderReport(tuple(expected), tuple(sorted(came)), tuple(sorted(rejected)))
+        """Who was expected to send on a day, by the roster as of that day and the calendar, and what came of it by now."""
+        moment = self.clock()
+        rows = self.attendance.rows(dataset, day, day, moment)
+        cutoffs = [row.cutoff_at for row in rows] or list(self.attendance.cutoffs(dataset, day))
+        return SenderReport(tuple(rows), moment, self.attendance.final_at(dataset, day), max(cutoffs, default=None))
+
+    def sender_days(self, dataset: Dataset, first: date, last: date) -> list[SenderDay]:
+        """One row a sender and day: who was expected, and what came of it by now. By day and sender."""
+        return self.attendance.rows(dataset, first, last, self.clock())
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """Rows of the trailing days that exist, oldest first, *day* left out."""
@@ -428,7 +476,9 @@ class Warehouse:
         layer, table_name = table.split(".", 1)
         if table in self.sql_tables:
             sql_table = self.sql_tables[table]
-            return tuple(ColumnDoc(column, kind, sql_table.columns[column]) for column, kind in sql_table.types.items())
+            state = (ColumnDoc(STATE, "VARCHAR", PLATFORM_DOCS[STATE]),) if sql_table.has_state else ()
+            docs_of = sql_table.columns
+            return (*(ColumnDoc(column, kind, docs_of[column]) for column, kind in sql_table.types.items()), *state)
         dataset = self.datasets[table_name]
         contract = self._contracts[table_name]
         kinds = contract.raw_columns if layer == "raw" else contract.processed_columns
@@ -476,6 +526,8 @@ class Warehouse:
                 rows = self.ledger.partitions(table, "", last.isoformat() if last else "9999-12-31")[-1:]
             files = self.ledger.partition_files(rows)
             columns = self._deriver.columns_of(table)
+            if files and table in self.sql_tables and self.sql_tables[table].has_state:
+                return stated(self.store, self.ledger, rows, list(columns))
         else:
             known = [dataset.raw for dataset in self.datasets.values()] + [
                 dataset.processed for dataset in self.datasets.values()

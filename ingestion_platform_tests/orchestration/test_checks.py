@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion_platform.completeness import Status
 from ingestion_platform.orchestration import checks
 from ingestion_platform.orchestration.checks import Verdict
 from ingestion_platform.warehouse import Balance, LedgerEntry, RawDay, SenderReport, TableDay
-from ingestion_platform_tests.orchestration.world import by_shop, tills
+from ingestion_platform_tests.orchestration.world import by_shop, sender_report, tills
 
 DAY = date(2024, 10, 10)
-NOBODY = SenderReport((), ())
+NOBODY = sender_report(())
 
 
 def entry(key: str, **changes: object) -> LedgerEntry:
@@ -80,7 +81,7 @@ def records(verdict: Verdict, name: str) -> list[Mapping[str, object]]:
 
 def test_a_days_objects_in_order_pass_everything() -> None:
     """Objects that were read whole, with the declared columns, by everybody expected, pass every check."""
-    verdicts = judged(raw_day(entry("a"), entry("b")), SenderReport(("A", "B"), ("A", "B")), (19, 20, 21))
+    verdicts = judged(raw_day(entry("a"), entry("b")), sender_report(("A", "B"), ("A", "B")), (19, 20, 21))
     assert [one.story for one in verdicts.values() if not one.passed] == []
 
 
@@ -97,22 +98,34 @@ def test_rejected_objects_are_named_with_their_reasons() -> None:
 
 def test_missing_senders_are_named_when_the_day_is_over() -> None:
     """Who hasn't sent is named, and whether something of his was rejected; while the day lasts, he is only awaited."""
-    senders = SenderReport(("A", "B", "C"), ("A",), ("B",))
+    senders = sender_report(("A", "B", "C"), ("A",), ("B",))
     verdict = judged(raw_day(entry("a")), senders)["all_senders_reported"]
     assert not verdict.passed
     assert "2 of 3 senders are missing: B, C" in verdict.story
     assert records(verdict, "missing_senders") == [
-        {"sender": "B", "what came": "only rejected objects"},
-        {"sender": "C", "what came": "nothing"},
+        {"sender": "B", "what came": "only rejected objects", "cutoff": "2024-10-21 00:00:00+00:00"},
+        {"sender": "C", "what came": "nothing", "cutoff": "2024-10-21 00:00:00+00:00"},
     ]
-    awaited = judged(raw_day(entry("a")), senders, is_over=False)["all_senders_reported"]
+    early = sender_report(("A", "B", "C"), ("A",), ("B",), is_over=False)
+    awaited = judged(raw_day(entry("a")), early)["all_senders_reported"]
     assert awaited.passed
     assert "still to come" in awaited.story
 
 
+def test_senders_who_are_late_empty_twice_or_unexpected_are_named() -> None:
+    """All is there, and yet somebody should look: each is named under what he did."""
+    others: dict[str, Status] = {"A": "late", "B": "empty", "C": "twice", "D": "unexpected", "E": "late"}
+    verdicts = judged(raw_day(entry("a")), sender_report(("A", "B", "C", "E"), "ABCDE", others=others))
+    assert verdicts["all_senders_reported"].passed
+    verdict = verdicts["senders_in_order"]
+    assert not verdict.passed
+    assert verdict.story == "1 empty: B; 2 late: A, E; 1 twice: C; 1 unexpected: D"
+    assert [row["sender"] for row in records(verdict, "senders")] == ["A", "B", "C", "D", "E"]
+
+
 def test_without_a_roster_nobody_is_missing() -> None:
     """An empty roster passes, and says so."""
-    verdict = judged(raw_day(entry("a")), SenderReport((), ("A",)))["all_senders_reported"]
+    verdict = judged(raw_day(entry("a")), sender_report(()))["all_senders_reported"]
     assert verdict.passed
     assert "isn't loaded" in verdict.story
 

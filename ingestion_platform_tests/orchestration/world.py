@@ -1,9 +1,9 @@
 """A warehouse in memory for tests of orchestration: it counts what it is asked, and fails, rejects and unbalances where it is told to."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,13 +11,15 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pyarrow as pa
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, senders_from
+from ingestion_platform.completeness import SenderDay, Status
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.format import Csv
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration.build import build_definitions
 from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.runs import RANGE_END, RANGE_START
+from ingestion_platform.senders import senders_from
 from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask
 from ingestion_platform.warehouse import (
@@ -216,6 +218,40 @@ class FixedDay(WarehouseResource):
         return self.world.today
 
 
+def sender_report(
+    expected: Iterable[str],
+    came: Iterable[str] = (),
+    rejected: Iterable[str] = (),
+    *,
+    day: date = TODAY,
+    is_over: bool = True,
+    others: Mapping[str, Status] | None = None,
+) -> SenderReport:
+    """
+    A report on senders of a day.
+
+    Args:
+        expected: who is.
+        came: who has sent.
+        rejected: whose objects can't be read.
+        is_over: whether the cutoff has passed.
+        others: sender → another status.
+    """
+    cutoff = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    known = set(expected)
+    statuses: dict[str, Status] = dict.fromkeys(known, "missing" if is_over else "awaited")
+    statuses |= {one: "unreadable" for one in rejected if one in known}
+    statuses |= {one: "on_time" if one in known else "unknown" for one in came}
+    statuses |= others or {}
+    rows = [
+        SenderDay(
+            "tills", day, sender, status, sender in known, "", cutoff, cutoff, cutoff if sender in set(came) else None, None, 0, 0, 0, 0, 0
+        )
+        for sender, status in sorted(statuses.items())
+    ]  # fmt: skip
+    return SenderReport(tuple(rows), cutoff + timedelta(hours=1 if is_over else -1), cutoff, cutoff)
+
+
 class FakeWarehouse(Warehouse):
     """The world through the warehouse's interface."""
 
@@ -371,7 +407,8 @@ class FakeWarehouse(Warehouse):
         entries = self.raw_day(dataset, day).entries
         came = {entry.sender or "" for entry in entries if entry.state == "loaded"}
         rejected = {entry.sender or "" for entry in entries if entry.state == "rejected"} - came
-        return SenderReport(self.world.expected, tuple(sorted(came)), tuple(sorted(rejected)))
+        is_over = day < self.world.today
+        return sender_report(self.world.expected, came, rejected, day=day, is_over=is_over)
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """As the world says."""

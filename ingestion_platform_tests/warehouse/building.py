@@ -1,16 +1,17 @@
 """Small warehouses over small businesses, and their sorted exports, for tests."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, open_landing
 from ingestion_platform.lifecycle import Place, RestoreTier
+from ingestion_platform.senders import Senders
 from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, Mask, decimal
 from ingestion_platform.warehouse import RawDay, SqlTables, TableDay, Warehouse, load_sql_tables
@@ -69,6 +70,8 @@ class Bench:
         datasets: declared in it.
         zone: the landing zone; default: a folder below root.
         sql: folder of SQL tables; None: there are none.
+        overrides: settings.
+        clock: the moment, UTC.
     """
 
     root: Path
@@ -76,6 +79,7 @@ class Bench:
     zone: LandingZone | None = None
     sql: Path | None = None
     overrides: dict[str, object] = field(default_factory=dict)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
         self.landing_folder = self.root / "landing"
@@ -99,7 +103,7 @@ class Bench:
 
     def open(self) -> Warehouse:
         """Another warehouse object over the same files, as another process would have it."""
-        return Warehouse(self.settings, self.landing, self.datasets, self.sql_tables)
+        return Warehouse(self.settings, self.landing, self.datasets, self.sql_tables, clock=lambda: self.clock())
 
     def put(self, key: str, content: str | bytes) -> None:
         """Write an object as a producer does: whatever was there before is gone."""

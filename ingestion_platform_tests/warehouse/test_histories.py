@@ -45,7 +45,7 @@ def test_any_history_ends_as_a_rebuild_does(history: list[tuple[str, str, date, 
         bench = Bench(Path(folder))
         bench.put_shops("a", "b")
         for number, (action, name, day, content) in enumerate(history):
-            _act(bench, action, name, day, content, number)
+            act(bench, action, name, day, content, number)
         upkeep.catch_up(bench.warehouse)
         fresh = Bench(Path(folder) / "fresh", zone=bench.landing)
         upkeep.catch_up(fresh.warehouse)
@@ -65,7 +65,8 @@ def test_any_history_ends_as_a_rebuild_does(history: list[tuple[str, str, date, 
         assert not bench.rows("(select 1 as pending from platform.ledger where state = 'pending')", "pending")
 
 
-def _act(bench: Bench, action: str, name: str, day: date, content: str, number: int) -> None:
+def act(bench: Bench, action: str, name: str, day: date, content: str, number: int) -> None:
+    """Do one thing of a history."""
     key = f"tills/{day}/{name}.csv"
     if action == "put":
         bench.put(key, HEADER + content)

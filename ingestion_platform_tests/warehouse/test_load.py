@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.errors import DeclarationError, LandingUnavailable, ObjectChanged, WarehouseError
 from ingestion_platform.format import Csv
 from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.senders import Senders
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, Mask
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform.warehouse import warehouse as warehouse_module

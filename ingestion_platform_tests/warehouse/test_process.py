@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles, Senders
+from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.format import Csv
+from ingestion_platform.senders import Senders
 from ingestion_platform.table import (
     BIGINT,
     BOOLEAN,
@@ -330,4 +331,4 @@ def test_senders_are_held_against_the_roster(bench: Bench) -> None:
     bench.put("tills/2024-10-01/zz.csv", HEADER + line("2"))
     bench.load()
     report = bench.warehouse.senders(BUSINESS["tills"], DAY)
-    assert (report.missing, report.rejected, report.unexpected) == (("b", "c"), ("b",), ("zz",))
+    assert (report.missing, report.of("unreadable"), report.unexpected) == (("b", "c"), ("b",), ("zz",))
