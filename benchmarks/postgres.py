@@ -1,11 +1,12 @@
 """
 PostgreSQL's log: changes a second from the database to the landing zone, against a client that receives the same messages and does nothing.
 
-    python benchmarks/postgres.py [--changes 400000] [--kills 100]
+    .venv/bin/python benchmarks/postgres.py                    # 400,000 changes
+    .venv/bin/python benchmarks/postgres.py --kills 100        # and then 100,000 changes while the capture is killed a hundred times
 
 The load is pgbench's own idea of a bank: each transaction updates an account, a teller and a branch, and inserts a line into a history;
-here 50 of these make one transaction, so that it is the log that is measured and not the writing of it. With --kills the load is written
-while the capture is killed (SIGKILL) so often, and what came of it is held against the tables.
+here 50 of these make one transaction, so that it is the log that is measured and not the writing of it. With --kills another load is
+written while the capture is killed (SIGKILL) so often, and what came of it is held against the tables.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from ingestion_platform.sources.drain import Drain
 from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.sources.opening import Connections, open_reader
 from ingestion_platform.stream import Postgres, Stream
+from ingestion_platform_tests.sources.capture_kills import campaign
 from ingestion_platform_tests.sources.postgres_server import Server, serve
 
 ZONE = ZoneInfo("UTC")
@@ -139,8 +141,21 @@ def measure(changes: int) -> None:
         )
 
 
+def survive(kills: int) -> None:
+    """Print what came of a campaign."""
+    with serve() as server, tempfile.TemporaryDirectory() as folder:
+        came = campaign(server, Path(folder), changes=100_000, kills=kills)
+    print(
+        f"killed: {came.kills} times during {came.changes:,} changes in {came.seconds:.0f} s, {came.segments} segments;"
+        f" wrong: {'; '.join(came.wrong) or 'nothing'}"
+    )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=400_000)
+    parser.add_argument("--kills", type=int, default=0)
     chosen = parser.parse_args()
     measure(chosen.changes)
+    if chosen.kills:
+        survive(chosen.kills)

@@ -306,7 +306,6 @@ TYPES = {
     "point": ("point", "'(1.5,-2)'"),
     "money": ("money", "'12.34'"),
     "bits": ("varbit", "B'101'"),
-    "xml": ("xml", "'<a>1</a>'"),
     "search": ("tsvector", "'a b'::tsvector"),
 }
 
