@@ -127,6 +127,9 @@ class Postgres:
 
 StreamSource = Kinesis | Kafka | DynamoDbStream | Postgres
 
+_MOST_NAME = 45
+"""Names in PostgreSQL have 63 characters; a slot's has the stream's, a beginning and a number."""
+
 _DIGITS = {Kinesis: 56, Kafka: 19, DynamoDbStream: 40, Postgres: 37}
 """Digits of a position in a segment's name: those that the source's own positions have at most, as far as is known."""
 
@@ -190,6 +193,11 @@ class Stream:
             raise DeclarationError(f"stream {self.name!r}: a name is snake_case and starts with a letter", "rename it")
         if not self.description.strip():
             raise DeclarationError(f"stream {self.name!r} has no description", "say what one record is")
+        if isinstance(self.source, Postgres) and len(self.name) > _MOST_NAME:
+            raise DeclarationError(
+                f"stream {self.name!r}: the database's slot is named after it, and it has more than {_MOST_NAME} characters",
+                "rename it",
+            )
         for what in ("segment_bytes", "segment_seconds", "max_lag_seconds", "drain_seconds", "drain_bytes"):
             if getattr(self, what) <= 0:
                 raise DeclarationError(f"stream {self.name!r}: {what} must be more than 0, not {getattr(self, what)}")

@@ -193,6 +193,7 @@ class Drain:
         self._ahead: dict[str, int] = {}
         self._marked: dict[str, tuple[datetime, int | datetime]] = {}
         self._caught_up: dict[str, datetime] = {}
+        self._unfinished: set[str] = set()
         self._newest: dict[str, datetime] = {}
         self._noted: dict[str, list[tuple[Span, str]]] = {}
         self._segments: list[LandedSegment] = []
@@ -335,7 +336,7 @@ class Drain:
                         if stop is not None and stop.is_set():
                             is_cut = True
                             break
-                        if isinstance(event, Arrived) and event.goes_on:
+                        if self._goes_on(event):
                             continue
                         if (seconds is not None and time.monotonic() - began > seconds) or (
                             size_bytes is not None and read_bytes >= size_bytes
@@ -348,6 +349,18 @@ class Drain:
                     self._land_the_rest(is_replay=since is not None)
         done = self.so_far()
         return done if not is_cut else replace(done, is_caught_up=False)
+
+    def _goes_on(self, event: reading.Event) -> bool:
+        """Whether a drain isn't to end here: what comes next belongs to what has come."""
+        match event:
+            case Arrived(shard=shard, goes_on=True):
+                self._unfinished.add(shard)
+            case Arrived(shard=shard) | reading.Gone(shard=shard):
+                self._unfinished.discard(shard)
+            case reading.Passed(shard=shard):
+                self._unfinished.discard(shard)
+                return True
+        return bool(self._unfinished)
 
     def _land_the_rest(self, *, is_replay: bool) -> None:
         for shard in list(self._open):

@@ -79,8 +79,6 @@ _KEEP_ALIVE = Struct(">qqB").unpack_from
 _EPOCH_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_MOST_NAME = 63
-"""Characters of a name in PostgreSQL."""
 
 
 class PostgresReader:
@@ -133,11 +131,11 @@ class PostgresReader:
     @property
     def publication(self) -> str:
         """Its publication in the database."""
-        return f"{SLOT_PREFIX}{self.name}"[:_MOST_NAME]
+        return f"{SLOT_PREFIX}{self.name}"
 
     def slot_name(self, number: int) -> str:
         """A slot in the database."""
-        return f"{SLOT_PREFIX}{self.name}"[: _MOST_NAME - 6] + f"_{number}"
+        return f"{SLOT_PREFIX}{self.name}_{number}"
 
     def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Generator[Event, None, None]:
         """See `StreamReader.read`."""
@@ -282,13 +280,14 @@ class _Reading:
         # From here on the slot is this landing zone's, whatever happens to this process.
         yield Passed(SHARD, int(Position(number, 0, 0)))
         self.given = Position(number, 0, 0)
-        for old in client.slots_of(control, reader.slot_name(0)[:-1]):
+        for old in client.slots_of(control, f"{SLOT_PREFIX}{reader.name}_"):
             if int(old.rpartition("_")[2]) < number:
                 client.drop_slot(control, old)
         published = client.published(control, reader.publication)
         if published is None or set(published) != set(reader.source.tables):
             client.publish(control, reader.publication, reader.source.tables, is_there=published is not None)
         with contextlib.closing(client.connect_replication(reader.info, self.where)) as replication:
+            log.info("%s: makes slot %s; the database waits for transactions that are open now", self.where, name)
             export = "EXPORT_SNAPSHOT" if with_tables else "NOEXPORT_SNAPSHOT"
             made = _exec(replication, f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput {export}')
             lsn = parse_lsn((made.get_value(0, 1) or b"").decode())
@@ -309,7 +308,7 @@ class _Reading:
         for table in tables:
             place += 1
             gathered.add(f"{prefix}{place:013d}", moment, None, None, (table.name.encode(), b"RESTART", b""))
-        yield _arrived(gathered, goes_on=False)
+        yield _arrived(gathered, goes_on=True)
 
         def connect() -> "psycopg.Connection[Any]":
             return client.connect(reader.info, self.where, timeout_seconds=reader.source.statement_timeout_seconds * 60)
@@ -322,7 +321,8 @@ class _Reading:
                 positions = [f"{prefix}{place + number:013d}" for number in range(1, len(chunk.keys) + 1)]
                 place += len(positions)
                 gathered.add_alike(positions, moment, chunk.keys, chunk.rows, headers)
-                yield _arrived(gathered, goes_on=False)
+                # All of it belongs together: a drain that ended here, because it has had its time, would never come to the end.
+                yield _arrived(gathered, goes_on=True)
 
     # --- the log
 

@@ -217,6 +217,18 @@ def test_an_empty_landing_zone_does_not_take_another_ones_place(
     captured.assert_same()
 
 
+def test_a_drain_that_has_had_enough_reads_the_tables_to_their_end(tmp_path: Path, world: DatabaseWorld) -> None:
+    """It would begin anew each time; the log is left for the next one."""
+    captured = Captured(tmp_path, world, drain_bytes=1)
+    world.run(*(customers(first, first + 999) for first in range(1, 30_000, 1_000)))
+    first = captured.drain()
+    assert first.records >= 30_000
+    world.run(customers(40_000, 40_001))
+    while not captured.drain().is_caught_up:
+        pass
+    captured.assert_same()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_changes_in_any_drains_give_the_source_table(captured: Captured, seed: int) -> None:
     """Whatever happens, in whatever transactions, drained and loaded whenever: the current tables are the source's."""
