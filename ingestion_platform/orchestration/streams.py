@@ -131,7 +131,8 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
             context.log.info(f"{key.to_user_string()}: {story(drained)}")
             if problem is not None:
                 raise as_failure(problem, key.to_user_string()) from problem
-            if drained.gaps and not config.replay:
+            # Whoever begins anew knows that something is gone; the check says so of the day.
+            if drained.gaps and not config.replay and not config.anew:
                 raise as_failure(gap_error(stream, drained.gaps), key.to_user_string())
         for spec in check_specs:
             yield dg.Output(None, output_name=spec.get_python_identifier())

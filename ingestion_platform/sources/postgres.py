@@ -45,7 +45,6 @@ from ingestion_platform.sources.reading import (
     From,
     Gone,
     Idle,
-    Latest,
     Passed,
     Settle,
     Shard,
@@ -213,15 +212,16 @@ class _Reading:
                 case After(position) if Position.parse(position).lsn:
                     after = Position.parse(position)
                     self._check(control, after)
-                case After(position):
-                    after = yield from self._begin(control, Position.parse(position).slot + 1, with_tables=True)
+                case After(position) | Anew(position) if not Position.parse(position).lsn:
+                    # A beginning that didn't come to its end: nothing is lost by another one.
+                    after = yield from self._begin(control, Position.parse(position).slot + 1)
                 case Anew(position):
                     number = Position.parse(position).slot + 1
                     span = Span(position + 1, int(Position(number, 0, 0)) - 1)
                     yield Gone(SHARD, span, "it was decided to begin anew: nobody knows what happened in between")
-                    after = yield from self._begin(control, number, with_tables=True)
-                case start:
-                    after = yield from self._begin(control, 1, with_tables=not isinstance(start, Latest))
+                    after = yield from self._begin(control, number)
+                case _:
+                    after = yield from self._begin(control, 1)
             self.given = after
             yield from self._follow(control, after)
 
@@ -265,9 +265,7 @@ class _Reading:
                 "launch the landing asset with `anew: true`: all tables are then read as they are now, and captured from there",
             )
 
-    def _begin(
-        self, control: "psycopg.Connection[Any]", number: int, *, with_tables: bool
-    ) -> Generator[Event, None, Position]:
+    def _begin(self, control: "psycopg.Connection[Any]", number: int) -> Generator[Event, None, Position]:
         """Make a slot, and read the tables as they were then; from where on the log is read."""
         reader = self.reader
         name = reader.slot_name(number)
@@ -287,9 +285,10 @@ class _Reading:
         if published is None or set(published) != set(reader.source.tables):
             client.publish(control, reader.publication, reader.source.tables, is_there=published is not None)
         with contextlib.closing(client.connect_replication(reader.info, self.where)) as replication:
-            log.info("%s: makes slot %s; the database waits for transactions that are open now", self.where, name)
+            with_tables = reader.source.begin == "oldest"
             export = "EXPORT_SNAPSHOT" if with_tables else "NOEXPORT_SNAPSHOT"
-            made = _exec(replication, f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput {export}')
+            log.info("%s: makes slot %s; the database waits for the transactions that are open now", self.where, name)
+            made = yield from _patiently(replication, f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput {export}')
             lsn = parse_lsn((made.get_value(0, 1) or b"").decode())
             log.info("%s: slot %s begins at %s", self.where, name, written_lsn(lsn))
             if with_tables:
@@ -391,9 +390,29 @@ def _arrived(gathered: Gathered, *, goes_on: bool) -> Arrived:
     return Arrived(SHARD, batch, first, last, gathered.size_bytes, goes_on=goes_on)
 
 
+def _patiently(connection: "psycopg.Connection[Any]", command: str) -> "Generator[Event, None, pq.abc.PGresult]":
+    """Run a command that may take as long as other people's transactions; whoever takes the events may end it."""
+    pgconn = connection.pgconn
+    pgconn.send_query(command.encode())
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    while pgconn.is_busy():
+        if not poll.poll(500):
+            yield Idle()
+        pgconn.consume_input()
+    result = pgconn.get_result()
+    assert result is not None, "a command has a result"
+    while pgconn.get_result() is not None:
+        pass
+    return _good(result)
+
+
 def _exec(connection: "psycopg.Connection[Any]", command: str) -> "pq.abc.PGresult":
     """Run a command of the replication protocol."""
-    result = connection.pgconn.exec_(command.encode())
+    return _good(connection.pgconn.exec_(command.encode()))
+
+
+def _good(result: "pq.abc.PGresult") -> "pq.abc.PGresult":
     if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_BOTH):
         raise psycopg.errors.error_from_result(result)
     return result

@@ -174,6 +174,34 @@ def test_a_snapshot_that_was_not_read_to_its_end_counts_for_nothing(captured: Ca
     assert slots == slot_of(captured, 2)
 
 
+def test_a_capture_may_begin_with_the_next_change(tmp_path: Path, world: PostgresWorld) -> None:
+    """Then the tables aren't read; what has changed since the first drain comes, also when nothing had landed by then."""
+    world.run(insert(1, 3))
+    captured = Captured(tmp_path, world, source={"begin": "latest"})
+    assert captured.drain().records == 0
+    world.run(insert(4, 5))
+    assert captured.drain().records == 2
+    assert [row[0] for row in captured.current("customers")] == ["4", "5"]
+
+
+def test_a_beginning_that_waits_for_somebodys_transaction_can_be_ended(
+    captured: Captured, world: PostgresWorld
+) -> None:
+    """A slot is made when all transactions of that moment have ended; until then the drain can be stopped, and begins again later."""
+    stop = threading.Event()
+    with world.server.connect(world.database) as other, other.transaction():
+        other.execute("insert into orders values (1, 1, 1)")
+        follower = threading.Thread(target=lambda: Drain(captured.landed(), world.reader(captured.stream)).follow(stop))
+        follower.start()
+        waits = f"select count(*) from pg_stat_activity where datname = '{world.database}' and query like 'CREATE_REPLICATION%'"
+        wait_until(lambda: world.one(waits) == 1)
+        stop.set()
+        follower.join(WITHIN_SECONDS)
+        assert not follower.is_alive()
+    captured.drain()
+    captured.assert_same()
+
+
 # --- the slot
 
 
