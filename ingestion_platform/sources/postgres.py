@@ -73,6 +73,8 @@ _STATUS_SECONDS = 5.0
 _CONFIRM_SECONDS = 0.5
 _BEHIND_SECONDS = 10.0
 _PATIENCE_SECONDS = 0.1
+_HELD_ATTEMPTS = 4
+"""A process that was killed holds its lock for a moment longer."""
 _RECEIVED = Struct(">qqq").unpack_from
 _KEEP_ALIVE = Struct(">qqB").unpack_from
 _EPOCH_1970 = datetime(1970, 1, 1, tzinfo=UTC)
@@ -156,6 +158,7 @@ class _Reading:
         self.until = until
         self.where = reader.where
         self.given = Position(0, 0, 0)
+        self.is_held = False
 
     def events(self) -> Iterator[Event]:
         """Everything that is told of the log."""
@@ -174,6 +177,11 @@ class _Reading:
             except SourceUnavailable as error:
                 # A snapshot can't be gone on with: the next drain begins anew.
                 failures = 1 if self.given != given else failures + 1
+                if self.is_held and self.until is not None and failures >= _HELD_ATTEMPTS:
+                    # A drain by schedule beside a worker: whoever holds it lands what there is. One that hangs shows in what is kept.
+                    log.info("%s; it lands what there is", error.what)
+                    yield Behind(SHARD, None, 0.0, self._kept_bytes())
+                    return
                 if failures >= self.reader.attempts or (self.given.slot and not self.given.lsn):
                     raise
                 wait = min(self.reader.first_wait_seconds * 2.0 ** (failures - 1), self.reader.longest_wait_seconds)
@@ -181,6 +189,17 @@ class _Reading:
                 time.sleep(wait)
                 if self.given.slot:
                     self.start = After(int(self.given))
+
+    def _kept_bytes(self) -> int | None:
+        """What the database keeps for the slot that has landed last."""
+        if not isinstance(self.start, After):
+            return None
+        with (
+            contextlib.closing(client.connect(self.reader.info, self.where)) as control,
+            client.telling(self.where),
+        ):
+            slot = client.slot(control, self.reader.slot_name(Position.parse(self.start.position).slot))
+        return slot.kept_bytes if slot is not None else None
 
     def _connected(self) -> "psycopg.Connection[Any]":
         """A connection that holds the lock of this capture."""
@@ -196,9 +215,11 @@ class _Reading:
                         f"{self.where} is a standby, and is captured on its primary only", "name the primary's host"
                     )
                 if not client.try_lock(control, self.reader.name):
+                    self.is_held = True
                     raise SourceUnavailable(
                         f"{self.where}: another process captures {self.reader.name!r}", "one does for all"
                     )
+                self.is_held = False
         except BaseException:
             control.close()
             raise

@@ -24,8 +24,12 @@ from ingestion_platform.sources.postgres_changes import parse_lsn
 _WRITTEN_ALIKE = (
     "-c DateStyle=ISO,YMD -c TimeZone=UTC -c IntervalStyle=iso_8601 -c extra_float_digits=3 -c bytea_output=hex"
     " -c lc_monetary=C -c search_path=pg_catalog -c xmloption=content -c quote_all_identifiers=off"
+    " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 )
-"""So that a value's text depends on the value alone, whatever the server, the database or the user are set to."""
+"""
+So that a value's text depends on the value alone, whatever the server, the database or the user are set to; and so that the server notices
+within a minute that a machine is gone, and lets go of its slot.
+"""
 
 _REFUSED = re.compile(
     "authentication failed|no pg_hba.conf entry|does not exist|permission denied|role attribute|not permitted|no password supplied"

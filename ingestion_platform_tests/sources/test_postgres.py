@@ -272,25 +272,26 @@ def test_a_server_that_is_stopped_does_not_wait_for_the_capture(tmp_path: Path) 
         captured.assert_same()
 
 
-def test_two_captures_at_once_are_one_too_many(captured: Captured, world: PostgresWorld) -> None:
-    """The second one says that another process is at it."""
+def test_a_drain_leaves_it_to_a_worker_that_captures(captured: Captured, world: PostgresWorld) -> None:
+    """A schedule beside a worker fails at nothing, and lands nothing twice; it tells what the database keeps."""
     captured.drain()
     stop = threading.Event()
     follower = threading.Thread(target=lambda: Drain(captured.landed(), world.reader(captured.stream)).follow(stop))
     follower.start()
+    active = f"select active from pg_replication_slots where slot_name = '{slot_of(captured)}'"
     try:
-        wait_until(
-            lambda: (
-                world.one(f"select active from pg_replication_slots where slot_name = '{slot_of(captured)}'") is True
-            )
-        )
-        reader = open_reader(captured.stream, Connections(databases={"shop": world.server.properties(world.database)}))
-        reader.attempts = 2  # type: ignore[attr-defined]
-        with pytest.raises(SourceUnavailable, match="another process captures"):
-            Drain(captured.landed(), reader).to_now()
+        wait_until(lambda: world.one(active) is True)
+        world.run(insert(1, 3))
+        drained = captured.drain()
     finally:
         stop.set()
         follower.join(WITHIN_SECONDS)
+    assert drained.records == 0
+    assert not drained.is_caught_up
+    assert drained.shards["log"].kept_bytes is not None
+    captured.drain()
+    captured.assert_same()
+    assert len(captured.history("customers", "id")) == 3
 
 
 def test_a_capture_killed_again_and_again_misses_nothing(server: Server, tmp_path: Path) -> None:
