@@ -51,7 +51,15 @@ from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.senders import Senders
-from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Segments, Stream, StreamSegments
+from ingestion_platform.stream import (
+    ENVELOPE_FIELDS,
+    BytesValues,
+    DynamoDbChanges,
+    Postgres,
+    Segments,
+    Stream,
+    StreamSegments,
+)
 from ingestion_platform.table import DATE, IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
 
@@ -225,7 +233,7 @@ class Changes:
 
     Args:
         operation: the column that says what happened to the row; None where nothing is ever removed, as of an API that tells what is new.
-        removes: its values after which the row is no more.
+        removes: its values after which the row is no more. Of such a change only operation, position and key are required.
         truncates: its values after which no row is any more; such a change has no key.
         ignores: its values that change no row; they may be without a key, and are counted in the table of all changes.
         position: the column that a key's changes ascend by: the record's `@position` in its stream, or what its source says. Two changes
@@ -245,6 +253,33 @@ class Changes:
     moment: str | None = None
     unsent: str | None = None
     only_in_history: tuple[str, ...] = ()
+
+
+CAPTURED = Changes(removes=("DELETE",), truncates=("TRUNCATE", "RESTART"), moment="changed_at", unsent="unsent")
+"""
+What the changes are that are captured from a database's log: INSERT, UPDATE, DELETE (also of the former key of a row that gets another
+one), TRUNCATE; RESTART before the rows of a table as a capture found them, SNAPSHOT for each of these. For `CAPTURED_COLUMNS`.
+"""
+
+CAPTURED_COLUMNS = (
+    Column(
+        "operation",
+        VARCHAR,
+        "What happened to the row: INSERT, UPDATE, DELETE, TRUNCATE (all rows are gone), SNAPSHOT (it was found there), RESTART (all"
+        " is found anew).",
+        source="@header.operation",
+        required=True,
+    ),
+    Column("position", VARCHAR, "The change's place in the order of commits.", source="@position", required=True),
+    Column("changed_at", TIMESTAMP, "When the transaction committed.", source="@arrived_at"),
+    Column(
+        "unsent",
+        VARCHAR,
+        "Columns that an update left as they were, and the database didn't send: a JSON array of their names.",
+        source="@header.unsent",
+    ),
+)
+"""Columns beside those of the table itself, of a dataset that is captured from a database's log."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"), kw_only=True)
@@ -889,6 +924,7 @@ class Datasets(Mapping[str, Dataset]):
                     "one field tells the type of every record",
                 )
             if ways == {None}:
+                _require_one_table(stream)
                 continue
             taken: dict[str, str] = {}
             for name, source in sources.items():
@@ -900,6 +936,15 @@ class Datasets(Mapping[str, Dataset]):
                         )
                     taken[type_] = name
             rest = [name for name, source in sources.items() if source.takes_the_rest]
+            if isinstance(stream.source, Postgres) and ways == {"@header.table"} and not rest:
+                # What comes is known: the tables that are captured.
+                left = sorted(set(stream.source.tables) - set(taken))
+                if left:
+                    raise DeclarationError(
+                        f"stream {stream.name!r} captures table {left[0]!r}, and no dataset takes its changes",
+                        f"declare one with types=({left[0]!r},), or leave the table out",
+                    )
+                continue
             if not rest:
                 raise DeclarationError(
                     f"stream {stream.name!r}: no dataset takes the records of types that nobody knows",
@@ -1049,3 +1094,11 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
     return DeclarationError(
         f"{place}: {error.title}, {argument}: {first['msg']}, not {found!r}", hint or "see its docstring"
     )
+
+
+def _require_one_table(stream: Stream) -> None:
+    if isinstance(stream.source, Postgres) and len(stream.source.tables) > 1:
+        raise DeclarationError(
+            f"stream {stream.name!r} captures {len(stream.source.tables)} tables, and a dataset takes the changes of all of them",
+            "routed_by='@header.table', and the table in types",
+        )

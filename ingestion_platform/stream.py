@@ -83,9 +83,55 @@ class DynamoDbStream:
     begin: Literal["oldest", "latest"] = "oldest"
 
 
-StreamSource = Kinesis | Kafka | DynamoDbStream
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Postgres:
+    """
+    Every change of tables of a PostgreSQL database (14 or later, `wal_level = logical`), read from its log.
 
-_DIGITS = {Kinesis: 56, Kafka: 19, DynamoDbStream: 40}
+    What the tables hold when nothing has landed yet comes first, as one consistent state; then the log goes on without gap or overlap. A
+    record's value is the row as a JSON object, each column as the text that PostgreSQL writes for it (moments in UTC), or NULL. Of a row
+    that is removed only the key is known. Its headers are `table`, `operation` (see `dataset.CAPTURED`), `transaction`, and `unsent`.
+
+    Args:
+        database: which of the databases that the settings name.
+        tables: `schema.table` of each.
+        connections: that read the tables at the beginning, at the same time.
+        statement_timeout_seconds: of each statement that isn't the reading of a table's range; of that, sixty times as long.
+        max_slot_bytes: the check `lag` fails when the database has to keep more of its log than this for the capture.
+        begin: `oldest`: with what the tables hold; `latest`: with whatever changes next.
+    """
+
+    database: str
+    tables: tuple[str, ...]
+    connections: int = 2
+    statement_timeout_seconds: float = 60.0
+    max_slot_bytes: int = 4 * 1024**3
+    begin: Literal["oldest", "latest"] = "oldest"
+
+    def __post_init__(self) -> None:
+        if not self.tables:
+            raise DeclarationError(
+                f"the capture of database {self.database!r} has no tables", "as in 'public.customers'"
+            )
+        for table in self.tables:
+            if len(table.split(".")) != 2 or not all(table.split(".")):
+                raise DeclarationError(f"table {table!r} is not schema.table", "as in 'public.customers'")
+        twice = sorted({table for table in self.tables if self.tables.count(table) > 1})
+        if twice:
+            raise DeclarationError(
+                f"the capture of database {self.database!r} names {twice[0]!r} twice", "each table once"
+            )
+        for what in ("connections", "statement_timeout_seconds", "max_slot_bytes"):
+            if getattr(self, what) <= 0:
+                raise DeclarationError(f"the capture of database {self.database!r}: {what} must be more than 0")
+
+
+StreamSource = Kinesis | Kafka | DynamoDbStream | Postgres
+
+_MOST_NAME = 45
+"""Names in PostgreSQL have 63 characters; a slot's has the stream's, a beginning and a number."""
+
+_DIGITS = {Kinesis: 56, Kafka: 19, DynamoDbStream: 40, Postgres: 37}
 """Digits of a position in a segment's name: those that the source's own positions have at most, as far as is known."""
 
 
@@ -148,6 +194,11 @@ class Stream:
             raise DeclarationError(f"stream {self.name!r}: a name is snake_case and starts with a letter", "rename it")
         if not self.description.strip():
             raise DeclarationError(f"stream {self.name!r} has no description", "say what one record is")
+        if isinstance(self.source, Postgres) and len(self.name) > _MOST_NAME:
+            raise DeclarationError(
+                f"stream {self.name!r}: the database's slot is named after it, and it has more than {_MOST_NAME} characters",
+                "rename it",
+            )
         for what in ("segment_bytes", "segment_seconds", "max_lag_seconds", "drain_seconds", "drain_bytes"):
             if getattr(self, what) <= 0:
                 raise DeclarationError(f"stream {self.name!r}: {what} must be more than 0, not {getattr(self, what)}")
