@@ -38,6 +38,7 @@ _LAST = "9999999999"
 _TOLD = re.compile('"@(operation|source_position|changed_at|unsent|table|transaction|before)":')
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EXACT = Context(prec=20_000)
+_ANY = msgspec.json.Decoder().decode
 _json = msgspec.json.Encoder().encode
 
 _DATES = ("io.debezium.time.Date", "org.apache.kafka.connect.data.Date")
@@ -158,8 +159,20 @@ def _members(what: str, raw: bytes | None) -> Members | None:
 
 
 def _plain(raw: bytes | None) -> Any:
-    """A small value, digits as they are."""
-    return None if raw is None else json.loads(raw, parse_float=str)
+    """
+    What a small value says.
+
+    Raises:
+        NotAnObject: it holds half of a surrogate pair, or is nested too deeply.
+    """
+    if raw is None:
+        return None
+    try:
+        return _ANY(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotAnObject(
+            f"holds {excerpt(raw[:100].decode(errors='replace'))}, which can't be read: {error}"
+        ) from error
 
 
 def _moment(ticks: int, per_second: int) -> str:
@@ -224,10 +237,12 @@ class _DebeziumDecoder:
             members = _members("payload", members["payload"]) or {}
         if "op" not in members:
             return [self._message(members)]
-        operation = _DEBEZIUM.get(_plain(members["op"]))
+        operation = _DEBEZIUM.get(str(_plain(members["op"])))
         if operation is None:
             raise NotAnObject(f"is no change event of Debezium: its op is {excerpt(members['op'].decode())}")
-        source = {name: _plain(raw) for name, raw in (_members("source", members.get("source")) or {}).items()}
+        source = _plain(members.get("source")) or {}
+        if not isinstance(source, dict):
+            raise NotAnObject("is no change event of Debezium: its source is no object")
         name = ".".join(str(source[part]) for part in ("db", "schema", "table") if source.get(part))
         if not source.get("table"):
             name = ""
@@ -539,7 +554,7 @@ class _ExportDecoder:
 
     @staticmethod
     def _row(what: str, members: Members) -> Members:
-        found = json.loads(members[what])
+        found = _plain(members[what])
         if not isinstance(found, dict):
             raise NotAnObject(f"is no line of an export of DynamoDB: its {what} is no object")
         return plain_members(what, found)
