@@ -202,6 +202,17 @@ def test_a_beginning_that_waits_for_somebodys_transaction_can_be_ended(
     captured.assert_same()
 
 
+def test_the_tables_are_read_no_faster_than_declared(tmp_path: Path, world: PostgresWorld) -> None:
+    """So that the database has time for others."""
+    world.run(f"insert into customers select i, 'n', 't', '{'x' * 2000}' from generate_series(1, 2000) i")
+    captured = Captured(tmp_path, world, source={"rows_per_second": 1_000})
+    began = time.monotonic()
+    captured.drain()
+    # What is there at first isn't waited for.
+    assert time.monotonic() - began > 1.0
+    captured.assert_same()
+
+
 # --- the slot
 
 
