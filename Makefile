@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PYTHON ?=
 PORT ?= 3000
 WORKERS ?= 2
+ARGUMENTS ?=
 SCREENSHOTS ?= docs/screenshots
 BIN := .venv/bin
 HOME_OF_DAGSTER := $(CURDIR)/data/dagster_home
@@ -60,6 +61,10 @@ ingestion.env:
 .PHONY: test
 test: setup ## run every test
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+.PHONY: chaos
+chaos: setup ## put the path through every fault we know of, and hold it against a run without any (ARGUMENTS="--dataset sales --seed 7")
+	@$(BIN)/python -u -m ingestion_platform chaos $(ARGUMENTS)
 
 .PHONY: check
 check: setup ## what CI runs: format, lint, types, imports between rooms, tests

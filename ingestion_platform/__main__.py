@@ -5,16 +5,13 @@ Belongs here: reading the command line, and telling what happened. Doesn't: the 
 """
 
 import argparse
-import csv
 import json
 import os
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +19,9 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import quarantine, replay
-from ingestion_platform.completeness import STATUSES, SenderDay
+from ingestion_platform.commands import quarantine, replay, senders
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import DeclarationError, IngestionError, NotMaterialized, SettingsError
+from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import rules
 from ingestion_platform.lifecycle import PLACES
 from ingestion_platform.settings import Settings
@@ -33,7 +29,6 @@ from ingestion_platform.warehouse import Warehouse, ageing, told_waiting, trial,
 from ingestion_platform.warehouse.backfill import ask, backfill
 from ingestion_platform.warehouse.plan import plan
 from ingestion_platform.warehouse.plan_text import as_json, as_markdown, as_text
-from ingestion_platform.warehouse.sender_notes import note_for
 from ingestion_platform.warehouse.shadow import throw_away_folder
 from ingestion_platform.warehouse.trial import KINDS, Allowance, baseline_of, judge, last_days, make_baseline
 
@@ -45,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("status", help="what is loaded, rejected, quarantined and stale, table by table")
     commands.add_parser("catch-up", help="load and compute whatever is new, without Dagster")
+    drift = commands.add_parser(
+        "drift", help="columns that came, went, changed their name or type, and what adopts them"
+    )
+    drift.add_argument("--dataset", help="default: all")
     commands.add_parser("verify", help="hold the ledger and every file against what was written")
     commands.add_parser("repair", help="make damaged files anew from the landing zone")
     commands.add_parser("rebuild", help="set the warehouse aside and make it anew from the landing zone")
@@ -93,42 +92,24 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("table", help="as in reports.daily_sales")
     read.add_argument("--first", type=date.fromisoformat, help="first business day")
     read.add_argument("--last", type=date.fromisoformat, help="last business day")
-    senders = commands.add_parser("senders", help="print who was expected to send, and what came of it, as CSV")
-    senders.add_argument("--dataset", help="of this dataset alone")
-    senders.add_argument("--sender", help="of this sender alone")
-    senders.add_argument(
-        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
-    )
-    senders.add_argument(
-        "--last", type=date.fromisoformat, help="last day; default: the last that anything is known of"
-    )
-    senders.add_argument(
-        "--status", choices=STATUSES, action="append", help="with this status alone; may be said again"
-    )
-    note = commands.add_parser(
-        "note", help="print what a sender should know of his files: what is missing, what can't be read, and why"
-    )
-    note.add_argument("--sender", required=True)
-    note.add_argument("--dataset", help="of this dataset alone")
-    note.add_argument(
-        "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
-    )
-    note.add_argument("--last", type=date.fromisoformat, help="last day; default: the last that anything is known of")
-    note.add_argument("--format", choices=("text", "csv"), default="text")
-    excuse = commands.add_parser(
-        "excuse", help="expect nothing of senders for some days; it lands, and a rebuild knows it"
-    )
-    excuse.add_argument("--dataset", required=True)
-    excuse.add_argument("--sender", required=True, action="append", help="may be said again")
-    excuse.add_argument("--first", required=True, type=date.fromisoformat, help="first day")
-    excuse.add_argument("--last", type=date.fromisoformat, help="last day; default: the first alone")
-    excuse.add_argument("--by", required=True, help="who excuses them")
-    excuse.add_argument("--why", required=True, help="the reason, for those who come after")
-    excuse.add_argument("--withdraw", action="store_true", help="expect them after all")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
     quarantine.add_to(commands)
     replay.add_to(commands)
+    senders.add_to(commands)
+    chaos = commands.add_parser(
+        "chaos", help="put the path to the test: every fault we know of, against a run without any"
+    )
+    chaos.add_argument("--dataset", action="append", default=[], help="and what it refers to; default: all")
+    chaos.add_argument("--faults", default="", help="names, separated by commas; default: all")
+    chaos.add_argument("--rounds", type=int, default=100, help="of each fault at most; default: %(default)s")
+    chaos.add_argument("--seed", type=int, default=1, help="of all that is left to chance; default: %(default)s")
+    chaos.add_argument(
+        "--seconds", type=float, default=120.0, help="after which no further round begins; default: %(default)s"
+    )
+    chaos.add_argument("--landed", action="store_true", help="with copies of what has landed, not with what is made up")
+    chaos.add_argument("--days", type=int, default=3, help="of what has landed; default: %(default)s")
+    chaos.add_argument("--keep", type=Path, help="folder in which what wasn't survived stays")
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
     return parser
@@ -174,39 +155,41 @@ def _run(chosen: argparse.Namespace) -> int:
         return 1 if made.failures else 0
     if chosen.command == "try":
         return _try(chosen)
+    if chosen.command == "baseline":
+        warehouse = open_warehouse()
+        make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
+        return 0
+    if chosen.command == "chaos":
+        # Nobody else needs it.
+        from ingestion_platform.chaos.command import Wanted, run
+
+        return run(
+            Wanted(
+                datasets=tuple(chosen.dataset),
+                faults=tuple(name for name in chosen.faults.split(",") if name),
+                rounds=chosen.rounds,
+                seed=chosen.seed,
+                seconds=chosen.seconds,
+                landed=chosen.landed,
+                days=chosen.days,
+                keep=chosen.keep,
+            )
+        )
     with open_warehouse() as warehouse:
-        if chosen.command == "baseline":
-            make_baseline(warehouse, _chosen(warehouse, chosen.dataset), chosen.days, tell=_whisper)
-            return 0
         if chosen.command == "backfill":
             return _backfill(warehouse, chosen)
         if chosen.command == "status":
             _tell_status(warehouse)
+        elif chosen.command == "drift":
+            _tell_drift(warehouse, chosen.dataset)
         elif chosen.command == "quarantine":
             return quarantine.run(warehouse, chosen)
         elif chosen.command == "replay":
             return replay.run(warehouse, chosen)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
-        elif chosen.command == "senders":
-            _tell_senders(warehouse, chosen)
-        elif chosen.command == "note":
-            first, last = _days_of(warehouse, chosen)
-            note = note_for(warehouse, chosen.sender, first, last, datasets=_with_senders(warehouse, chosen.dataset))
-            sys.stdout.write(note.csv if chosen.format == "csv" else note.text)
-        elif chosen.command == "excuse":
-            print(
-                warehouse.excuses.excuse(
-                    _with_senders(warehouse, chosen.dataset)[0],
-                    chosen.sender,
-                    chosen.first,
-                    chosen.last or chosen.first,
-                    by=chosen.by,
-                    why=chosen.why,
-                    at=warehouse.clock(),
-                    is_withdrawn=chosen.withdraw,
-                )
-            )
+        elif chosen.command in senders.COMMANDS:
+            return senders.run(warehouse, chosen)
         elif chosen.command == "lifecycle":
             _tell_lifecycle(warehouse, is_applied=chosen.apply)
         elif chosen.command == "catch-up":
@@ -233,6 +216,17 @@ def _run(chosen: argparse.Namespace) -> int:
             )
             _print_csv(table)
     return 0
+
+
+def _tell_drift(warehouse: Warehouse, name: str | None) -> None:
+    chosen = None if name is None else _chosen(warehouse, [name])[0]
+    events = warehouse.drift(chosen)
+    for event in events:
+        print(f"{event.dataset}: {event.told()}")
+        if event.adopt:
+            print(f"    to adopt it: {event.adopt}")
+    if not events:
+        print("every object has the declared columns, as far as they ever came")
 
 
 def _count(text: str) -> int:
@@ -290,51 +284,6 @@ def _try(chosen: argparse.Namespace) -> int:
     judged = judge(made, allowed)
     print({"text": trial.as_text, "markdown": trial.as_markdown, "json": trial.as_json}[chosen.format](judged))
     return 0 if judged.passed else 1
-
-
-def _tell_senders(warehouse: Warehouse, chosen: argparse.Namespace) -> None:
-    """One line a sender and day; the numbers by status on the other output."""
-    datasets = _with_senders(warehouse, chosen.dataset)
-    first, last = _days_of(warehouse, chosen)
-    found = [
-        row
-        for dataset in datasets
-        for row in warehouse.sender_days(dataset, first, last)
-        if chosen.sender in (None, row.sender) and (not chosen.status or row.status in chosen.status)
-    ]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    names = [field.name for field in fields(SenderDay)]
-    writer.writerow(names)
-    writer.writerows([getattr(row, name) for name in names] for row in found)
-    counts = Counter(row.status for row in found)
-    told = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
-    print(f"{first} to {last}: {told or 'nobody'}", file=sys.stderr)
-
-
-def _days_of(warehouse: Warehouse, chosen: argparse.Namespace) -> tuple[date, date]:
-    """The days that are asked for; those that aren't said are the last week that anything is known of."""
-    newest = [
-        day
-        for dataset in (warehouse.datasets.values() if warehouse.ledger.exists else ())
-        if (day := warehouse.newest_day(dataset)) is not None
-    ]
-    last = chosen.last or max(newest, default=None)
-    if last is None:
-        raise NotMaterialized("nothing has been loaded yet", "`python -m ingestion_platform catch-up` does it")
-    return chosen.first or last - timedelta(days=6), last
-
-
-def _with_senders(warehouse: Warehouse, name: str | None) -> list[Dataset]:
-    """The datasets that have senders, or the one that is asked for."""
-    found = [dataset for dataset in warehouse.datasets.values() if dataset.senders is not None]
-    if name is None:
-        return found
-    chosen = [dataset for dataset in found if dataset.name == name]
-    if not chosen:
-        raise DeclarationError(
-            f"no dataset with senders is called {name!r}", f"those with senders: {', '.join(one.name for one in found)}"
-        )
-    return chosen
 
 
 def _tell_lifecycle(warehouse: Warehouse, *, is_applied: bool) -> None:

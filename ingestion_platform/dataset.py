@@ -32,7 +32,7 @@ from ingestion_platform import opening_days as opening_days_room
 from ingestion_platform import senders as senders_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
-from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint
+from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint, Pages
 from ingestion_platform.control import Control
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
@@ -40,7 +40,15 @@ from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.senders import Senders
-from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Postgres, Stream, StreamSegments
+from ingestion_platform.stream import (
+    ENVELOPE_FIELDS,
+    BytesValues,
+    DynamoDbChanges,
+    Postgres,
+    Segments,
+    Stream,
+    StreamSegments,
+)
 from ingestion_platform.table import DATE, IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
 
@@ -324,6 +332,19 @@ class Dataset:
                     f"column {column.name!r} takes capture {column.capture!r}, which its keys {self.source.templates!r} don't have",
                     f"captures: {sorted(self.source.captures)}",
                 )
+        fields = {column.field: column.name for column in self.columns if column.capture is None}
+        for column in self.columns:
+            self._require(
+                not column.aliases or self._has_names_of_their_own(),
+                f"column {column.name!r} has aliases, and in what it is read from a value has one name at most",
+                "columns of CSV with a header, Excel and Parquet, and members of JSON and Avro may have several",
+            )
+            for alias in column.aliases:
+                self._require(
+                    alias not in fields and not alias.startswith("@"),
+                    f"column {column.name!r} has the alias {alias!r}, which is what column {fields.get(alias, alias)!r} reads",
+                    "a value belongs to one column",
+                )
         if isinstance(self.source, LandedFiles | RemoteObjects):
             self._require_file_fields(self.source)
         if isinstance(self.source, StreamSegments):
@@ -359,6 +380,20 @@ class Dataset:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    def _has_names_of_their_own(self) -> bool:
+        """Whether values are found by names, which are in `_extra` when nobody asks for them."""
+        format = self.source.format
+        match format.inside if isinstance(format, Pages) else format:
+            case Xml() | FixedWidth():
+                return False
+            case Csv() as csv:
+                return csv.header_rows != 0
+            case Segments() as segments:
+                keeps_all = any(column.field == "@value" for column in self.columns)
+                return not isinstance(segments.values, BytesValues) and not keeps_all
+            case _:
+                return True
 
     def _require_routes(self, routing: Routing) -> None:
         self._require(

@@ -89,7 +89,8 @@ class Postgres:
 
     What the tables hold when nothing has landed yet comes first, as one consistent state; then the log goes on without gap or overlap. A
     record's value is the row as a JSON object, each column as the text that PostgreSQL writes for it (moments in UTC), or NULL. Of a row
-    that is removed only what the table's REPLICA IDENTITY says is known: the key. Its headers are `table`, `operation` (see `dataset.CAPTURED`), `transaction`, and `unchanged`.
+    that is removed only what the table's REPLICA IDENTITY says is known: the key. Its headers are `table`, `operation` (see
+    `dataset.CAPTURED`), `transaction`, and `unchanged`.
 
     Args:
         database: which of the databases that the settings name.

@@ -108,6 +108,8 @@ class Column:
         description: one sentence for the person who reads the table.
         source: where the value is in a record: the CSV or Parquet column's header, the dotted path of a JSON field
             (`payment.method`), the path of an XML element or attribute (see `formats/`). Default: the name.
+        aliases: other names that it has had in the files, or still has with some senders: `source` counts where it has a value, then the
+            first of these that has one; what others hold beside it stays in `_extra`.
         capture: taken from this `{capture}` of the object's key instead of from the record.
         required: NULL (or empty text) breaks the rule.
         minimum: smallest allowed value, included.
@@ -123,6 +125,7 @@ class Column:
     type: DataType
     description: str
     source: str | None = None
+    aliases: tuple[str, ...] = ()
     capture: str | None = None
     required: bool = False
     minimum: Any = None
@@ -144,6 +147,11 @@ class Column:
         if self.source is not None and self.capture is not None:
             raise DeclarationError(
                 f"column {self.name!r} has both source and capture", "a value comes from the record or from the key"
+            )
+        if self.aliases and (self.capture is not None or len({self.field, *self.aliases}) <= len(self.aliases)):
+            raise DeclarationError(
+                f"column {self.name!r} has aliases {list(self.aliases)}, and {'capture' if self.capture else 'says one name twice'}",
+                "aliases are other names in the record, each once",
             )
         if self.pattern is not None:
             try:
@@ -174,6 +182,11 @@ class Column:
     def field(self) -> str:
         """Where the value is in a record."""
         return self.source or self.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that its value may be called in a record, the one that counts first; none of a capture."""
+        return () if self.capture is not None else (self.field, *self.aliases)
 
 
 @dataclass(frozen=True, config=STRICT)

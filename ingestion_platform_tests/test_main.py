@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+import ingestion_platform
 from ingestion_platform.__main__ import main
-from ingestion_platform_tests.example import FIRST, HEADER, land_example, put, sale
+from ingestion_platform_tests.example import FIRST, HEADER, SECOND, land_example, put, sale
 from ingestion_platform_tests.s3_faults import S3Server
 
 Command = Callable[..., tuple[int, str, str]]
@@ -50,6 +52,41 @@ def table(text: str) -> list[dict[str, str]]:
 def tables_in(environment: Path) -> list[Path]:
     """The files of raw sales."""
     return sorted((environment / "data" / "warehouse" / "tables" / "raw" / "sales").rglob("*.parquet"))
+
+
+def test_who_has_sent_is_listed_noted_and_excused(command: Command, environment: Path) -> None:
+    """Each sender and day with its status, as CSV; a note to one of them; and an excuse, which lands and counts at once."""
+    command("catch-up")
+    code, out, err = command("senders", "--dataset", "sales", "--first", str(FIRST), "--last", str(FIRST))
+    assert code == 0
+    rows = {row["sender"]: row for row in table(out)}
+    assert rows
+    assert sum(int(word.split()[0]) for word in err.split(": ", 1)[1].split(", ")) == len(rows)
+    missing = [
+        row["sender"] for row in table(command("senders", "--dataset", "stock_counts", "--status", "missing")[1])
+    ]
+    assert missing
+    code, out, _ = command("note", "--sender", missing[0], "--format", "csv")
+    assert code == 0
+    assert {row["problem"] for row in table(out)} >= {"missing"}
+    code, out, _ = command(
+        "excuse",
+        "--dataset",
+        "stock_counts",
+        "--sender",
+        missing[0],
+        "--first",
+        str(FIRST),
+        "--by",
+        "Nomsa",
+        "--why",
+        "flood",
+    )
+    assert code == 0
+    assert (environment / "data" / "landing" / out.split()[-1]).exists()
+    excused = table(command("senders", "--dataset", "stock_counts", "--status", "excused", "--first", str(FIRST))[1])
+    assert [(row["sender"], row["reason"]) for row in excused] == [(missing[0], "excused by Nomsa: flood")]
+    assert command("senders", "--dataset", "products")[0] == 1
 
 
 def test_catch_up_loads_and_computes_everything(command: Command, environment: Path) -> None:
@@ -309,3 +346,232 @@ def test_lifecycle_prints_sets_and_is_settled(
     assert command("lifecycle", "--apply")[2].splitlines()[-1] == "set"
     again = command("lifecycle", "--apply")[2]
     assert again.splitlines() == ["the bucket has these rules already"]
+
+
+def test_a_plan_is_told_and_the_backfill_does_it(command: Command, environment: Path) -> None:
+    """What would be read, and restated; then it is; then there is nothing to do."""
+    landing = environment / "data" / "landing"
+    command("catch-up")
+    put(landing, "sales/2024/10/02/S0001.csv", (HEADER + sale("T3", SECOND, "3")).encode())
+    before = {path: path.read_bytes() for path in environment.rglob("*") if path.is_file()}
+    code, out, err = command("plan", "--dataset", "sales", "--first", "2024-10-02", "--last", "2024-10-02")
+    assert (code, err) == (0, "")
+    assert out.startswith("The backfill reads 1 object (")
+    assert "2024-10-02: 1 of 1 rows changes (quantity); quantity +1" in out
+    assert {path: path.read_bytes() for path in environment.rglob("*") if path.is_file()} == before
+    code, out, _ = command("backfill", "--dataset", "sales", "--first", "2024-10-02", "--last", "2024-10-02")
+    assert code == 0
+    assert "raw.sales: 1 objects of 1 days read" in out
+    _, out, _ = command("plan", "--format", "markdown")
+    assert out.startswith("**There is nothing to do")
+
+
+def test_a_plan_for_a_program(command: Command) -> None:
+    """JSON, before there is any warehouse; an estimate alone reads nothing."""
+    code, out, _ = command("plan", "--sample-days", "0", "--format", "json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["estimate"]["read"]["new"]["count"] == 4
+    assert told["partitions"] == []
+
+
+def test_a_dataset_that_is_not_there_is_told_with_those_that_are(command: Command) -> None:
+    """Nothing is planned."""
+    code, _, err = command("plan", "--dataset", "sale")
+    assert code == 1
+    assert "there is no dataset 'sale'" in err
+    assert "sales" in err
+
+
+def test_a_trial_needs_something_to_hold_against(command: Command, environment: Path) -> None:
+    """Neither tables nor a checkout."""
+    code, _, err = command("try")
+    assert code == 1
+    assert "--against" in err
+    code, _, err = command("try", "--against", str(environment))
+    assert code == 1
+    assert "is no checkout" in err
+
+
+@pytest.fixture
+def checkout(environment: Path) -> Path:
+    """Another checkout, as a pull request has changed it or not yet."""
+    folder = environment / "checkout"
+    shutil.copytree(
+        Path(ingestion_platform.__file__).parent,
+        folder / "ingestion_platform",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return folder
+
+
+def tried(checkout: Path, *words: str) -> tuple[int, str, str]:
+    """`try` in a checkout, as CI runs it: in a process of its own, with what has landed and nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ingestion_platform", "try", "--dataset", "sales", "--days", "2", *words],
+        cwd=checkout,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(checkout),
+            "INGESTION_LANDING": str(checkout.parent / "data" / "landing"),
+            "INGESTION_WAREHOUSE": str(checkout.parent / "nowhere" / "warehouse.duckdb"),
+            "INGESTION_PII_SALT": "",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def change(checkout: Path, file: str, old: str, new: str) -> None:
+    """Edit a declaration."""
+    path = checkout / "ingestion_platform" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_pull_request_that_tightens_a_rule_fails_and_a_harmless_one_passes(checkout: Path, environment: Path) -> None:
+    """Against the code as it is here, without a warehouse and without a salt; nothing is written anywhere."""
+    here = str(Path(ingestion_platform.__file__).parent.parent)
+    before = {path for path in environment.rglob("*") if "__pycache__" not in path.parts}
+    change(checkout, "datasets/tills.py", "One row per till line", "A row for each till line")
+    change(checkout, "datasets/tills.py", "maximum=999", "maximum=1999")
+    code, out, err = tried(checkout, "--against", here)
+    assert (code, err) == (0, ""), err
+    assert out.startswith("Passed: nothing is lost, tried on the last 2 days of sales.")
+    change(checkout, "datasets/tills.py", "maximum=1999", "maximum=1")
+    code, out, _ = tried(checkout, "--against", here, "--format", "markdown")
+    assert code == 1
+    assert out.startswith("### Failed: processed rows that go")
+    assert "**processed rows that go: 2 (to allow it: --allow rows=2)**" in out
+    assert "quantity: above maximum" in out
+    assert {path for path in environment.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+def test_a_declaration_that_does_not_bind_fails_the_trial(checkout: Path) -> None:
+    """With the file, the name and the hint, as at import."""
+    change(checkout, "sql/reports/daily_sales.sql", "from processed.", "from processed.no_")
+    code, _, err = tried(checkout, "--against", str(Path(ingestion_platform.__file__).parent.parent))
+    assert code == 1
+    assert "daily_sales.sql" in err
+
+
+def test_the_quarantine_is_looked_at_and_decided_about(command: Command, environment: Path) -> None:
+    """List, count, export, discard, reopen, redrive and history, each in its words; deciding again does nothing."""
+    command("catch-up")
+    code, out, _ = command("quarantine", "list", "--dataset", "sales")
+    assert (code, out) == (
+        0,
+        "sales 2024-10-01  S0001  sales/2024/10/01/S0001.csv:2  quantity: 'many' is not exactly of type INTEGER\n",
+    )
+    _, out, _ = command("quarantine", "list", "--rule", "quantity: nothing")
+    assert out.splitlines() == ["nothing is in quarantine that is like this", "rules there: quantity: not INTEGER"]
+    _, out, _ = command("quarantine", "count", "--by", "sender")
+    assert [line.split() for line in out.splitlines()] == [["1", "S0001"], ["1", "rows", "in", "all"]]
+    code, out, _ = command("quarantine", "export", str(environment / "rows.csv"))
+    assert "1 rows written" in out
+    assert [row["_row"] for row in table((environment / "rows.csv").read_text())] == ["2"]
+    who = ("--by", "Thandi", "--why", "a test")
+    _, out, _ = command("quarantine", "discard", "--dataset", "sales", "--everything", "--dry-run", *who)
+    assert out == "1 rows would be chosen; nothing was done\n"
+    _, out, _ = command("quarantine", "discard", "--dataset", "sales", "--everything", *who)
+    assert out.startswith(
+        "1 rows of 1 objects are discarded by Thandi; 1 days computed again\nrecorded as decisions/discard/sales/"
+    )
+    _, out, _ = command("quarantine", "discard", "--dataset", "sales", "--everything", *who)
+    assert out == "nothing to do: 1 rows are discarded already\n"
+    code, out, _ = command("status")
+    assert [line.split() for line in out.splitlines() if line.startswith("processed.sales ")] == [
+        ["processed.sales", "2", "2"]
+    ]
+    _, out, _ = command("quarantine", "list", "--state", "discarded")
+    assert "[discarded by Thandi on " in out
+    _, out, _ = command("quarantine", "redrive", "--dataset", "sales", "--everything", *who)
+    assert "nothing is open in quarantine that is like this: nothing was read again" in out
+    _, out, _ = command("quarantine", "reopen", "--dataset", "sales", "--everything", *who)
+    assert out.startswith("1 rows of 1 objects are reopened by Thandi")
+    _, out, _ = command("quarantine", "redrive", "--dataset", "sales", "--everything", *who)
+    assert "of 1 rows 0 are in the table now, 1 are still in quarantine" in out
+    assert "nothing has changed: today's declaration says of them what it said before" in out
+    code, out, err = command("quarantine", "history")
+    assert (code, err) == (0, "")
+    assert [line.split()[3] for line in out.splitlines()[::2]] == ["discard", "reopen", "redrive"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("discard", "--dataset", "sales", "--why", "x"), "nothing says which rows to discard"),
+        (("discard", "--everything", "--why", "x"), "a decision is about one dataset"),
+        (("discard", "--dataset", "sale", "--everything", "--why", "x"), "there is no dataset 'sale'"),
+        (("redrive", "--dataset", "sales", "--everything", "--why", " "), "why is a reason"),
+        (("export", "rows.xls"), ".xls is no format"),
+        (("history", "--dataset", "sale"), "there is no dataset 'sale'"),
+    ],
+)
+def test_a_decision_that_says_too_little_is_refused(command: Command, words: tuple[str, ...], said: str) -> None:
+    """With what is missing; nothing is decided."""
+    command("catch-up")
+    code, _, err = command("quarantine", *words)
+    assert code == 1
+    assert said in err
+
+
+def test_a_decision_that_was_cut_is_told(command: Command, environment: Path) -> None:
+    """The history says which one and what to do, and its exit code is no success."""
+    command("catch-up")
+    command("quarantine", "discard", "--dataset", "sales", "--everything", "--by", "Thandi", "--why", "a test")
+    (path,) = (environment / "data" / "landing" / "decisions").rglob("*.json")
+    path.write_bytes(path.read_bytes()[:-3])
+    (environment / "data" / "warehouse" / "ledger.sqlite").unlink()
+    command("rebuild")
+    code, out, err = command("quarantine", "history")
+    assert (code, out) == (1, "nothing has been decided\n")
+    assert "it was cut or changed after it was written" in err
+    assert "decide again" in err
+
+
+def test_a_replay_ends_with_a_certificate(command: Command, environment: Path) -> None:
+    """Equal when nothing has changed; a file that was sent anew is told by table, day, row and reason; the table keeps both."""
+    command("catch-up")
+    arguments = ("replay", "--dataset", "sales", "--first", "2024-10-01", "--certificate", "--by", "Thandi")
+    code, out, _ = command(*arguments)
+    assert (code, out.splitlines()[-2].endswith("all equal")) == (0, True)
+    put(environment / "data" / "landing", "sales/2024/10/01/S0001.csv", (HEADER + sale("T1", FIRST, "3")).encode())
+    code, out, _ = command(*arguments)
+    assert code == 0
+    assert (
+        "processed.sales 2024-10-01: differs, 1 rows before, 1 after; 0 added, 0 gone, 1 changed; in quantity (1)"
+        in out
+    )
+    assert "changed transaction_id T1: quantity: '2' → '3'" in out
+    assert "1 objects were sent anew: sales/2024/10/01/S0001.csv" in out
+    _, out, _ = command(
+        "query", "select distinct verdict from platform.certificates where table_name = 'processed.sales' order by 1"
+    )
+    assert out.split() == ["verdict", "differs", "equal"]
+    code, out, _ = command("replay", "--dataset", "sales", "--first", "2024-10-01", "--last", "2024-10-02")
+    assert code == 0
+    assert "2 objects read again" in out.splitlines()[-1]
+    code, _, err = command("replay", "--dataset", "sales", "--first", "2023-10-01")
+    assert (code, "has nothing from 2023-10-01" in err) == (1, True)
+
+
+def test_drift_tells_what_changed_and_what_adopts_it(command: Command, environment: Path) -> None:
+    """A column that nobody declared is told with its file, and with the line to paste; without drift that is said."""
+    command("catch-up")
+    assert command("drift") == (0, "every object has the declared columns, as far as they ever came\n", "")
+    with_tip = HEADER.rstrip("\n") + ",tip_zar\n" + sale("T9", FIRST).rstrip("\n") + ",2.50\n"
+    put(environment / "data" / "landing", "sales/2024/10/01/S0002.csv", with_tip.encode())
+    command("catch-up")
+    code, out, _ = command("drift", "--dataset", "sales")
+    assert code == 0
+    assert "sales: column 'tip_zar' is new since" in out
+    assert 'to adopt it: Column("tip_zar", decimal(12, 2), "…")' in out
+    code, _, err = command("drift", "--dataset", "sails")
+    assert code == 1
+    assert "there is no dataset 'sails'" in err
+    rows = table(command("query", "select column_name, objects from platform.drift")[1])
+    assert rows == [{"column_name": "tip_zar", "objects": "1"}]

@@ -1,11 +1,12 @@
 """The stores' tills: what was rung up, exported by each store at closing time."""
 
-from datetime import date
+from datetime import date, time
 
 from ingestion_platform.dataset import Daily, Dataset, LandedFiles, Routing
 from ingestion_platform.format import Csv, Parquet
 from ingestion_platform.lifecycle import Lifecycle
-from ingestion_platform.senders import senders_from
+from ingestion_platform.opening_days import Closure, OpeningDays
+from ingestion_platform.senders import Cutoff, senders_from
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask, decimal
 
 sales = Dataset(
@@ -33,7 +34,21 @@ sales = Dataset(
     primary_key=("transaction_id",),
     event_time="sold_at",
     daily=Daily(date(2024, 10, 1), allowed_lateness_days=3),
-    senders=senders_from("stores", "store_id", active_from="opened_on"),
+    senders=senders_from(
+        "stores",
+        "store_id",
+        active_from="opened_on",
+        country="country",
+        # The chain trades on public holidays, but for these.
+        opening_days=OpeningDays(
+            closures=(
+                Closure(first=date(2024, 12, 25), reason="Christmas Day"),
+                Closure(first=date(2025, 1, 1), reason="New Year's Day"),
+                Closure(first=date(2025, 3, 21), reason="Independence Day", country="NA"),
+            )
+        ),
+        cutoff=Cutoff(at=time(6), grace_hours=24),
+    ),
     routing=Routing(own_run_above_bytes=1_000_000_000),
     lifecycle=Lifecycle(warm_after_days=30, cold_after_days=365),
     checks=(

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -29,7 +29,7 @@ from ingestion_platform.demo.events import LATE_DAYS, TOPIC, Told, tell_events
 from ingestion_platform.demo.outside import CHART_LENGTH, NEW_FAMILY, REGIONS
 from ingestion_platform.demo.pages import ENDPOINTS, EVENING, down_on
 from ingestion_platform.demo.plan import ALL_TROUBLES, ZONE, Plan
-from ingestion_platform.demo.producer import FolderProducer
+from ingestion_platform.demo.producer import DatedProducer, FolderProducer
 from ingestion_platform.demo.retailer import Incident, Outcome, Step, Story, tell
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import LandingZone, open_landing
@@ -73,7 +73,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     story = tell(plan, has_sources=False)
     Path(settings.landing).mkdir(parents=True, exist_ok=True)
     _refuse_foreign(open_landing(*settings.landing_places), story)
-    producer = FolderProducer(Path(settings.landing))
+    folder = FolderProducer(Path(settings.landing))
     last = plan.dates[-1]
     say(
         f"A retail chain of {plan.stores} stores, {plan.days} days from {plan.dates[0]}, and everything that goes wrong with files."
@@ -96,7 +96,8 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         asked_again: set[date] = set()
         for number, step in enumerate(story.steps, 1):
             moment = time.monotonic()
-            landed = step.land(producer)
+            # Files come in the evening; what comes afterwards, when nobody waits for it any longer.
+            landed = step.land(DatedProducer(folder, timedelta(hours=19) if number == 1 else timedelta(days=3)))
             sent = kafka.send(TOPIC, parts[number - 1])
             say(
                 f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing}, and the tills sent {sent:,} events to a"
@@ -151,7 +152,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
 
 def _refuse_foreign(zone: LandingZone, story: Story) -> None:
     """The demo doesn't mix with files that aren't its own."""
-    fetched = ("streams/pos/", *(endpoint.root for endpoint in ENDPOINTS))
+    fetched = ("streams/pos/", "receipts/", "decisions/", *(endpoint.root for endpoint in ENDPOINTS))
     ours = {arrival.key for step in story.steps for arrival in step.objects}
     for landed in zone.list():
         if landed.key not in ours and not landed.key.startswith(fetched):
@@ -516,6 +517,19 @@ def _tell_balance(warehouse: Warehouse, say: Callable[[str], None]) -> None:
 def _tell_reports(warehouse: Warehouse, day: date, say: Callable[[str], None]) -> None:
     for what, sql in (
         (
+            "Who had to send sales, and what came of it, of platform.senders",
+            "select day, count(*) as stores, string_agg(sender, ', ' order by sender) filter (where status = 'missing') as missing,"
+            " string_agg(sender, ', ' order by sender) filter (where status = 'unreadable') as unreadable,"
+            " string_agg(sender, ', ' order by sender) filter (where status = 'late') as late,"
+            " string_agg(sender, ', ' order by sender) filter (where status = 'corrected') as corrected"
+            f" from platform.senders where dataset = 'sales' and is_expected and day <= date '{day}' group by day order by day",
+        ),
+        (
+            "What that makes of reports.daily_sales, of platform.versions",
+            "select day, version, state, why from platform.versions where table_name = 'reports.daily_sales'"
+            " order by day desc, version limit 5",
+        ),
+        (
             "The top of reports.daily_sales",
             "select store_id, store_name, region, transactions, units, net_zar from reports.daily_sales"
             f" where sold_on = date '{day}' order by net_zar desc, store_id limit 5",
@@ -526,6 +540,6 @@ def _tell_reports(warehouse: Warehouse, day: date, say: Callable[[str], None]) -
             f" where charted_on = date '{day}' and is_moment order by positions_climbed desc nulls last, region limit 5",
         ),
     ):
-        say(f"\n{what}, {day}:")
+        say(f"\n{what}, until {day}:" if "platform" in what else f"\n{what}, {day}:")
         for line in warehouse.query(sql).to_pandas().to_string(index=False).splitlines():
             say(f"  {line}")

@@ -5,11 +5,16 @@ Senders may overwrite what they sent; the landing zone itself has no call for it
 """
 
 import os
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from ingestion_platform.errors import LandingError
 from ingestion_platform.landing import LandingZone
+
+_DAY = re.compile(r"(20\d\d)\D{1,7}(\d\d)\D{1,5}(\d\d)\b")
+"""The day in a key, whether its folders are named by numbers alone or not."""
 
 
 class Producer(Protocol):
@@ -47,6 +52,34 @@ class FolderProducer:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         partial.write_bytes(content)
         partial.replace(path)
+
+
+class DatedProducer:
+    """
+    Writes into a folder as if each file had come at the hour at which its sender sends it: landing zones tell when an object landed.
+
+    Args:
+        folder: where.
+        after: from midnight, UTC, of the day that a key says, to its file's arrival.
+    """
+
+    def __init__(self, folder: FolderProducer, after: timedelta) -> None:
+        self._folder = folder
+        self._after = after
+
+    def put(self, key: str, content: bytes) -> None:
+        """
+        Write *content* under *key*, and date it.
+
+        Raises:
+            LandingError: the key leaves the folder.
+        """
+        self._folder.put(key, content)
+        found = _DAY.search(key)
+        if found is not None:
+            year, month, day = (int(part) for part in found.groups())
+            at = datetime(year, month, day, tzinfo=UTC) + self._after
+            os.utime(self._folder.root / key, ns=(int(at.timestamp()) * 10**9,) * 2)
 
 
 class ZoneProducer:

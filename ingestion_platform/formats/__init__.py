@@ -12,6 +12,8 @@ rejected by its number and kept as it stands; an object that can't be a whole on
 """
 
 from ingestion_platform.formats.content import BLOCK_BYTES, packing_of
+from ingestion_platform.formats.json_members import NotAnObject, twice
+from ingestion_platform.formats.left_over import LeftOver, Names, names_in
 from ingestion_platform.formats.reading import (
     RecordReader,
     detect_dialect,
@@ -22,6 +24,6 @@ from ingestion_platform.formats.reading import (
 from ingestion_platform.formats.records import Ending, Field, Piece, Positions, Records, RejectedRecord
 
 __all__ = [
-    "BLOCK_BYTES", "Ending", "Field", "Piece", "Positions", "RecordReader", "Records", "RejectedRecord", "detect_dialect",
-    "dialect_departures", "open_records", "packing_of", "read_records",
+    "BLOCK_BYTES", "Ending", "Field", "LeftOver", "Names", "NotAnObject", "Piece", "Positions", "RecordReader", "Records", "RejectedRecord",
+    "detect_dialect", "dialect_departures", "names_in", "open_records", "packing_of", "read_records", "twice",
 ]  # fmt: skip

@@ -38,7 +38,7 @@ from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.detection import detect
 from ingestion_platform.formats.dialect import MOST_TRAILERS, Dialect, Fault, NoRecords
-from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord, require_columns
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord, all_names, require_columns
 from ingestion_platform.formats.tables import Column
 from ingestion_platform.formats.texts import BOM, as_it_stands, excerpt, has_mark, is_utf_8
 from ingestion_platform.formats.windows import Window
@@ -95,7 +95,7 @@ class _Header:
         cells = rows[0] if len(rows) == 1 else [joint.join(filter(None, names)) for names in zip(*rows, strict=True)]
         twice = [cell for cell, times in Counter(cells).items() if times > 1]
         wanted = {field.source for field in fields}
-        if wanted and wanted.isdisjoint(cells):
+        if wanted and all_names(fields).isdisjoint(cells):
             names = ", ".join(list(dict.fromkeys(field.source for field in fields))[:6]) + (
                 ", …" if len(wanted) > 6 else ""
             )

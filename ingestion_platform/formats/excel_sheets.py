@@ -25,7 +25,7 @@ from ingestion_platform.format import Excel
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, DAMAGED, Content, Stream, open_zip
 from ingestion_platform.formats.excel_values import Kind, NoValue, kind_of, moment_text, number_text
-from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord, require_columns
+from ingestion_platform.formats.records import Ending, Field, Pieces, RejectedRecord, all_names, require_columns
 from ingestion_platform.formats.texts import excerpt
 from ingestion_platform.formats.xml_events import local_name, walk
 
@@ -407,7 +407,7 @@ class _Reader:
                 f"has no header: row {self._format.header_row} of its sheet is empty", "declare Excel(header_row=…)"
             )
         wanted = {field.source for field in self._fields}
-        if wanted and wanted.isdisjoint(names.values()):
+        if wanted and all_names(self._fields).isdisjoint(names.values()):
             raise ObjectRejected(
                 f"is not the declared sheet: its header {excerpt(', '.join(names.values()))} has none of the columns"
                 f" {excerpt(', '.join(sorted(wanted)))}",

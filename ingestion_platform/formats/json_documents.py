@@ -40,7 +40,7 @@ def read_json(format: Json, content: Content, fields: Sequence[Field], *, block_
     missing = dict.fromkeys(
         wanted.source for wanted in fields if reader.records and wanted.source not in reader.seen_sources
     )
-    return Ending(reader.own.unknown, tuple(missing))
+    return Ending(reader.own.unknown, tuple(missing), departures=reader.own.departures)
 
 
 def _whole(format: Json, content: Content) -> bytes:

@@ -74,7 +74,7 @@ class _Reader:
             if self._records
             else {}
         )
-        return Ending(self._objects.unknown, tuple(missing))
+        return Ending(self._objects.unknown, tuple(missing), departures=self._objects.departures)
 
     def _refuse_array(self, ending: bytes) -> None:
         has_lines = self._row > 0 or b"\n" in self._window.data.strip()

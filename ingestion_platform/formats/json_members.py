@@ -60,6 +60,12 @@ class Taker:
         self._width = len(sources)
         self.unknown: dict[str, None] = {}
         self.seen: set[str] = set()
+        self.repeated: dict[str, None] = {}
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """What objects had more than once, told."""
+        return tuple(twice(name) for name in sorted(self.repeated))
 
     def take(self, text: bytes, *, is_clean: bool = False) -> tuple[list[str | int | None], str | None]:
         """
@@ -85,6 +91,8 @@ class Taker:
         if len(members) > self._most_members:
             raise NotAnObject(f"has {len(members):,} members, more than the {self._most_members:,} allowed")
         wanted, left = node.members, []
+        if repeated and len(self.repeated) < self._most_members:
+            self.repeated.update(dict.fromkeys(path + name for name in repeated))
         for name, raw in members.items():
             member = wanted.get(name)
             if member is None:
@@ -93,7 +101,7 @@ class Taker:
                 continue
             if member.fields:
                 self.seen.add(member.source)
-                text = _value(raw)
+                text = value_of(raw)
                 for index in member.fields:
                     values[index] = text
             if member.members:
@@ -110,12 +118,17 @@ class Taker:
             return None
         # In the order of their names: that in which they were written says nothing.
         left.sort()
-        return "{" + ",".join(f"{_json(name)}:{raw}" for name, raw in left) + "}"
+        return "{" + ",".join(f"{json_text(name)}:{raw}" for name, raw in left) + "}"
 
     def note_unknown(self, name: str) -> None:
         """Note a member that nobody asks for, unless so many are noted that no more is worth it."""
         if len(self.unknown) < self._most_members:
             self.unknown[name] = None
+
+
+def twice(name: str) -> str:
+    """What is told of a member that an object has more than once."""
+    return f"has {name} more than once in a record: the last value counts, _extra has all"
 
 
 def peek(text: bytes, path: str) -> str | None:
@@ -136,7 +149,7 @@ def peek(text: bytes, path: str) -> str | None:
             return None
         raw = found
     else:
-        return _value(raw)
+        return value_of(raw)
     members_of(text)
     return None
 
@@ -199,13 +212,14 @@ def _repeated(text: bytes) -> dict[str, str]:
 
 def _written(value: Any) -> str:
     if isinstance(value, _Pairs):
-        return "{" + ",".join(f"{_json(name)}:{_written(member)}" for name, member in value) + "}"
+        return "{" + ",".join(f"{json_text(name)}:{_written(member)}" for name, member in value) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(_written, value)) + "]"
-    return str(value) if isinstance(value, _Number) else _json(value)
+    return str(value) if isinstance(value, _Number) else json_text(value)
 
 
-def _value(raw: bytes) -> str | None:
+def value_of(raw: bytes) -> str | None:
+    """The text that a member's value is: a JSON string without its quotes, `null` as NULL, anything else as it is written."""
     first = raw[0]
     if first == _QUOTE:
         return unquoted(raw)
@@ -222,5 +236,6 @@ def unquoted(raw: bytes) -> str:
     return _TEXT.decode(raw) if _BACKSLASH in raw else raw[1:-1].decode()
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """*value* as JSON."""
     return msgspec.json.encode(value).decode()

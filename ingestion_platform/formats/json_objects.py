@@ -85,6 +85,11 @@ class Objects:
         """Members that nobody asks for, by name: which came first depends on how they were taken."""
         return tuple(sorted(self._taker.unknown))
 
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """What objects had more than once, told."""
+        return self._taker.departures
+
     def take(self, texts: Sequence[bytes]) -> Taken:
         """
         Take what is wanted of each object.

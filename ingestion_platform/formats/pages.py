@@ -176,6 +176,7 @@ def read_pages(format: Pages, content: bytes, fields: Sequence[Field], read: Rea
     found: list[pa.Table] = []
     rejected: list[RejectedRecord] = []
     unknown: dict[str, None] = {}
+    departures: dict[str, None] = {}
     missing: set[str] | None = None
     before = 0
     for page in group.pages():
@@ -194,13 +195,14 @@ def read_pages(format: Pages, content: bytes, fields: Sequence[Field], read: Rea
             if one.row > page.skip
         ]
         found.append(_with_envelope(fields, table, page, group, shift))
-        unknown.update(dict.fromkeys(records.unknown_columns))
+        departures.update(dict.fromkeys(records.departures))
         if table.num_rows:
+            unknown.update(dict.fromkeys(records.unknown_columns))
             missing = set(records.missing_columns) if missing is None else missing & set(records.missing_columns)
         before += max(records.rows_read - page.skip, 0)
     whole = pa.concat_tables(found) if found else tables.schema(fields).empty_table()
     lacking = tuple(one.source for one in inner if missing and one.source in missing)
-    return Records(whole, tuple(rejected), tuple(unknown), tuple(dict.fromkeys(lacking)))
+    return Records(whole, tuple(rejected), tuple(unknown), tuple(dict.fromkeys(lacking)), departures=tuple(departures))
 
 
 def _with_envelope(fields: Sequence[Field], table: pa.Table, page: Page, group: Group, shift: int) -> pa.Table:

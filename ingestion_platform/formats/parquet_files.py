@@ -24,7 +24,7 @@ from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Parquet
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
-from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, require_columns
+from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, all_names, require_columns
 from ingestion_platform.formats.tables import Column
 from ingestion_platform.formats.texts import excerpt
 
@@ -59,7 +59,7 @@ def read_parquet(
         ) as opened:
             names = opened.schema_arrow.names
             require_columns(len(names), format.max_columns)
-            batch_rows = _batch_rows(format, opened, names, wanted, block_bytes)
+            batch_rows = _batch_rows(format, opened, names, all_names(fields), block_bytes)
             unknown = [name for name in names if name not in wanted]
             rows = 0
             for batch in opened.iter_batches(batch_rows, use_threads=False):

@@ -190,4 +190,4 @@ def _pieces(
 def _whole(records: Records) -> Pieces:
     """What is small by its nature, in one piece: a segment or a group of pages is closed before it is large."""
     yield Piece(records.table, records.rejected)
-    return Ending(records.unknown_columns, records.missing_columns, records.positions)
+    return Ending(records.unknown_columns, records.missing_columns, records.positions, departures=records.departures)

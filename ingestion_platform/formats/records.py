@@ -1,6 +1,6 @@
 """What reading an object gives: rows of text, the records that couldn't be read, and how its columns differ from the declared ones."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -25,10 +25,17 @@ class Field:
     Args:
         name: the column of the result.
         source: where it is in a record; see the formats in `dataset.py`.
+        aliases: other names of it, which tell that a header is the declared one. Their values are left in `_extra`.
     """
 
     name: str
     source: str
+    aliases: tuple[str, ...] = ()
+
+
+def all_names(fields: Sequence[Field]) -> set[str]:
+    """Every name that one of the fields may have."""
+    return {name for field in fields for name in (field.source, *field.aliases)}
 
 
 @dataclass(frozen=True, slots=True)

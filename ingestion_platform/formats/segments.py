@@ -116,7 +116,9 @@ def read_segment(
         if reader.objects
         else {}
     )
-    return Records(rows, tuple(reader.rejected), reader.unknown, tuple(missing), positions)
+    return Records(
+        rows, tuple(reader.rejected), reader.unknown, tuple(missing), positions, departures=reader.taker.departures
+    )
 
 
 def _open(format: Segments, content: bytes) -> tuple[pa.Table, dict[str, str]]:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 from uuid import uuid4
 
 from boto3.session import Session
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
 from ingestion_platform import aws
@@ -102,6 +104,7 @@ class S3Landing:
         first_wait_seconds: upper bound of the random wait after the first failure; it doubles with each.
         longest_wait_seconds: where the doubling ends.
         timeout_seconds: how long to wait for a connection, and for the next bytes of an answer.
+        own_server: URL of a server on this machine that asks nobody who he is; empty: the endpoint and the credentials that boto3 finds.
 
     Raises:
         LandingError: *url* or the configuration that boto3 found can't be used.
@@ -115,13 +118,23 @@ class S3Landing:
         first_wait_seconds: float = 0.2,
         longest_wait_seconds: float = 20.0,
         timeout_seconds: float = 60.0,
+        own_server: str = "",
     ) -> None:
         self._bucket, self._prefix = _split(url)
         self._url = f"s3://{self._bucket}/{self._prefix}"
         self._waits = aws.Waits(attempts, first_wait_seconds, longest_wait_seconds)
         config = aws.client_config(connections=_THREADS, timeout_seconds=timeout_seconds)
         with aws.configuring(self._url, LandingError):
-            self._client = Session(botocore_session=aws.new_session()).client("s3", config=config)
+            session = Session(botocore_session=aws.new_session())
+            if own_server:
+                self._client = session.client(
+                    "s3",
+                    endpoint_url=own_server,
+                    region_name="us-east-1",
+                    config=config.merge(Config(signature_version=UNSIGNED, proxies={})),
+                )
+            else:
+                self._client = session.client("s3", config=config)
             self._endpoint = self._client.meta.endpoint_url
             aws.check_endpoint(self._endpoint, self._url, LandingError)
 

@@ -18,6 +18,7 @@ import dagster as dg
 from pydantic import SecretStr
 
 from ingestion_platform.errors import IngestionError
+from ingestion_platform.orchestration.checks import TOLD_BEFORE
 from ingestion_platform.orchestration.runs import days_of
 
 log = logging.getLogger("ingestion_platform.alerts")
@@ -148,13 +149,13 @@ def sinks(webhook: SecretStr | None) -> tuple[AlertSink, ...]:
 
 
 def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[FailedCheck]:
-    """The checks that failed in a run, errors first."""
+    """The checks that failed in a run, errors first; those left out whose cause was told when it began."""
     found: list[FailedCheck] = []
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
         if entry.dagster_event is None:
             continue
         result = entry.dagster_event.asset_check_evaluation_data
-        if not result.passed:
+        if not result.passed and TOLD_BEFORE not in result.metadata:
             is_error = result.severity is dg.AssetCheckSeverity.ERROR
             found.append(
                 FailedCheck(

@@ -122,7 +122,13 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
                 warehouse.unknown_types(dataset, day) if checks.KNOWN_TYPES in checks.raw_checks(dataset) else None
             )
             verdicts = checks.judge_raw(
-                dataset, raw, senders, trailing, is_over=day < resource.today(), unknown_types=unknown
+                dataset,
+                raw,
+                senders,
+                trailing,
+                is_over=day < resource.today(),
+                unknown_types=unknown,
+                drift=warehouse.drift(dataset),
             )
             shown = show.of_raw_day(raw, senders)
             if is_shown:

@@ -19,8 +19,10 @@ from ingestion_platform.orchestration.graph import asset_key
 from ingestion_platform.orchestration.quiet import quiet
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import RawDay, SenderReport, SqlTable, TableDay, told_waiting
+from ingestion_platform.warehouse import Certified, DriftEvent, RawDay, SenderReport, SqlTable, TableDay, told_waiting
 
+TOLD_BEFORE = "told_before"
+"""Metadata of a failed check whose cause began in an earlier run, which told it: nobody is told again."""
 FEWEST_TRAILING_DAYS = 3
 """Below this there is no usual volume to compare a day with."""
 
@@ -65,6 +67,11 @@ KNOWN_TYPES = Check(
     "known_types", "", "Every record of the stream has a type that some dataset takes.", severity="warn"
 )
 PRIMARY_KEY = Check("primary_key", "", "No two rows have the same key.", blocking=True)
+REPLAY_CERTIFICATE = Check(
+    "replay_certificate",
+    "",
+    "The last certified replay came out as it was before, or what differs is explained. Every table has it.",
+)
 NOT_EMPTY = Check("not_empty", "", "The table has rows when everything it is made of has rows.", severity="warn")
 
 
@@ -113,7 +120,7 @@ def sql_checks(table: SqlTable) -> tuple[Check, ...]:
 def specs(
     table: str, checks: Iterable[Check], partitions: dg.PartitionsDefinition[str] | None
 ) -> list[dg.AssetCheckSpec]:
-    """Checks as Dagster knows them."""
+    """Checks as Dagster knows them, and the one of the last replay's certificate that every table has."""
     with quiet():
         return [
             dg.AssetCheckSpec(
@@ -125,8 +132,36 @@ def specs(
                 blocking=check.blocking and check.severity == "error",
                 partitions_def=partitions,
             )
-            for check in checks
+            for check in (*checks, REPLAY_CERTIFICATE)
         ]
+
+
+def judge_certificate(found: Certified | None) -> Verdict:
+    """
+    Judge what the last certified replay has said of a partition.
+
+    Args:
+        found: None when none was certified.
+    """
+    if found is None:
+        return Verdict(REPLAY_CERTIFICATE, True, "no replay of it has been certified")
+    details: dict[str, dg.MetadataValue] = {
+        "certificate": dg.MetadataValue.text(found.key),
+        **show.numbers({"added": found.added, "gone": found.gone, "changed": found.changed}),
+    }
+    said = f"the replay that {found.by} had certified on {found.at:%Y-%m-%d %H:%M} UTC"
+    if found.verdict == "equal":
+        return Verdict(REPLAY_CERTIFICATE, True, f"{said} came out equal", details)
+    story = f"{said} came out otherwise ({found.added:,} rows added, {found.gone:,} gone, {found.changed:,} changed)"
+    if found.is_explained:
+        return Verdict(REPLAY_CERTIFICATE, True, f"{story}: {'; '.join(found.why)}", details)
+    return Verdict(
+        REPLAY_CERTIFICATE,
+        False,
+        f"{story}, and nothing that it is made of has changed: a query that isn't a function of its tables, or a fault of the platform."
+        f" Look: select details from platform.certificates where certificate = '{found.key}'",
+        details,
+    )
 
 
 def evaluation(table: str, partition: str | None, verdict: Verdict) -> dg.AssetCheckEvaluation:
@@ -152,6 +187,7 @@ def judge_raw(
     *,
     is_over: bool,
     unknown_types: Mapping[str, int] | None = None,
+    drift: Sequence[DriftEvent] = (),
 ) -> list[Verdict]:
     """
     Judge a raw day.
@@ -163,6 +199,7 @@ def judge_raw(
         trailing: rows of the days before.
         is_over: whether the business day has ended, so that its volume can be judged.
         unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
+        drift: the dataset's events.
     """
     verdicts = [_ledger_balance(raw), _no_rejected_objects(raw, is_over=is_over)]
     if dataset.ages is not None:
@@ -171,7 +208,7 @@ def judge_raw(
         verdicts += [_all_senders_reported(senders), _senders_in_order(senders)]
     if unknown_types is not None:
         verdicts.append(_known_types(dataset, raw, unknown_types))
-    return [*verdicts, _schema_drift(dataset, raw), _volume(dataset, raw, trailing, is_over=is_over)]
+    return [*verdicts, _schema_drift(dataset, raw, drift), _volume(dataset, raw, trailing, is_over=is_over)]
 
 
 def judge_processed(dataset: Dataset, table_day: TableDay) -> list[Verdict]:
@@ -392,7 +429,7 @@ def _known_types(dataset: Dataset, raw: RawDay, unknown: Mapping[str, int]) -> V
     )
 
 
-def _schema_drift(dataset: Dataset, raw: RawDay) -> Verdict:
+def _schema_drift(dataset: Dataset, raw: RawDay, drift: Sequence[DriftEvent]) -> Verdict:
     is_ignored = dataset.on_unknown_column == "ignore"
     drifted = [
         entry
@@ -410,8 +447,25 @@ def _schema_drift(dataset: Dataset, raw: RawDay) -> Verdict:
             "departures": len(departures),
         }
     )
-    if not drifted:
+    keys = {entry.key for entry in raw.entries}
+    # Those that this day has a part in: they began with one of its objects, or were still there.
+    events = [
+        event
+        for event in drift
+        if not (is_ignored and event.kind == "new")
+        and (event.began_object in keys or (event.began_on <= raw.day and (event.lasts or event.last_object in keys)))
+    ]
+    if not drifted and not any(event.lasts and event.kind == "retyped" for event in events):
         return Verdict(SCHEMA_DRIFT, True, "all objects have the declared columns", details)
+    if events:
+        details["events"] = show.table_of_records(
+            {"event": "string", "to adopt it": "string"},
+            ({"event": event.told(), "to adopt it": event.adopt} for event in events),
+        )
+    new = {event.began_object for event in events} & set(raw.new_keys)
+    if events and not new and not departures:
+        # It was told when it began; the check stays as it is until the declaration has it, or it ends.
+        details[TOLD_BEFORE] = dg.MetadataValue.bool(True)
     parts = [
         text
         for names, text in (
@@ -436,7 +490,15 @@ def _schema_drift(dataset: Dataset, raw: RawDay) -> Verdict:
             for entry in drifted
         ),
     )
-    return Verdict(SCHEMA_DRIFT, False, f"{'; '.join(parts)}; in {_some(entry.key for entry in drifted)}", details)
+    story = (
+        f"{'; '.join(parts)}; in {_some(entry.key for entry in drifted)}" if parts else "values of another type came"
+    )
+    told = "".join(
+        f". {event.told()[0].upper()}{event.told()[1:]}"
+        + (f". To adopt it, declare {event.adopt}" if event.adopt else "")
+        for event in events[: show.EXAMPLES]
+    )
+    return Verdict(SCHEMA_DRIFT, False, story + told, details)
 
 
 def _volume(dataset: Dataset, raw: RawDay, trailing: Sequence[int], *, is_over: bool) -> Verdict:

@@ -68,6 +68,9 @@ def _replayed(context: dg.OpExecutionContext, config: ReplayConfig, warehouse: W
     for one in made.compared:
         if not one.table.startswith("quarantine."):
             yield _observed(made, one)
+            if one.table == dataset.raw:
+                verdict = checks.judge_certificate(warehouse.certified(one.table, one.day))
+                yield checks.evaluation(one.table, str(one.day), verdict)
     context.log.info(f"{made}; {made.key}")
     if not made.is_explained:
         raise dg.Failure(
@@ -139,7 +142,7 @@ def events_of(warehouse: Warehouse, partitions: Iterable[tuple[str, date | None]
         else:
             assert table.dataset is not None
             verdicts = checks.judge_processed(table.dataset, done)
-        for verdict in verdicts:
+        for verdict in (*verdicts, checks.judge_certificate(warehouse.certified(key, day))):
             yield checks.evaluation(key, partition, verdict)
 
 

@@ -14,7 +14,7 @@ from datetime import date
 import dagster as dg
 
 from ingestion_platform.errors import IngestionError
-from ingestion_platform.orchestration.checks import Verdict, evaluation
+from ingestion_platform.orchestration.checks import Verdict, evaluation, judge_certificate
 from ingestion_platform.orchestration.graph import Table, asset_key
 from ingestion_platform.orchestration.metadata import Metadata, table_of_records
 from ingestion_platform.orchestration.partitions import day_of
@@ -111,7 +111,7 @@ def run_days(
                 partition=partition,
                 tags={"dagster/data_version": outcome.content} if outcome.content else None,
             )
-            for verdict in outcome.verdicts:
+            for verdict in (*outcome.verdicts, judge_certificate(warehouse.certified(table.key, day))):
                 if not verdict.passed:
                     log = context.log.error if verdict.check.severity == "error" else context.log.warning
                     log(f"{table.key} {partition or ''}: check {verdict.check.name}: {verdict.story}")

@@ -12,6 +12,10 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `differences` | two relations compared by key, row by row |
 | `raw_files` | rows on their way to raw's files |
 | `standing` | which of several segments stands for a position |
+| `shapes` | what an object needs when the declaration has other columns |
+| `moves` | values moved out of `_extra` and between columns |
+| `adopt` | raw → raw as the declaration has it now |
+| `drift` | columns that come, go, change their name or type, as events |
 | `process` | raw → processed and quarantine |
 | `sql_tables` | the files of `sql/`, understood |
 | `current` | the current table of changes, as SQL |
@@ -30,10 +34,17 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `receipts` | what senders' objects were before they were overwritten |
 | `versions` | the history of reports, from provisional to restated |
 | `ageing` | landed objects to colder places, and back from an archive |
+| `backfill` | days loaded, and what that makes stale computed, without Dagster |
+| `shadow` | a warehouse that works as another one does and leaves no trace |
+| `plan` | what a backfill would do: it is done in a shadow, and the difference is told |
+| `plan_text` | a plan in words |
+| `trial` | a plan judged: what changed declarations would lose |
 | `upkeep` | catch up, verify, repair, rebuild |
 | `results` | what is told about a piece of work |
 """
 
+from ingestion_platform.warehouse.certificates import Certified
+from ingestion_platform.warehouse.drift import DriftEvent
 from ingestion_platform.warehouse.results import (
     Balance,
     LedgerEntry,
@@ -48,6 +59,7 @@ from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables, load_sq
 from ingestion_platform.warehouse.warehouse import ColumnDoc, Warehouse
 
 __all__ = [
-    "Balance", "ColumnDoc", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay", "Waiting",
+    "Balance", "Certified", "ColumnDoc", "DriftEvent", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay",
+    "Waiting",
     "Warehouse", "load_sql_tables", "told_waiting",
 ]  # fmt: skip

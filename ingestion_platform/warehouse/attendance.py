@@ -147,8 +147,8 @@ class Attendance:
         """The moments at which some sender's cutoff of a day passes, and that of a day on which nobody is expected."""
         if dataset.senders is None:
             return ()
-        zones = {self.zone_of(dataset)}
-        if self._ledger.exists:
+        zones = {self.zone_of(dataset)} | {member.zone for member in self.listed(dataset, dataset.senders).values()}
+        if dataset.senders.dataset and self._ledger.exists:
             with self._ledger.reading():
                 roster = _Days(self, dataset, dataset.senders, day, day, of_objects=False).roster(day)
                 zones |= {member.zone for member in (roster or {}).values()}

@@ -39,18 +39,27 @@ class Asked:
         first: of the processed and report days that are computed when they are stale; None: from the beginning.
         last: included; None: to the end.
         replay: read every object of the days again, known or not.
-        sample: the only days that are computed, whatever else is stale; None: no such limit.
+        is_bounded: compute a dataset's own days alone, and of tables made of several the days of any; whatever else becomes stale is left.
+        has_whole_tables: whether tables without days are computed.
     """
 
     days: dict[str, list[date]]
     first: date | None = None
     last: date | None = None
     replay: bool = False
-    sample: frozenset[date] | None = None
+    is_bounded: bool = False
+    has_whole_tables: bool = True
 
-    def has(self, day: date | None) -> bool:
-        """Whether a processed or report day is among those asked for; a table without days always is."""
-        return day is None or ((self.first is None or self.first <= day) and (self.last is None or day <= self.last))
+    def has(self, table: str, day: date | None) -> bool:
+        """Whether a processed or report day is among those asked for."""
+        if day is None:
+            return self.has_whole_tables
+        if self.is_bounded:
+            layer, name = table.split(".", 1)
+            if layer == "processed" and name in self.days:
+                return day in self.days[name]
+            return any(day in days for days in self.days.values())
+        return (self.first is None or self.first <= day) and (self.last is None or day <= self.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +150,8 @@ def backfill(warehouse: Warehouse, asked: Asked, *, tell: Tell = log.info) -> Ba
     for table in affected:
         count = 0
         for day in warehouse.stale_days(table):
-            is_ours = asked.has(day) or day not in was_stale[table] or day in touched.get(table, ())
-            if asked.sample is not None:
-                is_ours = day in asked.sample
-            if not is_ours:
+            follows = day not in was_stale[table] or day in touched.get(table, ())
+            if not (asked.has(table, day) or (follows and not asked.is_bounded)):
                 left[table] = left.get(table, 0) + 1
                 continue
             with _kept(table, day, failures):

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
 from ingestion_platform.warehouse.derive import Deriver, stated
 from ingestion_platform.warehouse.discards import Discards, discards_table
+from ingestion_platform.warehouse.drift import DRIFT_COLUMNS, DriftEvent, as_rows
 from ingestion_platform.warehouse.engine import name, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
@@ -93,6 +94,7 @@ class Catalog:
         store: where rows are.
         deriver: knows the columns of tables.
         contracts: by dataset.
+        drift: tells the events of all datasets.
         attendance: who sent.
         clock: the moment, UTC.
     """
@@ -106,9 +108,11 @@ class Catalog:
         store: FileStore,
         deriver: Deriver,
         contracts: Mapping[str, Contract],
+        drift: Callable[[], Iterable[DriftEvent]],
         attendance: Attendance,
         clock: Callable[[], datetime],
     ) -> None:
+        self._drift = drift
         self._attendance = attendance
         self._clock = clock
         self._path = path
@@ -217,12 +221,14 @@ class Catalog:
                 else:
                     self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
             self._show_ledger(engine)
+            if not read_by or "drift" in read_by.lower():
+                _create(engine, "drift", DRIFT_COLUMNS, as_rows(self._drift()))
             self._show_discards(engine)
+            if not read_by or "senders" in read_by.lower():
+                self._show_senders(engine)
             self._view(
                 engine, "platform.quarantine", quarantined, QUARANTINE_COLUMNS, read_by=read_by, around=with_decisions
             )
-            if not read_by or "senders" in read_by.lower():
-                self._show_senders(engine)
 
     def _view(
         self,

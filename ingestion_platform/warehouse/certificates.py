@@ -152,6 +152,37 @@ class Certificate:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """
+    What a certificate says of one partition.
+
+    Args:
+        key: of the certificate.
+        at: when it was made, UTC.
+        by: who asked for it.
+        verdict: `equal`, `differs`, `new` or `gone`.
+        added: rows whose key is new.
+        gone: rows whose key isn't there any more.
+        changed: rows with other values.
+        why: what has changed of what the partition is made of.
+    """
+
+    key: str
+    at: datetime
+    by: str
+    verdict: str
+    added: int = 0
+    gone: int = 0
+    changed: int = 0
+    why: tuple[str, ...] = ()
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether it is equal, or differs for a reason that is known."""
+        return self.verdict == "equal" or bool(self.why)
+
+
 Partition = tuple[str, str]
 """A table and its day as the ledger writes it."""
 
@@ -268,6 +299,21 @@ class Certificates:
                 f"insert or replace into certificates values ({', '.join('?' * (len(COLUMNS) + 1))})",
                 [(*row, seal(row)) for row in rows],
             )
+
+    def last(self, table: str, day: date | None) -> "Certified | None":
+        """What the newest certificate says of a partition; None when none speaks of it."""
+        with self._file.reading() as connection:
+            row = connection.execute(
+                "select * from certificates where table_name = ? and day = ? order by made_at desc, certificate desc limit 1",
+                (table, day.isoformat() if day else ""),
+            ).fetchone()
+        if row is None:
+            return None
+        self._file.check_seal(row, tuple(row[name] for name in COLUMNS), f"certificate {row['certificate']!r}")
+        return Certified(
+            row["certificate"], datetime.fromisoformat(row["made_at"]), row["by_name"], row["verdict"], row["added"], row["gone"],
+            row["changed"], tuple(json.loads(row["reasons"])),
+        )  # fmt: skip
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Every partition of every certificate."""

@@ -23,6 +23,7 @@ from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
 from ingestion_platform.warehouse.days import STEADY_SINCE, bounds, span, start_of, steady_offset
 from ingestion_platform.warehouse.engine import name, text
+from ingestion_platform.warehouse.shapes import Naming, Reader, Shape, digest, is_headerless
 
 RAW_PLATFORM_COLUMNS = (("_extra", "VARCHAR"), ("_object", "VARCHAR"), ("_row", "BIGINT"), ("_day", "DATE"))
 """What every raw table has beside the declared columns, all of which are VARCHAR there."""
@@ -141,9 +142,13 @@ class Contract:
         whole = (*parts, dataset.row_key, dataset.changes) if dataset.changes is not None else parts
         return hashlib.sha256(repr(whole).encode()).hexdigest()
 
-    def reader_digest(self) -> str:
-        """Changes whenever the same bytes would enter raw otherwise."""
-        columns = [(column.name, column.field, column.capture) for column in self.dataset.columns]
+    def reader(self, dialect: str = "") -> Reader:
+        """
+        How objects are read.
+
+        Args:
+            dialect: what was recorded of it, as text.
+        """
         dataset = self.dataset
         # The ledger notes with each object the days that its rows belong to and who sent it.
         homes: tuple[object, ...] = ()
@@ -160,23 +165,35 @@ class Contract:
             )
         sender = dataset.senders.key_capture if dataset.senders is not None else None
         control = dataset.source.control if isinstance(dataset.source, LandedFiles) else None
-        parts = (
+        format = dataset.source.format
+        content = (
             VERSION,
-            repr(dataset.source.format),
-            columns,
-            dataset.on_unknown_column,
+            repr(format),
+            # Without a header, the columns' places are what is declared.
+            [column.names for column in dataset.columns] if is_headerless(format) else None,
+            # What of the key goes into rows makes two objects the same, or not.
+            [column.capture for column in dataset.columns if column.capture is not None],
             dataset.kind,
-            homes,
             sender,
             control,
         )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return Reader(digest(repr(content)), digest(dialect) if dialect else "", digest(repr(homes)), self.shape.digest)
+
+    @property
+    def shape(self) -> Shape:
+        """Which names of a record go into which raw column."""
+        return Shape.of(self.dataset)
+
+    @property
+    def naming(self) -> Naming:
+        """What names are to the dataset's source."""
+        return Naming.of(self.dataset, self.envelope)
 
     # --- values
 
     def values(self, raw: str) -> str:
         """The relation *raw* (SQL) with `text:` and `value:` columns beside the raw ones."""
-        texts = ", ".join(f"{self._text(column)} as {name('text:' + column.name)}" for column in self.dataset.columns)
+        texts = ", ".join(f"{self.text_of(column)} as {name('text:' + column.name)}" for column in self.dataset.columns)
         values = ", ".join(
             f"{self._value(column)} as {name('value:' + column.name)}" for column in self.dataset.columns
         )
@@ -189,8 +206,19 @@ class Contract:
         once = ", ".join(f"case when random() >= 0 then {moment} end as {moment}" for moment in moments)
         return f"select * replace ({once}) from ({cast})"
 
+    def fits(self, column: Column) -> str:
+        """SQL over raw columns: whether a value that isn't NULL is of the column's type, and one of those it may have."""
+        value = self._value(column).replace(name("text:" + column.name), f"({self.text_of(column)})")
+        fits = f"({value}) is not null"
+        if column.one_of:
+            fits += f" and ({value}) in ({', '.join(self._literal(column, one) for one in column.one_of)})"
+        if column.pattern is not None:
+            fits += f" and regexp_full_match({self.text_of(column)}, {text(column.pattern)})"
+        return fits
+
     @staticmethod
-    def _text(column: Column) -> str:
+    def text_of(column: Column) -> str:
+        """SQL of a raw column's text: NULL where it means NULL."""
         source = name(column.name)
         if not column.null_values:
             return source

@@ -11,10 +11,9 @@ newest as of its day.
 import hashlib
 import json
 import logging
-import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,7 +21,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from ingestion_platform.dataset import Datasets
-from ingestion_platform.errors import WarehouseError
+from ingestion_platform.errors import WarehouseDamaged, WarehouseError
 from ingestion_platform.warehouse import current
 from ingestion_platform.warehouse.attendance import Attendance, ReportState
 from ingestion_platform.warehouse.contract import Contract
@@ -361,6 +360,31 @@ class Deriver:
         """Where it is noted of which content the published files are."""
         return self._store.root / "published" / table.name / f"{row.day or table.name}.content"
 
+    def finish(self, writer: str, paths: Sequence[str]) -> None:
+        """
+        Publish what a writer that has ended had committed and may not have come to publish, and delete its half-written files.
+
+        Args:
+            writer: that is dead.
+            paths: of its journal.
+        """
+        begun = {tuple(path.split("/")[1:4]) for path in paths if path.startswith("tables/reports/")}
+        for layer, table_name, part in sorted(begun):
+            table = self._sql_tables.get(f"{layer}.{table_name}")
+            if table is None:
+                continue
+            for folder in (self._publish / table_name, self._store.root / "published" / table_name):
+                for half in folder.glob(f"*.{writer}.half"):
+                    half.unlink(missing_ok=True)
+            row = self._ledger.partition(table.key, None if part == "all" else date.fromisoformat(part))
+            if row is None:
+                continue
+            try:
+                self._publish_if_other(table, row)
+            except WarehouseDamaged as error:
+                # Another table's damage fails nobody's work.
+                log.warning("%s; what is published of it is older until then", error)
+
     def _publish_if_other(self, table: SqlTable, row: PartitionRow) -> None:
         """Publish what a killed process didn't come to, and what was deleted."""
         if table.layer != "reports":
@@ -390,9 +414,10 @@ class Deriver:
         folder.mkdir(parents=True, exist_ok=True)
         noted = self._noted(table, row)
         noted.unlink(missing_ok=True)
+        writer = self._store.begin_publishing(table.key, row.day or "all")
         for ending, options in (("parquet", COPY_OPTIONS), ("csv", "(format csv, header true)")):
             target = self.published(table, row.day, ending)
-            half = target.with_name(f".{target.name}.{os.getpid()}.half")
+            half = target.with_name(f".{target.name}.{writer}.half")
             try:
                 self._engine.execute(
                     f"copy (select {shown} from {source}) to {text(str(half.absolute()))} {options}"
@@ -401,7 +426,7 @@ class Deriver:
             finally:
                 half.unlink(missing_ok=True)
         noted.parent.mkdir(parents=True, exist_ok=True)
-        half = noted.with_name(f"{noted.name}.{os.getpid()}.half")
+        half = noted.with_name(f"{noted.name}.{writer}.half")
         half.write_text(_published_as(row))
         half.replace(noted)
 

@@ -163,13 +163,14 @@ def _compare(
     ((changed, *by_column),) = engine.execute(
         f"select {', '.join(counts)} from gone g join come c on {paired}"
     ).fetchall()
+    come, gone = (_count(engine, f"select * from {table}") for table in ("come", "gone"))
     is_compared = before is not None and after is not None
     both = [column for column in types if column in types_before and column in types_after]
     return Difference(
         rows_before=_count(engine, before),
         rows_after=_count(engine, after),
-        added=_count(engine, "select * from come") - changed,
-        gone=_count(engine, "select * from gone") - changed,
+        added=come - changed,
+        gone=gone - changed,
         changed=changed,
         columns={column: count for column, count in zip(rest, by_column[::2], strict=True) if count},
         emptied={column: count for column, count in zip(rest, by_column[1::2], strict=True) if count},
@@ -180,8 +181,10 @@ def _compare(
             for column in both
             if types_before[column] != types_after[column]
         },
-        sums=_sums(engine, sides, types, [column for column in rest if column in both or not is_compared]),
-        examples=_examples(engine, names, rest, paired, examples),
+        sums=_sums(engine, sides, types, [column for column in rest if column in both or not is_compared])
+        if come or gone
+        else {},
+        examples=_examples(engine, names, rest, paired, examples) if come or gone else (),
     )
 
 
@@ -237,21 +240,27 @@ def _place(names: Sequence[str], types: Mapping[str, str]) -> str:
 def _sums(
     engine: duckdb.DuckDBPyConnection, sides: Sequence[str], types: Mapping[str, str], columns: Sequence[str]
 ) -> dict[str, SumChange]:
-    sums = {}
-    for column in columns:
-        kind = types[column]
-        if not (kind in _WHOLE or kind in _FLOATING or kind.startswith("DECIMAL")):
-            continue
-        total = f"fsum({name(column)})" if kind in _FLOATING else f"sum({name(column)})"
-        try:
-            before, after = (engine.execute(f"select {total} from ({side})").fetchall()[0][0] for side in sides)
-        except duckdb.OutOfRangeException:
-            # More digits than any decimal has: about is all that can be said.
-            total = f"fsum({name(column)}::double)"
-            before, after = (engine.execute(f"select {total} from ({side})").fetchall()[0][0] for side in sides)
-        if before != after:
-            sums[column] = SumChange(before, after)
-    return sums
+    numeric = [column for column in columns if _is_numeric(types[column])]
+    if not numeric:
+        return {}
+    totals = ", ".join(
+        f"fsum({name(column)})" if types[column] in _FLOATING else f"sum({name(column)})" for column in numeric
+    )
+    try:
+        found = [engine.execute(f"select {totals} from ({side})").fetchall()[0] for side in sides]
+    except duckdb.OutOfRangeException:
+        # More digits than any decimal has: about is all that can be said.
+        totals = ", ".join(f"fsum({name(column)}::double)" for column in numeric)
+        found = [engine.execute(f"select {totals} from ({side})").fetchall()[0] for side in sides]
+    return {
+        column: SumChange(before, after)
+        for column, before, after in zip(numeric, *found, strict=True)
+        if before != after
+    }
+
+
+def _is_numeric(kind: str) -> bool:
+    return kind in _WHOLE or kind in _FLOATING or kind.startswith("DECIMAL")
 
 
 def _examples(

@@ -9,20 +9,27 @@ before it writes it. A writer
 whose lock is free is dead; what its journal names and the ledger doesn't know is deleted by whoever comes next.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from ingestion_platform.errors import WarehouseDamaged
 
+_HIDDEN = ".writer-"
+
 REBUILD = "python -m ingestion_platform rebuild"
 """The command that makes the warehouse anew from the landing zone."""
+
+
+def _nothing(writer: str, paths: Sequence[str]) -> None:
+    """There is nothing else to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,11 @@ class FileStore:
     def _note(self, path: str) -> None:
         """Told of each path before it has a file."""
 
+    def begin_publishing(self, table: str, part: str) -> str:
+        """Note that a partition is about to be published; the answer is this process's writer, for the names of its half-written files."""
+        self.new_path(table, part)
+        return self._writer
+
     def describe(self, path: str, rows: int) -> StoredFile:
         """Make a written file durable and hash it."""
         digest = hashlib.sha256()
@@ -118,18 +130,26 @@ class FileStore:
             )
         self._verified.add(state)
 
-    def sweep(self, is_known: Callable[[list[str]], Iterable[str]]) -> list[str]:
+    def sweep(
+        self, is_known: Callable[[list[str]], Iterable[str]], finish: Callable[[str, Sequence[str]], None] = _nothing
+    ) -> list[str]:
         """
         Delete what dead writers left.
 
         Args:
             is_known: given paths, those that the ledger knows.
+            finish: given a dead writer and all paths of its journal, does what else it didn't come to. The journal goes after that.
 
         Returns:
             The paths that were deleted.
         """
         folder = self.root / "writers"
         swept: list[str] = []
+        for hidden in self.root.glob(f"{_HIDDEN}*"):
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), hidden.open("rb") as journal:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Of one who died before he wrote anything; whoever is about to lock it makes himself another one.
+                hidden.unlink()
         if not folder.is_dir():
             return swept
         for entry in list(folder.iterdir()):
@@ -153,6 +173,7 @@ class FileStore:
                     if path not in known and self.absolute(path).exists():
                         self.discard(path)
                         swept.append(path)
+                finish(entry.name, paths)
                 entry.unlink(missing_ok=True)
         return swept
 
@@ -167,12 +188,18 @@ class FileStore:
             self._writer = uuid.uuid4().hex[:16]
             folder = self.root / "writers"
             folder.mkdir(parents=True, exist_ok=True)
-            # Locked under a name that the sweep doesn't look at, so that it never meets a journal that is not yet held.
-            hidden = self.root / f".writer-{self._writer}"
-            journal = hidden.open("wb")
-            fcntl.flock(journal, fcntl.LOCK_EX)
-            hidden.rename(folder / self._writer)
-            self._journal = journal
+            # Locked under another name, so that the sweep never takes a journal that is not yet held for a dead one's.
+            hidden = self.root / f"{_HIDDEN}{self._writer}"
+            while self._journal is None:
+                journal = hidden.open("wb")
+                fcntl.flock(journal, fcntl.LOCK_EX)
+                try:
+                    hidden.rename(folder / self._writer)
+                except FileNotFoundError:
+                    # A sweep came between opening and locking.
+                    journal.close()
+                else:
+                    self._journal = journal
             self._count = 0
         return self._journal
 

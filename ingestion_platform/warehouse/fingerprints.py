@@ -160,7 +160,9 @@ def compare(
     kinds = {**before.columns, **after.columns}
     keys = [column for column in key if column in shared] if set(key) <= set(shared) else []
     keys = keys or shared
-    joined = _joined(before, after, shared, keys)
+    # Once: what differs is asked four questions.
+    engine.execute(f"create or replace temp table row_differences as {_joined(before, after, shared, keys)}")
+    joined = "select * from row_differences"
     values = [column for column in shared if column not in keys]
     counted = "".join(
         f", count(*) filter (where kind = 'changed' and {name('b:' + column)} is distinct from {name('a:' + column)})"
@@ -172,6 +174,7 @@ def compare(
     ).fetchall()
     changed = {column: int(count) for column, count in zip(values, found[3:], strict=True) if count}
     examples = _examples(engine, joined, keys, values, hidden, kinds)
+    engine.execute("drop table row_differences")
     return Difference(
         int(found[0]),
         int(found[1]),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import certificates, discards, excuses, places, receipts, told_lines, versions
+from ingestion_platform.warehouse import certificates, discards, excuses, places, receipts, shapes, told_lines, versions
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -74,6 +74,12 @@ create table if not exists partitions (
 ) strict, without rowid;
 """
 
+DRIFTING = """
+create index if not exists objects_drifting on objects (dataset)
+    where is_current = 1 and (unknown_columns <> '[]' or missing_columns <> '[]');
+"""
+"""Whether a dataset drifts at all is asked whenever tables are shown."""
+
 
 Along = Callable[[sqlite3.Connection, PartitionRow], None]
 """Notes something beside a partition, in its transaction."""
@@ -108,6 +114,8 @@ class Ledger(LedgerFile):
                 excuses.SCHEMA,
                 versions.SCHEMA,
                 told_lines.SCHEMA,
+                shapes.SCHEMA,
+                DRIFTING,
             ),
             patience_seconds=patience_seconds,
         )
@@ -345,7 +353,8 @@ class Ledger(LedgerFile):
                     connection,
                     replace(
                         before, state="duplicate", duplicate_of=winner, rows_read=0, rows_loaded=0, rows_quarantined=0, file_id=None,
-                        quarantine_file_id=None, home_days="{}", decided_at=now(), run_id=run_id,
+                        unknown_columns="[]", missing_columns="[]", quarantine_file_id=None, home_days="{}",
+                        decided_at=now(), run_id=run_id,
                     ),
                 )  # fmt: skip
             for before in withdrawn:
@@ -358,6 +367,69 @@ class Ledger(LedgerFile):
             connection.executemany("insert or ignore into file_days values (?, ?)", sorted(homes))
             self._drop_files_without_rows(connection, dataset)
         return touched, pending
+
+    def days_read_otherwise(self, dataset: str, first: date, last: date, reader_ending: str) -> list[date]:
+        """Days with objects whose reader doesn't end so."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "select distinct day from objects where dataset = ? and is_current = 1 and day >= ? and day <= ?"
+                " and substr(reader, ?) <> ? order by day",
+                (dataset, first.isoformat(), last.isoformat(), -len(reader_ending), reader_ending),
+            ).fetchall()
+        return [self.date_of(day) for (day,) in rows]
+
+    def commit_adoption(
+        self,
+        dataset: str,
+        day: date,
+        *,
+        found: Sequence[ObjectRow],
+        adopted: Sequence[ObjectRow],
+        files: Mapping[int, StoredFile],
+        run_id: str,
+    ) -> set[str]:
+        """
+        Put objects whose rows stand otherwise in raw, or are only known otherwise, in the place of what they were.
+
+        Args:
+            dataset: its name.
+            day: of the objects' keys.
+            found: what they were when the adoption was planned.
+            adopted: the same objects as they are from now on; `file_id` is set here for those whose rows were moved.
+            files: file in which rows were → file in which they are; rows of objects that aren't adopted stay where they are.
+            run_id: whose run this is.
+
+        Returns:
+            The processed days touched.
+
+        Raises:
+            Conflict: an object is no longer as it was found.
+        """
+        touched: set[str] = set()
+        with self.writing() as connection:
+            for before in found:
+                if self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, before.key) != [
+                    before
+                ]:
+                    raise Conflict(before.key)
+            moved = {
+                former: self._put_file(connection, f"raw.{dataset}", day.isoformat(), "rows", file, run_id)
+                for former, file in files.items()
+            }
+            homes: set[tuple[int, str]] = set()
+            for before, row in zip(found, adopted, strict=True):
+                if before.state == "loaded":
+                    touched |= self._weigh(connection, before, -1)
+                if row.file_id is None and before.file_id is not None:
+                    connection.execute("insert or ignore into exclusions values (?, ?)", (before.file_id, row.key))
+                    row = replace(row, file_id=moved[before.file_id])
+                if row.file_id is not None:
+                    homes |= {(row.file_id, home) for home in row.days}
+                self._put_object(connection, row)
+                touched |= self._stand(connection, row)
+            connection.executemany("insert or ignore into file_days values (?, ?)", sorted(homes))
+            self._drop_files_without_rows(connection, dataset)
+        return touched
 
     def _withdraw(self, connection: sqlite3.Connection, row: ObjectRow) -> set[str]:
         """Take an object's rows out of the tables."""

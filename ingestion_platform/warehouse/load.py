@@ -47,14 +47,16 @@ from ingestion_platform.landing import LandedObject, LandingZone, ObjectFile, sa
 from ingestion_platform.lifecycle import RESTORE_DAYS, RESTORE_TIER
 from ingestion_platform.remote import RemoteObjects, digest_in
 from ingestion_platform.stream import Span, StreamSegments
+from ingestion_platform.warehouse.adopt import count_homes
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
 from ingestion_platform.warehouse.dialects import DialectNote
-from ingestion_platform.warehouse.engine import parquet, text
+from ingestion_platform.warehouse.engine import parquet
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
 from ingestion_platform.warehouse.ledger_file import now
 from ingestion_platform.warehouse.ledger_rows import ObjectRow, position_text
+from ingestion_platform.warehouse.moves import AliasReader
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.raw_files import (
     IN_MEMORY_BYTES,
@@ -62,10 +64,12 @@ from ingestion_platform.warehouse.raw_files import (
     OwnFiles,
     RowsFile,
     gather,
+    raw_schema,
     rejected_table,
 )
 from ingestion_platform.warehouse.receipts import Receipts, receipt_of
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, Waiting, told_waiting
+from ingestion_platform.warehouse.shapes import Passages
 from ingestion_platform.warehouse.standing import Overlaps, order, stand
 
 log = logging.getLogger(__name__)
@@ -98,6 +102,7 @@ class _Reading:
         is_double: the ledger had its content loaded from another object, so it wasn't parsed.
         is_archived: it is in an archive, and wasn't read.
         departures: how it isn't as declared or recorded, though it was read.
+        unknown_columns: for which it was rejected.
     """
 
     landed: LandedObject
@@ -109,6 +114,7 @@ class _Reading:
     is_double: bool = False
     is_archived: bool = False
     departures: tuple[str, ...] = ()
+    unknown_columns: tuple[str, ...] = ()
 
 
 class _GivenUp(Exception):
@@ -150,7 +156,8 @@ class Loader:
         self._store = store
         self._engine = engine
         self._threads = threads or (os.cpu_count() or 1)
-        self._reader = contract.reader_digest()
+        self._reader = contract.reader()
+        self._passages = Passages(ledger, self._reader, contract.shape, contract.naming)
         self._format = self._dataset.source.format
         self._note = DialectNote(landing, self._dataset)
         self._control = self._dataset.source.control if isinstance(self._dataset.source, LandedFiles) else None
@@ -159,17 +166,12 @@ class Loader:
         self._unmarked: dict[date, tuple[str, ...]] = {}
         self._progress: Progress | None = None
         columns = self._dataset.columns
-        self._fields = [Field(column.name, column.field) for column in columns if column.capture is None]
-        self._fields += [Field(name, source) for name, source in contract.envelope]
-        fields: list[pa.Field[Any]] = [
-            *[pa.field(column.name, pa.string()) for column in columns],
-            *[pa.field(name, pa.string()) for name, _ in contract.envelope],
-            pa.field("_extra", pa.string()),
-            pa.field("_object", pa.string()),
-            pa.field("_row", pa.int64()),
-            pa.field("_day", pa.date32()),
+        self._fields = [
+            Field(column.name, column.field, column.aliases) for column in columns if column.capture is None
         ]
-        self._schema = pa.schema(fields)
+        self._has_aliases = any(column.aliases for column in columns)
+        self._fields += [Field(name, source) for name, source in contract.envelope]
+        self._schema = raw_schema(contract.raw_columns)
 
     # --- what has landed
 
@@ -235,7 +237,7 @@ class Loader:
             return False
         self._format = recorded
         # What was read before it was recorded is read again.
-        self._reader = hashlib.sha256(f"{self._contract.reader_digest()} {recorded!r}".encode()).hexdigest()[:16]
+        self._reader = self._contract.reader(repr(recorded))
         return True
 
     def _record_dialect(self, objects: Sequence[LandedObject]) -> bool:
@@ -396,7 +398,7 @@ class Loader:
         retired = [
             (landed, reason)
             for landed, reason in replaced
-            if (row := known.get(landed.key)) is None or row.state != "replaced" or row.reader != self._reader
+            if (row := known.get(landed.key)) is None or row.state != "replaced" or not self._is_read(row)
         ]
         if not is_whole:
             # Part of a fetch would be loaded, or a former one be taken back before the one that counts can be read.
@@ -481,12 +483,11 @@ class Loader:
         return (span[0], *order(landed.key, span[1])) if span is not None else (len(landed.key), landed.key)
 
     def _is_news(self, landed: LandedObject, row: ObjectRow | None) -> bool:
-        return (
-            row is None
-            or not same_version(row.token, landed.token)
-            or row.reader != self._reader
-            or row.state == "pending"
-        )
+        return row is None or not same_version(row.token, landed.token) or not self._is_read(row)
+
+    def _is_read(self, row: ObjectRow) -> bool:
+        """Whether an object was read as it would be read now, or raw has all that is needed of it."""
+        return self._passages.need(row, self._reader.dialect).doing != "read"
 
     def _readings(
         self, todo: Sequence[LandedObject], known: dict[str, ObjectRow], again: set[str], batch: "_Batch"
@@ -554,7 +555,7 @@ class Loader:
             batch.go_on()
             digest.update(piece)
         sha256, size_bytes = digest.hexdigest(), opened.file.tell()
-        is_known = row is not None and row.version == sha256 and row.reader == self._reader and row.state != "pending"
+        is_known = row is not None and row.version == sha256 and self._is_read(row)
         if is_known and landed.key not in self._manifests:
             opened.check()
             return _Reading(landed, sha256, size_bytes, None)
@@ -566,6 +567,7 @@ class Loader:
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, "isn't what was copied: its digest is another one")
         departures: tuple[str, ...] = ()
+        unknown: tuple[str, ...] = ()
         try:
             declared = self._dataset.source.format
             if isinstance(declared, Csv) and isinstance(self._format, Csv) and declared != self._format:
@@ -575,7 +577,8 @@ class Loader:
             opened.check()
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
                 batch.throw_away(records)
-                raise ObjectRejected(f"it has columns that aren't declared: {', '.join(records.unknown_columns)}")
+                unknown = records.unknown_columns
+                raise ObjectRejected(f"it has columns that aren't declared: {', '.join(unknown)}")
         except ObjectRejected as error:
             # What changed while it was read may look broken.
             opened.check()
@@ -584,7 +587,7 @@ class Loader:
                 if not departures
                 else f"{error}; it departs from the recorded dialect: {'; '.join(departures)}"
             )
-            return _Reading(landed, sha256, size_bytes, None, self._without_excerpts(why))
+            return _Reading(landed, sha256, size_bytes, None, self._without_excerpts(why), unknown_columns=unknown)
         return _Reading(landed, sha256, size_bytes, records, departures=departures)
 
     def _gather(
@@ -599,7 +602,7 @@ class Loader:
         Raises:
             ObjectRejected: it can't be read, or isn't as its sender says.
         """
-        reader = open_records(self._format, opened.file, self._fields, key=landed.key)
+        reader = self._open_records(opened, landed.key)
         control = self._control
         if control is None or not (control.trailer or control.manifest):
             return batch.gather(landed.key, reader), ()
@@ -618,9 +621,13 @@ class Loader:
             batch.throw_away(records)
             if control.on_mismatch == "reject":
                 raise
-            again = open_records(self._format, opened.file, self._fields, key=landed.key)
+            again = self._open_records(opened, landed.key)
             return batch.gather(landed.key, RefusedReader(again, error.what)), ()
         return records, (not_compared,) if not_compared else ()
+
+    def _open_records(self, opened: ObjectFile, key: str) -> RecordReader:
+        reader = open_records(self._format, opened.file, self._fields, key=key)
+        return AliasReader(reader, self._passages.shape, self._passages.naming) if self._has_aliases else reader
 
     def _without_excerpts(self, reason: str) -> str:
         """A reason is shown where masked tables are: what it quotes of a file with personal columns stays out."""
@@ -677,15 +684,15 @@ class Loader:
             landed_at=_utc(reading.landed),
             # An object that moved under us is looked at again, whatever its token says then.
             token=reading.landed.token if reading.is_final else "",
-            reader=self._reader,
+            reader=str(self._reader),
             sender=self._sender(found[1]) if found else None,
             reason=reading.reason,
             duplicate_of=None,
             rows_read=records.rows_read if records else 0,
             rows_loaded=records.rows_loaded if records else 0,
             rows_quarantined=records.rows_quarantined if records else 0,
-            unknown_columns=json.dumps(reading.records.unknown_columns if reading.records else ()),
-            missing_columns=json.dumps(reading.records.missing_columns if reading.records else ()),
+            unknown_columns=json.dumps(sorted(records.unknown_columns if records else reading.unknown_columns)),
+            missing_columns=json.dumps(records.missing_columns if records else ()),
             departures=json.dumps(reading.departures),
             file_id=None,
             quarantine_file_id=None,
@@ -722,15 +729,8 @@ class Loader:
 
     def count_home_days(self, path: str, day: date) -> dict[str, dict[str, int]]:
         """Object → processed day → rows, of a file just written."""
-        self._engine.execute(f"set TimeZone = {text(self._contract.time_zone)}")
         raw = f"select * from {parquet(self._store.absolute(path))}"
-        counts: dict[str, dict[str, int]] = {}
-        rows = self._engine.execute(
-            f"select _object, ({self._contract.home_day(day)})::varchar, count(*) from ({self._contract.values(raw)}) group by 1, 2"
-        ).fetchall()
-        for key, home, count in rows:
-            counts.setdefault(key, {})[home] = count
-        return counts
+        return count_homes(self._engine, self._contract, raw, day)
 
 
 def _utc(landed: LandedObject) -> str:
@@ -872,7 +872,7 @@ class _Batch:
         if standing.counts_nothing_of(span):
             row = replace(
                 row, state="duplicate", duplicate_of=standing.instead, rows_read=0, rows_loaded=0, rows_quarantined=0,
-                reason=standing.reason(span),
+                unknown_columns="[]", missing_columns="[]", reason=standing.reason(span),
             )  # fmt: skip
         else:
             row = replace(
@@ -946,6 +946,7 @@ class _Batch:
             Conflict: the ledger has changed meanwhile.
         """
         loader = self._loader
+        loader._passages.note()
         self._keep_receipts()
         if self._touched:
             loader._ledger.touch(self._touched)

@@ -253,7 +253,8 @@ def plan(
                 datasets=tuple(told.datasets()),
                 partitions=tuple(told.partitions()),
                 failures=work.failures,
-                left=work.left,
+                # Of a sample, what is left is what is estimated.
+                left=work.left if sample_days is None else {},
                 estimate=None,
                 seconds=work.seconds,
                 seconds_planning=time.perf_counter() - began,
@@ -549,7 +550,7 @@ def _sample(asked: Asked, count: int) -> Asked:
         else:
             places = {round(number * (len(all_days) - 1) / (count - 1)) for number in range(count)} if count else set()
             days[dataset] = [all_days[place] for place in sorted(places)]
-    return replace(asked, days=days, sample=frozenset(day for some in days.values() for day in some))
+    return replace(asked, days=days, is_bounded=True, has_whole_tables=False)
 
 
 def _estimate(shadow: Shadow, asked: Asked, done: Asked, work: Backfill) -> Estimate | None:
@@ -574,6 +575,10 @@ def _estimate(shadow: Shadow, asked: Asked, done: Asked, work: Backfill) -> Esti
             pace = sum(one.bytes_read for one in loads), sum(one.seconds for one in loads)
             if not pace[0]:
                 pace = shadow.before.reading_pace(dataset_name)
+            if not pace[0]:
+                # That of the others is better than none.
+                paces = [shadow.before.reading_pace(other) for other in shadow.datasets]
+                pace = sum(size for size, _ in paces), sum(took for _, took in paces)
             seconds = seconds + size / pace[0] * pace[1] if pace[0] and seconds is not None else None
     pace_of = shadow.before.computing_pace()
     for table in {one.table for one in work.computed}:
@@ -581,7 +586,9 @@ def _estimate(shadow: Shadow, asked: Asked, done: Asked, work: Backfill) -> Esti
         pace_of[table] = sum(took) / len(took)
     usual = sum(pace_of.values()) / len(pace_of) if pace_of else None
     for table in followers(shadow, asked.days):
-        todo: set[date | None] = {day for day in shadow.stale_days(table) if asked.has(day)} | news.get(table, set())
+        todo: set[date | None] = {day for day in shadow.stale_days(table) if asked.has(table, day)} | news.get(
+            table, set()
+        )
         if table in shadow.sql_tables:
             for other in shadow.sql_tables[table].depends_on:
                 todo |= news.get(other, set())

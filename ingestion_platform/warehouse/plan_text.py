@@ -57,7 +57,6 @@ def as_markdown(plan: Plan) -> str:
 def as_json(plan: Plan) -> str:
     """For a program: everything, with the numbers as they are, money as text."""
     told = dataclasses.asdict(plan) | {"expected_seconds": plan.expected_seconds, "headline": headline(plan)}
-    told["asked"].pop("sample")
     return json.dumps(told, indent=2, default=str)
 
 
@@ -66,6 +65,12 @@ def headline(plan: Plan) -> str:
     if plan.does_nothing:
         return "There is nothing to do: what has landed on these days is loaded, and what is made of it is up to date."
     objects = sum((one.objects for one in plan.datasets), Objects())
+    if plan.estimate is not None and not objects.count and not plan.partitions:
+        every = sum(plan.estimate.read.values(), Objects())
+        return (
+            f"The backfill reads about {_objects(every)}; it takes {_duration(plan.expected_seconds)}."
+            " Nothing was tried: what becomes of rows and reports isn't known."
+        )
     processed = [one for one in plan.partitions if one.balance is not None]
     derived = [one for one in plan.partitions if one.balance is None]
     said = [f"reads {_objects(objects)}"]
@@ -99,7 +104,9 @@ def headline(plan: Plan) -> str:
     if plan.failures:
         told += f" {len(plan.failures):,} {'partition fails' if len(plan.failures) == 1 else 'partitions fail'}."
     if plan.estimate is not None:
-        told += " Only a part of the days was tried: see what is estimated."
+        told = told.replace("The backfill", "Of some days that were tried, the backfill", 1).replace(
+            "; it takes", "; all of it takes", 1
+        )
     return told
 
 
@@ -266,9 +273,15 @@ def _totals(partitions: Sequence[PartitionPlan]) -> str:
 def _estimated(plan: Plan) -> Iterator[str]:
     estimate = plan.estimate
     assert estimate is not None, "asked for when there is one"
-    for dataset, days in estimate.days.items():
-        tried = len(plan.asked.days[dataset]) - days
-        yield f"{dataset}: {tried:,} of {len(plan.asked.days[dataset]):,} days were tried; the numbers above are theirs alone"
+    tried = {
+        dataset: (len(plan.asked.days[dataset]) - days, len(plan.asked.days[dataset]))
+        for dataset, days in estimate.days.items()
+    }
+    alike: dict[tuple[int, int], list[str]] = {}
+    for dataset, counts in tried.items():
+        alike.setdefault(counts, []).append(dataset)
+    for (some, of), datasets in alike.items():
+        yield f"{', '.join(datasets)}: {some:,} of {of:,} days were tried; the numbers above are theirs alone"
     for why, objects in estimate.read.items():
         yield f"the other days read {_objects(objects)}: {WHYS[why]} (counted in their listings)"
     if estimate.rows_changed is not None:
@@ -305,7 +318,7 @@ def size(size_bytes: int) -> str:
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return "nobody knows how long: nothing was tried, and the past tells no speed"
+        return "a time that nobody can tell: the past says nothing of the speed"
     if seconds < 1:
         return "less than a second"
     if seconds < 120:

@@ -24,6 +24,7 @@ from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.table import Check
+from ingestion_platform.warehouse.adopt import Adopter
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule, in_order
 from ingestion_platform.warehouse.discards import Discard, Discards, digest_of, discards_table
 from ingestion_platform.warehouse.engine import name, parquet, relation, text
@@ -72,6 +73,7 @@ class Processor:
         store: where rows are written.
         engine: computes.
         pii_salt: of hashed columns; None when there is none.
+        adopter: brings raw to the declaration.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Processor:
         store: FileStore,
         engine: duckdb.DuckDBPyConnection,
         pii_salt: str | None,
+        adopter: Adopter,
     ) -> None:
+        self._adopter = adopter
         self._discards = Discards(ledger)
         self._contract = contract
         self._dataset: Dataset = contract.dataset
@@ -146,6 +150,9 @@ class Processor:
                 " with another salt the same person gets another hash",
             )
         began = time.perf_counter()
+        # Rows that the day may have, or may get when a column has its values.
+        last = day + timedelta(days=self._dataset.daily.allowed_lateness_days)
+        self._adopter.adopt(day, last, run_id=run_id)
         while True:
             # In one state: what is computed is what the digest is of.
             with self._ledger.reading():

@@ -6,7 +6,7 @@ the files as bytes (`files.py`).
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -38,6 +38,17 @@ QUARANTINE_SCHEMA = pa.schema(_QUARANTINE_FIELDS)
 
 UNREADABLE = "record: can't be read"
 """The rule that a record breaks which didn't even become a row."""
+
+
+def raw_schema(columns: Sequence[tuple[str, str]]) -> pa.Schema:
+    """
+    The schema of raw's files.
+
+    Args:
+        columns: name and SQL type, as `Contract.raw_columns` gives them.
+    """
+    types: dict[str, pa.DataType] = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DATE": pa.date32()}
+    return pa.schema([pa.field(name, types[kind]) for name, kind in columns])
 
 
 class RowsFile:

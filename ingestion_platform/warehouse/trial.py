@@ -173,8 +173,7 @@ def last_days(warehouse: Warehouse, datasets: Sequence[Dataset], count: int) -> 
     for dataset in datasets or warehouse.datasets.values():
         known = warehouse.ledger.object_days(dataset.name) if warehouse.ledger.exists else []
         days[dataset.name] = (known or landed_days(warehouse, dataset))[-count:]
-    all_days = [day for some in days.values() for day in some]
-    return Asked(days, min(all_days, default=None), max(all_days, default=None))
+    return Asked(days, is_bounded=True)
 
 
 def make_baseline(warehouse: Warehouse, datasets: Sequence[Dataset], count: int, *, tell: Tell = log.info) -> None:
@@ -183,24 +182,26 @@ def make_baseline(warehouse: Warehouse, datasets: Sequence[Dataset], count: int,
     reports.
 
     Args:
-        warehouse: with nothing in it. Its landing zone is only read.
+        warehouse: where it is to be, with nothing in it yet, and not opened. Its landing zone is only read.
         datasets: none: all.
         count: how many days of each.
     """
-    warehouse.landing = ShadowLanding(warehouse.landing)
-    asked = last_days(warehouse, datasets, count)
-    if asked.first is None or asked.last is None:
+    blind = Warehouse(warehouse.settings, ShadowLanding(warehouse.landing), warehouse.datasets, warehouse.sql_tables)
+    days = last_days(blind, datasets, count).days
+    all_days = [day for some in days.values() for day in some]
+    if not all_days:
         return
-    days = dict(asked.days)
+    first, last = min(all_days), max(all_days)
     for dataset in warehouse.datasets.values():
-        landed = landed_days(warehouse, dataset)
-        within = [day for day in landed if asked.first <= day <= asked.last]
+        landed = landed_days(blind, dataset)
+        within = [day for day in landed if first <= day <= last]
         # What refers to a snapshot refers to the newest that there is by then.
-        before = [day for day in landed if day < asked.first][-1:] if dataset.kind == "snapshots" else []
+        before = [day for day in landed if day < first][-1:] if dataset.kind == "snapshots" else []
         days[dataset.name] = sorted({*before, *within, *days.get(dataset.name, ())})
-    for failure in backfill(warehouse, Asked(days), tell=tell).failures:
-        # What couldn't be made before can't be lost.
-        tell(f"{failure.table} {failure.day or ''}: {failure.what}")
+    with blind:
+        for failure in backfill(blind, Asked(days), tell=tell).failures:
+            # What couldn't be made before can't be lost.
+            tell(f"{failure.table} {failure.day or ''}: {failure.what}")
 
 
 def baseline_of(checkout: Path, warehouse: Warehouse, datasets: Sequence[str], count: int, folder: Path) -> None:

@@ -10,7 +10,7 @@ import logging
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
 from typing import Self
@@ -25,13 +25,15 @@ from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
+from ingestion_platform.warehouse.adopt import Adopter
 from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
-from ingestion_platform.warehouse.certificates import Certificates
+from ingestion_platform.warehouse.certificates import Certificates, Certified
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.decided import LandedDecisions
 from ingestion_platform.warehouse.derive import Deriver, stated
 from ingestion_platform.warehouse.discards import Discards
+from ingestion_platform.warehouse.drift import DriftEvent, Drifts
 from ingestion_platform.warehouse.engine import connect, name, relation
 from ingestion_platform.warehouse.excuses import Excuses
 from ingestion_platform.warehouse.files import FileStore
@@ -154,7 +156,11 @@ class Warehouse:
 
     def _processor(self, dataset: Dataset) -> Processor:
         salt = self.settings.pii_salt.get_secret_value() if self.settings.pii_salt else None
-        return Processor(self._contracts[dataset.name], self.datasets, self.ledger, self.store, self.engine, salt)
+        contract = self._contracts[dataset.name]
+        return Processor(contract, self.datasets, self.ledger, self.store, self.engine, salt, self._adopter(dataset))
+
+    def _adopter(self, dataset: Dataset) -> Adopter:
+        return Adopter(self._contracts[dataset.name], self.ledger, self.store, self.engine)
 
     @property
     def _deriver(self) -> Deriver:
@@ -181,6 +187,7 @@ class Warehouse:
             self.store,
             self._deriver,
             self._contracts,
+            self.drift,
             self.attendance,
             self.clock,
         )
@@ -215,19 +222,22 @@ class Warehouse:
             self._sweep()
             if dataset.name not in self._taken_in:
                 self.take_in(dataset)
-            if dataset.senders is not None:
-                self.excuses.take_in(dataset)
-            return self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
+            touched, _ = self._adopter(dataset).adopt(day, day, run_id=run_id)
+            loaded = self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
+            others = {date.fromisoformat(home) for home in touched}
+            return replace(loaded, touched_days=tuple(sorted({*loaded.touched_days, *others}))) if others else loaded
 
     def take_in(self, dataset: Dataset) -> None:
         """
-        Take in what people have decided about a dataset's quarantine; done by the first load of each process, too.
+        Take in what people have decided about a dataset; done by the first load of each process, too.
 
         Raises:
             LandingUnavailable: the landing zone gave no answer.
         """
         self.discards.take_in(self.decisions, dataset.name)
         self.certificates.take_in(self.decisions, dataset.name)
+        if dataset.senders is not None:
+            self.excuses.take_in(dataset)
         self._taken_in.add(dataset.name)
 
     def process(self, dataset: Dataset, day: date, *, force: bool = False, run_id: str = "") -> TableDay:
@@ -315,7 +325,7 @@ class Warehouse:
         if self._has_swept:
             return
         self._has_swept = True
-        swept = self.store.sweep(self.ledger.known_paths)
+        swept = self.store.sweep(self.ledger.known_paths, self._deriver.finish)
         if swept:
             log.info("swept up %d files that a killed run had begun", len(swept))
         # Files first: what a kill leaves is then still in the ledger for the next one.
@@ -383,6 +393,10 @@ class Warehouse:
         dataset = self.datasets[table.split(".", 1)[1]]
         return self._processor(dataset).inputs(day, self.ledger.raw_days(dataset.name).get(day, "0"))
 
+    def certified(self, table: str, day: date | None) -> Certified | None:
+        """What the newest certificate of a replay says of a partition; None when none speaks of it."""
+        return self.certificates.last(table, day)
+
     def partitions_read(self, table: str, day: date | None) -> set[tuple[str, date | None]]:
         """The partitions that a SQL table's day is made of: table and day of each."""
         return self._deriver.partitions_read(self.sql_tables[table], day)
@@ -397,6 +411,17 @@ class Warehouse:
     def sender_days(self, dataset: Dataset, first: date, last: date) -> list[SenderDay]:
         """One row a sender and day: who was expected, and what came of it by now. By day and sender."""
         return self.attendance.rows(dataset, first, last, self.clock())
+
+    def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
+        """
+        Columns that came, went, changed their name or type, of one dataset or of all: the first that began first.
+
+        A pure function of what is loaded and processed.
+        """
+        found: list[DriftEvent] = []
+        for one in self.datasets.values() if dataset is None else [dataset]:
+            found += Drifts(self._contracts[one.name], self.ledger, self.store, self.engine).events()
+        return found
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """Rows of the trailing days that exist, oldest first, *day* left out."""

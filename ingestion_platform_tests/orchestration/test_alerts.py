@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import dagster as dg
@@ -23,6 +23,7 @@ from ingestion_platform.orchestration.alerts import (
     sinks,
     tell,
 )
+from ingestion_platform.warehouse import DriftEvent
 from ingestion_platform_tests.orchestration.world import World, run, world
 
 DAY = date(2024, 10, 10)
@@ -129,6 +130,22 @@ def test_a_failed_check_of_a_successful_run_is_told(place: World, receiver: Rece
         "2024-10-10",
     )
     assert "tills/2024/10/10/B.csv" in checks[0]["story"]
+
+
+def test_drift_is_told_once_and_not_with_every_file(place: World, receiver: Receiver) -> None:
+    """The run that loaded the first object with a new column tells it; the next one's check fails too, and tells nobody."""
+    first, second = "tills/2024/10/10/A.csv", "tills/2024/10/11/A.csv"
+    place.land("tills", date(2024, 10, 11), "A")
+    place.unknown = {first: ("tip",), second: ("tip",)}
+    moment = datetime(2024, 10, 10, 6, tzinfo=UTC)
+    place.drifts = [DriftEvent("tills", "new", "tip", "", first, DAY, moment, second, None, None, 2, 20, 1)]
+    instance = dg.DagsterInstance.ephemeral()
+    for day in (DAY, date(2024, 10, 11)):
+        result = run(place.definitions(), instance, ["raw.tills"], day)
+        assert [one.check_name for one in result.get_asset_check_evaluations() if not one.passed] == ["schema_drift"]
+        finish(result, instance, WebhookSink(SecretStr(receiver.url)))
+    (told,) = receiver.posted
+    assert f"Column 'tip' is new since {first}" in str(told["text"])
 
 
 def test_a_run_in_order_tells_nothing(place: World, receiver: Receiver) -> None:

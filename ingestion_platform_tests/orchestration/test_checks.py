@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingestion_platform.completeness import Status
 from ingestion_platform.orchestration import checks
 from ingestion_platform.orchestration.checks import Verdict
-from ingestion_platform.warehouse import Balance, LedgerEntry, RawDay, SenderReport, TableDay
+from ingestion_platform.warehouse import Balance, DriftEvent, LedgerEntry, RawDay, SenderReport, TableDay
 from ingestion_platform_tests.orchestration.world import by_shop, sender_report, tills
 
 DAY = date(2024, 10, 10)
@@ -146,6 +146,68 @@ def test_drifted_columns_are_named_with_their_objects() -> None:
     }
 
 
+def drift(**changes: object) -> DriftEvent:
+    """A column that came with an object."""
+    moment = datetime(2024, 10, 10, 6, tzinfo=UTC)
+    event = DriftEvent(
+        "tills",
+        "new",
+        "tip",
+        "",
+        "a",
+        DAY,
+        moment,
+        "a",
+        None,
+        None,
+        3,
+        30,
+        2,
+        "2.50",
+        "",
+        'Column("tip", decimal(12, 2), "…")',
+    )
+    return replace(event, **changes)  # type: ignore[arg-type]
+
+
+def test_drift_is_told_with_its_beginning_and_with_what_adopts_it() -> None:
+    """The column, since when, in how many objects, an example, and the line to paste; what the declaration ignores isn't told."""
+    raw = replace(raw_day(entry("a", unknown_columns=("tip",))), new_keys=("a",))
+    (verdict,) = [
+        one
+        for one in checks.judge_raw(tills(), raw, NOBODY, (), is_over=True, drift=[drift()])
+        if one.check.name == "schema_drift"
+    ]
+    assert not verdict.passed
+    assert (
+        "Column 'tip' is new since a, 2024-10-10 06:00 UTC, in 3 objects with 30 rows of 2 senders; as in '2.50'"
+        in verdict.story
+    )
+    assert 'To adopt it, declare Column("tip", decimal(12, 2), "…")' in verdict.story
+    assert records(verdict, "events")[0]["to adopt it"] == 'Column("tip", decimal(12, 2), "…")'
+    assert checks.TOLD_BEFORE not in verdict.details
+
+
+def test_drift_that_began_before_is_shown_and_not_told_again() -> None:
+    """The check of the next day fails too; whoever was told yesterday isn't told again, unless something else came."""
+    before = drift(began_object="z", began_on=date(2024, 10, 9))
+    raw = replace(raw_day(entry("a", unknown_columns=("tip",))), new_keys=("a",))
+
+    def is_told(events: list[DriftEvent], raw: RawDay) -> bool:
+        verdicts = checks.judge_raw(tills(), raw, NOBODY, (), is_over=True, drift=events)
+        (verdict,) = [one for one in verdicts if one.check.name == "schema_drift"]
+        assert not verdict.passed
+        return checks.TOLD_BEFORE not in verdict.details
+
+    assert not is_told([before], raw)
+    assert is_told([before, drift(column="other")], raw)
+    assert not is_told([drift()], replace(raw, new_keys=()))
+    departed = replace(
+        raw_day(entry("a", unknown_columns=("tip",), departures=("another delimiter",))), new_keys=("a",)
+    )
+    assert is_told([before], departed)
+
+
 def test_an_object_that_waits_for_its_marker_is_named() -> None:
     """While the day goes on it may still come; afterwards somebody has forgotten it."""
     raw = replace(raw_day(entry("a")), unmarked=("b.csv",))
@@ -219,7 +281,7 @@ def test_too_many_quarantined_rows_fail_without_blocking() -> None:
     assert not verdict.passed
     assert not verdict.blocks
     assert "most often: b (8)" in verdict.story
-    assert "platform.quarantine" in verdict.story
+    assert "quarantine list --dataset" in verdict.story
 
 
 def test_declared_checks_keep_their_severity_and_blocking() -> None:

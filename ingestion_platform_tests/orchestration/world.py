@@ -24,7 +24,9 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask
 from ingestion_platform.warehouse import (
     Balance,
+    Certified,
     ColumnDoc,
+    DriftEvent,
     LedgerEntry,
     Only,
     RawDay,
@@ -147,10 +149,13 @@ class World:
         tables: table and day → what is computed.
         errors: table and day → what working on it raises.
         rejected: keys of objects that can't be read.
+        unknown: key of an object → its columns that nobody declared.
+        drifts: events of drift.
         unbalanced: tables and days whose balance doesn't hold.
         failed_checks: table and day → check → rows.
         quarantined: table and day → rows.
         stale: table → days.
+        certified: table and day → what the last certificate says.
         expected: senders on the roster.
         trailing: rows of the trailing days.
         calls: how often each question and each work was asked for.
@@ -165,11 +170,14 @@ class World:
     tables: dict[tuple[str, date | None], TableDay] = field(default_factory=dict)
     errors: dict[tuple[str, date | None], Exception] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
+    unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    drifts: list[DriftEvent] = field(default_factory=list)
     unbalanced: set[tuple[str, date | None]] = field(default_factory=set)
     failed_checks: dict[tuple[str, date | None], dict[str, int]] = field(default_factory=dict)
     quarantined: dict[tuple[str, date | None], int] = field(default_factory=dict)
     stale: dict[str, list[date | None]] = field(default_factory=dict)
     versions: Counter[tuple[str, date | None]] = field(default_factory=Counter)
+    certified: dict[tuple[str, date | None], Certified] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
     trailing: list[int] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
@@ -266,6 +274,10 @@ class FakeWarehouse(Warehouse):
         if error is not None:
             raise error
 
+    def certified(self, table: str, day: date | None) -> Certified | None:
+        """As the world says."""
+        return self.world.certified.get((table, day))
+
     def load(
         self,
         dataset: Dataset,
@@ -302,6 +314,7 @@ class FakeWarehouse(Warehouse):
                     reason="the last record is cut off" if is_rejected else "",
                     rows_read=rows + lost,
                     rows_loaded=rows,
+                    unknown_columns=self.world.unknown.get(one.key, ()),
                 )
             )
         raw = RawDay(
@@ -409,6 +422,10 @@ class FakeWarehouse(Warehouse):
         rejected = {entry.sender or "" for entry in entries if entry.state == "rejected"} - came
         is_over = day < self.world.today
         return sender_report(self.world.expected, came, rejected, day=day, is_over=is_over)
+
+    def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
+        """As the world says."""
+        return [event for event in self.world.drifts if dataset is None or event.dataset == dataset.name]
 
     def volume(self, table: str, day: date, trailing: int = 14) -> list[int]:
         """As the world says."""

@@ -17,8 +17,12 @@ NEEDED = {
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
     "postgres": (postgres_is_there(), ["test_captures.py", "test_postgres.py"]),
     "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
+    "chromium": (
+        shutil.which("chromium") is not None and shutil.which("chromedriver") is not None,
+        ["test_quarantine_in_the_ui.py"],
+    ),
 }
-"""Server → whether it is there, and the modules here that need it."""
+"""Server → whether it is there, and the modules that need it."""
 
 
 def missing() -> list[str]:

@@ -9,8 +9,6 @@ It prints how many of each kind of process ended well; a process that failed pri
 import functools
 import json
 import os
-import random
-import signal
 import sys
 import time
 import traceback
@@ -131,29 +129,7 @@ def publish_after(folder: Path, day: date) -> None:
     bench.warehouse.close()
 
 
-def kill(folder: Path, count: int, seed: int) -> dict[str, int]:
-    """Kill workers, four at a time, at random moments; then one is left alone."""
-    chance = random.Random(seed)
-    killed = 0
-    while killed < count:
-        children = [
-            fork(functools.partial(load_and_process, folder, DAY + timedelta(days=number))) for number in range(4)
-        ]
-        time.sleep(chance.uniform(0, 0.25))
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-        killed += sum(os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children)
-    began = time.monotonic()
-    last = wait([fork(lambda: load_and_process(folder, DAY))])
-    return {"killed": killed, "last": last, "seconds": round(time.monotonic() - began)}
-
-
 if __name__ == "__main__":
     place, scenario = Path(sys.argv[1]), sys.argv[2]
-    if scenario == "days":
-        told = contend(place, [DAY + timedelta(days=number) for number in range(8)])
-    elif scenario == "day":
-        told = contend(place, [DAY] * 4)
-    else:
-        told = kill(place, 20, 1)
-    print(json.dumps(told))
+    days = [DAY + timedelta(days=number) for number in range(8)] if scenario == "days" else [DAY] * 4
+    print(json.dumps(contend(place, days)))

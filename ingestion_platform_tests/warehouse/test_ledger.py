@@ -169,15 +169,6 @@ def test_four_times_the_same_day_at_once(bench: Bench, tmp_path: Path) -> None:
     assert equals_a_calm_one(bench, tmp_path)
 
 
-def test_twenty_kills_leave_no_lock_behind(bench: Bench, tmp_path: Path) -> None:
-    """Whoever comes next goes on at once."""
-    told = contend(bench, "kills")
-    assert told["killed"] >= 20
-    assert told["last"] == 1
-    assert told["seconds"] < 30
-    assert equals_a_calm_one(bench, tmp_path)
-
-
 def test_a_query_sees_one_state_though_a_load_commits_in_the_middle(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Landing to raw: exactly once, whatever is sent, however often and in whatever order."""
 
 import dataclasses
+import fcntl
 import gzip
 import os
 from datetime import date, timedelta
@@ -427,6 +428,46 @@ def test_a_kill_between_commit_and_publication_is_made_good(tmp_path: Path, monk
     assert (tmp_path / "published" / "lines" / "2024-10-01.csv").read_text().split() == ["lines", "2"]
 
 
+def test_the_next_run_publishes_what_a_killed_one_did_not_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was committed, so that nothing is stale and nobody asks for the day again; half-written files go, too."""
+    folder = tmp_path / "sql" / "reports"
+    folder.mkdir(parents=True)
+    (folder / "lines.sql").write_text(
+        '/*\ndescription = "Lines of the day."\n[columns]\nlines = "How many."\n*/\n'
+        'select count(*) as lines from processed.tills where "at" >= $window_start and "at" < $window_end'
+    )
+    bench = Bench(tmp_path, sql=tmp_path / "sql")
+    bench.put_shops()
+    bench.put(A, HEADER + line("1"))
+    published = tmp_path / "published" / "lines"
+    with monkeypatch.context() as patched:
+        patched.setattr(Deriver, "_publish_row", lambda *_: None)
+        upkeep.catch_up(bench.warehouse)
+    writer = bench.warehouse.store._writer
+    published.mkdir(parents=True)
+    (published / f".2024-10-01.csv.{writer}.half").write_text("li")
+    bench.warehouse.close()
+    assert not (published / "2024-10-01.csv").exists()
+
+    other = bench.open()
+    other.load(bench.datasets["shops"], DAY)
+    assert (published / "2024-10-01.csv").read_text().split() == ["lines", "1"]
+    assert sorted(path.name for path in published.iterdir()) == ["2024-10-01.csv", "2024-10-01.parquet"]
+
+
+def test_a_journal_of_one_who_died_before_it_was_a_journal_goes(bench: Bench) -> None:
+    """Killed between making and naming it, he had written nothing; one that is held stays."""
+    bench.warehouse.folder.mkdir(parents=True)
+    (bench.warehouse.folder / ".writer-0123456789abcdef").touch()
+    with (bench.warehouse.folder / ".writer-fedcba9876543210").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        bench.put(A, HEADER + line("1"))
+        bench.load()
+        assert [path.name for path in bench.warehouse.folder.glob(".writer-*")] == [".writer-fedcba9876543210"]
+
+
 def test_files_of_former_versions_go_even_after_a_kill_in_the_middle(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -536,7 +577,7 @@ def test_a_snapshot_that_goes_back_to_a_former_state_counts(tmp_path: Path) -> N
 
 
 def test_what_a_load_would_read_is_news(bench: Bench) -> None:
-    """Also a file rewritten within the tick of its clock, and one that is read otherwise since the declaration was mended."""
+    """Also a file rewritten within the tick of its clock, and one whose bytes are read otherwise; not one that lacks a new column."""
     bench.put(A, HEADER + line("1"))
     bench.load()
     landed = bench.warehouse.listing(TILLS, DAY)
@@ -546,7 +587,9 @@ def test_what_a_load_would_read_is_news(bench: Bench) -> None:
     os.utime(bench.landing_folder / A, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert bench.warehouse.news(TILLS, DAY, bench.warehouse.listing(TILLS, DAY))
     mended = dataclasses.replace(TILLS, columns=(*TILLS.columns, Column("lane", VARCHAR, "Which till.")))
-    assert Bench(bench.root, Datasets([SHOPS, mended])).warehouse.news(mended, DAY, landed)
+    assert not Bench(bench.root, Datasets([SHOPS, mended])).warehouse.news(mended, DAY, landed)
+    other = dataclasses.replace(TILLS, source=LandedFiles(TILLS.source.templates, Csv(delimiter=";")))
+    assert Bench(bench.root, Datasets([SHOPS, other])).warehouse.news(other, DAY, landed)
 
 
 def test_a_processed_day_has_the_same_content_whatever_was_loaded_first(tmp_path: Path) -> None:
