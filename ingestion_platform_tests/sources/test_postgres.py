@@ -475,6 +475,24 @@ def test_whoever_may_not_is_told_what_is_needed(tmp_path: Path, world: PostgresW
         open_reader(stream, Connections(databases={"shop": properties | {"options": "-c a=b"}}))
 
 
+def test_a_server_without_a_logical_log_is_told_what_to_set(tmp_path: Path) -> None:
+    """Its default isn't enough; when it has been set, the capture begins."""
+    with serve() as own:
+        own.stop()
+        own.start("fsync=off", "wal_level=replica")
+        world = PostgresWorld(own)
+        captured = Captured(tmp_path, world)
+        for _ in range(2):
+            with pytest.raises(SourceError, match="wal_level = logical") as told:
+                captured.drain()
+            assert not isinstance(told.value, StreamGap)
+        own.stop()
+        own.start("fsync=off")
+        world.run(insert(1, 2))
+        captured.drain()
+        captured.assert_same()
+
+
 def test_a_log_cannot_be_replayed(captured: Captured, world: PostgresWorld) -> None:
     """It is kept until it has landed, and no longer."""
     captured.drain()
