@@ -90,12 +90,14 @@ class Postgres:
 
     What the tables hold when nothing has landed yet comes first, as one consistent state; then the log goes on without gap or overlap. A
     record's value is the row as a JSON object, each column as the text that PostgreSQL writes for it (moments in UTC), or NULL. Of a row
-    that is removed only the key is known. Its headers are `table`, `operation` (see `dataset.CAPTURED`), `transaction`, and `unsent`.
+    that is removed only what the table's REPLICA IDENTITY says is known: the key. Its headers are `table`, `operation` (see
+    `dataset.CAPTURED`), `transaction`, and `unsent`.
 
     Args:
         database: which of the databases that the settings name.
         tables: `schema.table` of each.
         connections: that read the tables at the beginning, at the same time.
+        rows_per_second: of the tables at the beginning, of all connections together; None: as fast as they come.
         statement_timeout_seconds: of each statement that isn't the reading of a table's range; of that, sixty times as long.
         max_slot_bytes: the check `lag` fails when the database has to keep more of its log than this for the capture.
         begin: `oldest`: with what the tables hold; `latest`: with whatever changes next.
@@ -104,6 +106,7 @@ class Postgres:
     database: str
     tables: tuple[str, ...]
     connections: int = 2
+    rows_per_second: int | None = None
     statement_timeout_seconds: float = 60.0
     max_slot_bytes: int = 4 * 1024**3
     begin: Literal["oldest", "latest"] = "oldest"
@@ -121,8 +124,8 @@ class Postgres:
             raise DeclarationError(
                 f"the capture of database {self.database!r} names {twice[0]!r} twice", "each table once"
             )
-        for what in ("connections", "statement_timeout_seconds", "max_slot_bytes"):
-            if getattr(self, what) <= 0:
+        for what in ("connections", "rows_per_second", "statement_timeout_seconds", "max_slot_bytes"):
+            if getattr(self, what) is not None and getattr(self, what) <= 0:
                 raise DeclarationError(f"the capture of database {self.database!r}: {what} must be more than 0")
 
 

@@ -334,8 +334,14 @@ class _Reading:
             return client.connect(reader.info, self.where, timeout_seconds=reader.source.statement_timeout_seconds * 60)
 
         rows = read_tables(tables, connect, snapshot=snapshot, connections=reader.source.connections, where=self.where)
+        began, first = time.monotonic(), place
         with contextlib.closing(rows):
             for chunk in rows:
+                # What isn't taken isn't read: the connections are a few chunks ahead at most.
+                due = began + (place - first) / (reader.source.rows_per_second or float("inf"))
+                while (wait := due - time.monotonic()) > 0:
+                    time.sleep(min(wait, _PATIENCE_SECONDS))
+                    yield Idle()
                 headers = (chunk.table.encode(), b"SNAPSHOT", b"")
                 gathered = Gathered()
                 positions = [f"{prefix}{place + number:013d}" for number in range(1, len(chunk.keys) + 1)]

@@ -18,8 +18,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable
-from ingestion_platform.sources.postgres_changes import parse_lsn
+from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable, StreamGap
+from ingestion_platform.sources.postgres_changes import BEGIN_ANEW, parse_lsn
 
 _WRITTEN_ALIKE = (
     "-c DateStyle=ISO,YMD -c TimeZone=UTC -c IntervalStyle=iso_8601 -c extra_float_digits=3 -c bytea_output=hex"
@@ -162,6 +162,8 @@ def as_ours(error: psycopg.Error, where: str) -> SourceError:
         )
     if "wal_level" in told:
         return SourceError(told, "set wal_level = logical in the server's configuration, and restart it")
+    if state == "55000" and "slot" in told:
+        return StreamGap(told, BEGIN_ANEW)
     if state is None or state[:2] in ("08", "53", "57", "40") or state == "55P03":
         if state is None and _REFUSED.search(told):
             return SourceError(told, "check user, password and database in the file of INGESTION_DATABASES")

@@ -202,6 +202,17 @@ def test_a_beginning_that_waits_for_somebodys_transaction_can_be_ended(
     captured.assert_same()
 
 
+def test_the_tables_are_read_no_faster_than_declared(tmp_path: Path, world: PostgresWorld) -> None:
+    """So that the database has time for others."""
+    world.run(f"insert into customers select i, 'n', 't', '{'x' * 2000}' from generate_series(1, 2000) i")
+    captured = Captured(tmp_path, world, source={"rows_per_second": 1_000})
+    began = time.monotonic()
+    captured.drain()
+    # What is there at first isn't waited for.
+    assert time.monotonic() - began > 1.0
+    captured.assert_same()
+
+
 # --- the slot
 
 
@@ -462,6 +473,24 @@ def test_whoever_may_not_is_told_what_is_needed(tmp_path: Path, world: PostgresW
     assert "hidden-thing" not in str(refused.value)
     with pytest.raises(SettingsError, match="leave it out"):
         open_reader(stream, Connections(databases={"shop": properties | {"options": "-c a=b"}}))
+
+
+def test_a_server_without_a_logical_log_is_told_what_to_set(tmp_path: Path) -> None:
+    """Its default isn't enough; when it has been set, the capture begins."""
+    with serve() as own:
+        own.stop()
+        own.start("fsync=off", "wal_level=replica")
+        world = PostgresWorld(own)
+        captured = Captured(tmp_path, world)
+        for _ in range(2):
+            with pytest.raises(SourceError, match="wal_level = logical") as told:
+                captured.drain()
+            assert not isinstance(told.value, StreamGap)
+        own.stop()
+        own.start("fsync=off")
+        world.run(insert(1, 2))
+        captured.drain()
+        captured.assert_same()
 
 
 def test_a_log_cannot_be_replayed(captured: Captured, world: PostgresWorld) -> None:
