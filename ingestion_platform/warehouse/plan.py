@@ -24,6 +24,7 @@ from ingestion_platform.errors import IngestionError, WarehouseError
 from ingestion_platform.landing import same_version
 from ingestion_platform.warehouse.backfill import Asked, Backfill, Failure, Tell, backfill, followers
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS
+from ingestion_platform.warehouse.derive import state_in
 from ingestion_platform.warehouse.differences import Difference, compare
 from ingestion_platform.warehouse.engine import name, parquet, relation
 from ingestion_platform.warehouse.ledger import Ledger
@@ -140,6 +141,8 @@ class PartitionPlan:
         withdrawn: rows that leave it with the former version of their object.
         checks: check → rows that fail it before and then, where that is another number.
         is_new: whether there was no such partition.
+        state: what the report is said to be before and then, `provisional`, `final` or `restated`; empty where nothing is said.
+        why: what makes it that then.
         content: SHA-256 of the partition's file then: the backfill's is the same.
         seconds: that computing it takes.
     """
@@ -154,8 +157,15 @@ class PartitionPlan:
     withdrawn: int
     checks: Mapping[str, tuple[int, int]]
     is_new: bool
+    state: tuple[str, str]
+    why: str
     content: str
     seconds: float
+
+    @property
+    def is_other_state(self) -> bool:
+        """Whether a report that there was is said to be something else."""
+        return not self.is_new and self.state[0] != self.state[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +398,8 @@ class _Told:
                     if failed.get(check, 0) != count
                 },
                 is_new=before is None,
+                state=(state_in(before) if before else "", done.state),
+                why=done.why,
                 content=after.content,
                 seconds=done.seconds,
             )
