@@ -224,12 +224,15 @@ def _table(partitions: Sequence[PartitionPlan]) -> Iterator[str]:
 
 def _notes(one: PartitionPlan) -> Iterator[str]:
     if one.is_other_state:
-        before, after = (state or "without a state" for state in one.state)
-        yield f"{before} → {after}" + (f": {one.why}" if one.why else "")
+        was, is_ = (state or "without a state" for state in one.state)
+        yield f"{was} → {is_}" + (f": {one.why}" if one.why else "")
     if one.quarantined:
         yield f"into quarantine: {_counts(one.quarantined)}"
     if one.released:
         yield f"released from quarantine: {_counts(one.released)}"
+    if one.discarded:
+        more = "more" if one.discarded > 0 else "fewer"
+        yield f"discarded by people: {abs(one.discarded):,} {more}"
     if one.withdrawn:
         yield f"leave quarantine with the former version of their object: {one.withdrawn:,}"
     for check, (before, after) in one.checks.items():
