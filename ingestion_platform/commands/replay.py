@@ -1,7 +1,6 @@
 """`python -m ingestion_platform replay …`: read days again from what landed, and certify what that has changed."""
 
 import argparse
-from datetime import date
 
 from ingestion_platform.commands.arguments import day
 from ingestion_platform.commands.quarantine import shown, who
