@@ -19,9 +19,9 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
-from ingestion_platform.completeness import SenderDay
+from ingestion_platform.completeness import SenderDay, near_senders
 from ingestion_platform.dataset import Dataset, Datasets
-from ingestion_platform.errors import NotMaterialized, WarehouseError
+from ingestion_platform.errors import DeclarationError, NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
@@ -35,7 +35,7 @@ from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.discards import Discards
 from ingestion_platform.warehouse.drift import DriftEvent, Drifts
 from ingestion_platform.warehouse.engine import connect, name, relation
-from ingestion_platform.warehouse.excuses import Excuses
+from ingestion_platform.warehouse.excuses import Excuses, require_excuse
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
@@ -411,6 +411,37 @@ class Warehouse:
     def sender_days(self, dataset: Dataset, first: date, last: date) -> list[SenderDay]:
         """One row a sender and day: who was expected, and what came of it by now. By day and sender."""
         return self.attendance.rows(dataset, first, last, self.clock())
+
+    def excuse(
+        self,
+        dataset: Dataset,
+        senders: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        by: str,
+        why: str,
+        is_withdrawn: bool = False,
+    ) -> str:
+        """
+        Expect nothing of senders for some days; see `Excuses.excuse`.
+
+        Raises:
+            DeclarationError: the dataset has no senders, the days are none, or nothing knows one of these senders on them.
+            LandingError: it can't land.
+        """
+        require_excuse(dataset, senders, first, last)
+        known = {row.sender for row in self.sender_days(dataset, first, last)}
+        unknown = sorted(set(senders) - known)
+        # Where the roster itself hasn't come, nobody can say who is unknown; and what was mistaken once can be taken back.
+        if known and unknown and not is_withdrawn:
+            raise DeclarationError(
+                f"dataset {dataset.name!r}: nothing is known of a sender {unknown[0]!r} from {first} to {last}",
+                near_senders(unknown[0], known),
+            )
+        return self.excuses.excuse(
+            dataset, senders, first, last, by=by, why=why, at=self.clock(), is_withdrawn=is_withdrawn
+        )
 
     def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
         """
