@@ -94,7 +94,8 @@ class ChangeObjects:
         """Changes of tables that no dataset takes, and what rows had more than once."""
         if not self.strangers:
             return self._objects.departures
-        shown = [f"{excerpt(name, 80)} ({count:,})" for name, count in sorted(self.strangers.items())]
+        # Without quotes: what stands in them is hidden where columns are personal, and a table's name isn't.
+        shown = [f"{excerpt(name, 80).strip('“”')} ({count:,})" for name, count in sorted(self.strangers.items())]
         rest = f" and {len(shown) - _MOST_STRANGERS:,} more" if len(shown) > _MOST_STRANGERS else ""
         told = f"has changes of tables that no dataset takes: {', '.join(shown[:_MOST_STRANGERS])}{rest}"
         return (*self._objects.departures, told)
@@ -248,6 +249,7 @@ class _DmsReader:
         if source == "@changed_at":
             if column is None:
                 return _always(self._at, rows)
+            column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
             has_offset = pc.match_substring_regex(column, r"([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$")
             is_date = pc.match_substring_regex(column, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
             return pc.if_else(pc.or_(has_offset, is_date), column, pc.binary_join_element_wise(column, "+00:00", ""))

@@ -147,6 +147,14 @@ def _two_where_the_key_changed(
     return [told("delete", {**before, **former}, before=before), told("insert", row, before=before)]
 
 
+def _once(text: bytes) -> Members:
+    """An object's members, none of which is there twice: a change that says two things of a column says none."""
+    members, repeated = members_of(text)
+    if repeated:
+        raise NotAnObject(f"has {excerpt(next(iter(repeated)), 40)} twice in one object")
+    return members
+
+
 def _members(what: str, raw: bytes | None) -> Members | None:
     """The members of an object that may be missing or null."""
     if raw is None or raw == _NULL:
@@ -155,7 +163,7 @@ def _members(what: str, raw: bytes | None) -> Members | None:
         raise NotAnObject(
             f"is no change event: its {what!r} is no object but {excerpt(raw[:100].decode(errors='replace'))}"
         )
-    return members_of(raw)[0]
+    return _once(raw)
 
 
 def _plain(raw: bytes | None) -> Any:
@@ -227,7 +235,7 @@ class _DebeziumDecoder:
         """A change's objects."""
         if text == _NULL:
             return [tombstone()]
-        members = members_of(text)[0]
+        members = _once(text)
         kinds: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None
         if "payload" in members and "op" not in members:
             if members["payload"] == _NULL:
@@ -466,7 +474,7 @@ class _MaxwellDecoder:
         """A change's objects."""
         if text == _NULL:
             return [tombstone()]
-        members = members_of(text)[0]
+        members = _once(text)
         type_ = _plain(members.get("type"))
         name = ".".join(
             str(_plain(members[part])) for part in ("database", "table") if members.get(part, _NULL) != _NULL
@@ -530,7 +538,7 @@ class _ExportDecoder:
 
     def decode(self, text: bytes) -> list[bytes]:
         """An item's or a change's object."""
-        members = members_of(text)[0]
+        members = _once(text)
         if "Item" in members:
             at = self._exported_at
             return [

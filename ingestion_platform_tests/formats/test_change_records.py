@@ -108,6 +108,7 @@ NONE: dict[str, Any] = {
     "no op": {"after": {"id": 1}},
     "an unknown op": {"op": "x"},
     "no row": {"op": "c", "after": None},
+    "a column twice": b'{"op": "c", "after": {"id": 1, "id": 2}}',
     "a row that is none": {"op": "c", "after": 7},
     "a deletion of nothing": {"op": "d"},
     "a file without a number": {"op": "c", "after": {}, "source": {"file": "binlog", "pos": 4}},

@@ -1,6 +1,7 @@
 """Change files that others land: the tables after each of them, and any histories in any kind of file."""
 
 import base64
+import gzip
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 
 from ingestion_platform.change_log import ChangeLog, Debezium, Dms, DynamoDbExport, Maxwell
 from ingestion_platform.dataset import Changes, Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.errors import DeclarationError
+from ingestion_platform.errors import DeclarationError, ObjectRejected
 from ingestion_platform.format import DETECT, Csv, Parquet
+from ingestion_platform.formats import Field, read_records
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import INTEGER, VARCHAR, Column, decimal
 from ingestion_platform.warehouse import upkeep
@@ -96,6 +98,22 @@ def test_files_without_a_day_belong_to_a_declared_one(tmp_path: Path) -> None:
         _ = replace(source, undated=("hr/%Y/LOAD.parquet",)).keys
 
 
+def test_files_of_dms_may_name_their_columns() -> None:
+    """What is empty is no moment; a record of another length is set aside, and a name that DMS doesn't give rejects its file."""
+    fields = [Field(one, one) for one in ("id", "@operation", "@source_position", "@changed_at")]
+    format = Dms(inside=Csv(header_rows=1), changed_at="ts")
+    content = gzip.compress(b"Op,ts,id,x\nI,2024-10-01 10:00:00.000001,1,7\nD,,2,\nU,2024-10-01 10:00:00Z\n")
+    found = read_records(format, content, fields, key="a/20241001-080000123.csv.gz")
+    assert [tuple(row.values()) for row in found.table.to_pylist()] == [
+        ("1", "insert", "202410010800001230:1", "2024-10-01 10:00:00.000001+00:00", '{"x":"7"}', 1),
+        ("2", "delete", "202410010800001230:2", None, '{"x":""}', 2),
+    ]
+    assert [record.row for record in found.rejected] == [3]
+    assert (found.unknown_columns, found.missing_columns) == (("x",), ())
+    with pytest.raises(ObjectRejected, match="a name that DMS doesn't give"):
+        read_records(format, content, fields, key="a/other.csv.gz")
+
+
 def event(table: str, op: str, lsn: int, **images: Any) -> str:
     """A line of Debezium for PostgreSQL."""
     source = {
@@ -135,7 +153,7 @@ def test_several_tables_in_one_file_are_told_apart(tmp_path: Path) -> None:
     ]
     (entry,) = bench.warehouse.raw_day(both["people"], DAY).entries
     assert (entry.rows_read, entry.rows_quarantined, entry.missing_columns) == (4, 1, ())
-    assert entry.departures == ("has changes of tables that no dataset takes: “shop.public.tills” (1)",)
+    assert entry.departures == ("has changes of tables that no dataset takes: shop.public.tills (1)",)
     records = bench.rows("platform.quarantine", "dataset", "record")
     assert records == [("people", '{"op": "c"'), ("shops", '{"op": "c"')]
 
