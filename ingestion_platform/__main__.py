@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
 from ingestion_platform.commands import quarantine, replay, senders
+from ingestion_platform.commands.arguments import day, number, require_order
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import rules
@@ -55,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     backfill = commands.add_parser("backfill", help="load days, and compute what that makes stale, without Dagster")
     for command in (plan, backfill):
         command.add_argument("--dataset", action="append", default=[], help="default: all; may be given several times")
-        command.add_argument("--first", type=date.fromisoformat, help="first day")
-        command.add_argument("--last", type=date.fromisoformat, help="last day")
+        command.add_argument("--first", type=day, help="first day")
+        command.add_argument("--last", type=day, help="last day")
         command.add_argument("--replay", action="store_true", help="read every object of the days again, known or not")
     plan.add_argument(
         "--sample-days",
-        type=_count,
+        type=number,
         metavar="N",
         help="try N days of each dataset, and estimate the rest; 0: estimate everything, read nothing",
     )
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (tried, baseline):
         command.add_argument("--dataset", action="append", default=[], help="default: all; may be given several times")
-        command.add_argument("--days", type=_count, default=3, metavar="N", help="of each dataset; default: 3")
+        command.add_argument("--days", type=number, default=3, metavar="N", help="of each dataset; default: 3")
     tried.add_argument(
         "--against",
         type=Path,
@@ -90,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="default: text")
     read = commands.add_parser("read", help="print a table or report as CSV")
     read.add_argument("table", help="as in reports.daily_sales")
-    read.add_argument("--first", type=date.fromisoformat, help="first business day")
-    read.add_argument("--last", type=date.fromisoformat, help="last business day")
+    read.add_argument("--first", type=day, help="first business day")
+    read.add_argument("--last", type=day, help="last business day")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
     quarantine.add_to(commands)
@@ -102,13 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     chaos.add_argument("--dataset", action="append", default=[], help="and what it refers to; default: all")
     chaos.add_argument("--faults", default="", help="names, separated by commas; default: all")
-    chaos.add_argument("--rounds", type=int, default=100, help="of each fault at most; default: %(default)s")
+    chaos.add_argument("--rounds", type=number, default=100, help="of each fault at most; default: %(default)s")
     chaos.add_argument("--seed", type=int, default=1, help="of all that is left to chance; default: %(default)s")
     chaos.add_argument(
         "--seconds", type=float, default=120.0, help="after which no further round begins; default: %(default)s"
     )
     chaos.add_argument("--landed", action="store_true", help="with copies of what has landed, not with what is made up")
-    chaos.add_argument("--days", type=int, default=3, help="of what has landed; default: %(default)s")
+    chaos.add_argument("--days", type=number, default=3, help="of what has landed; default: %(default)s")
     chaos.add_argument("--keep", type=Path, help="folder in which what wasn't survived stays")
     query = commands.add_parser("query", help="print the result of a query over all tables as CSV")
     query.add_argument("sql")
@@ -119,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the answer is the exit code."""
     chosen = _parser().parse_args(arguments)
     try:
+        require_order(getattr(chosen, "first", None), getattr(chosen, "last", None))
         code = _run(chosen)
         sys.stdout.flush()
         return code
@@ -227,14 +229,6 @@ def _tell_drift(warehouse: Warehouse, name: str | None) -> None:
             print(f"    to adopt it: {event.adopt}")
     if not events:
         print("every object has the declared columns, as far as they ever came")
-
-
-def _count(text: str) -> int:
-    """A number of things."""
-    count = int(text)
-    if count < 0:
-        raise ValueError
-    return count
 
 
 def _whisper(line: str) -> None:

@@ -5,7 +5,8 @@ Belongs here: the judgement, as pure functions of roster, calendar, what landed 
 (`warehouse/`). A moment is UTC throughout.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
@@ -330,3 +331,13 @@ def state_of(
         return "provisional", final_at, None
     late = max((moment for moment in landed if moment > final_at), default=None)
     return ("restated" if late is not None else "final"), final_at, late
+
+
+def near_senders(sender: str, known: Collection[str]) -> str:
+    """A hint for somebody who mistook a sender's id."""
+    near = difflib.get_close_matches(sender, known, 3, cutoff=0.5) or sorted(known)[:3]
+    return (
+        f"known are {', '.join(near)}{', …' if len(near) < len(known) else ''}"
+        if near
+        else "has its roster been loaded?"
+    )

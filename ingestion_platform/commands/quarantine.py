@@ -4,10 +4,10 @@ import argparse
 import getpass
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ingestion_platform.commands.arguments import day, number
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse import Warehouse, quarantine
 from ingestion_platform.warehouse.quarantine import Chosen
@@ -22,7 +22,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = _action(actions, "list", "the rows, one a line; what they hold isn't shown")
-    listed.add_argument("--limit", type=_positive, default=LISTED, help=f"rows at most; default {LISTED}")
+    listed.add_argument("--limit", type=number, default=LISTED, help=f"rows at most; default {LISTED}")
     listed.add_argument("--records", action="store_true", help="show each row as it was sent, personal values too")
     counted = _action(actions, "count", "how many rows of each rule, sender, day, …")
     counted.add_argument(
@@ -58,10 +58,10 @@ def _action(
     )
     parser.add_argument("--reason", default="", help="with this text in a reason, whatever the case")
     parser.add_argument("--sender", default="", help="of this sender")
-    parser.add_argument("--first", type=date.fromisoformat, help="first business day")
-    parser.add_argument("--last", type=date.fromisoformat, help="last business day")
+    parser.add_argument("--first", type=day, help="first business day")
+    parser.add_argument("--last", type=day, help="last business day")
     parser.add_argument("--object", action="append", default=[], help="of this landed object; may be repeated")
-    parser.add_argument("--row", action="append", default=[], type=_positive, help="with this number; may be repeated")
+    parser.add_argument("--row", action="append", default=[], type=number, help="with this number; may be repeated")
     if called in ("list", "count", "export"):
         parser.add_argument(
             "--state",
@@ -70,13 +70,6 @@ def _action(
             help="default: open, which nobody has decided about",
         )
     return parser
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if not 0 <= number < 2**62:
-        raise argparse.ArgumentTypeError(f"{value} is no number of a row")
-    return number
 
 
 def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """`python -m ingestion_platform replay …`: read days again from what landed, and certify what that has changed."""
 
 import argparse
-from datetime import date
 
+from ingestion_platform.commands.arguments import day
 from ingestion_platform.commands.quarantine import shown, who
 from ingestion_platform.errors import NotMaterialized
 from ingestion_platform.warehouse import Warehouse
@@ -16,8 +16,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Say what can be asked."""
     parser = commands.add_parser("replay", help="read days again from what landed, compute them and everything behind")
     parser.add_argument("--dataset", required=True, help="whose objects")
-    parser.add_argument("--first", type=date.fromisoformat, required=True, help="first day, of the objects' keys")
-    parser.add_argument("--last", type=date.fromisoformat, help="last day; default: the first")
+    parser.add_argument("--first", type=day, required=True, help="first day, of the objects' keys")
+    parser.add_argument("--last", type=day, help="last day; default: the first")
     parser.add_argument(
         "--certificate",
         action="store_true",

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import fields
 from datetime import date, timedelta
 
+from ingestion_platform.commands.arguments import day
+from ingestion_platform.commands.quarantine import who
 from ingestion_platform.completeness import STATUSES, SenderDay
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import DeclarationError, NotMaterialized
@@ -28,20 +30,16 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     note.add_argument("--format", choices=("text", "csv"), default="text")
     for parser in (listed, note):
         parser.add_argument("--dataset", help="of this dataset alone")
-        parser.add_argument(
-            "--first", type=date.fromisoformat, help="first day; default: the last week that anything is known of"
-        )
-        parser.add_argument(
-            "--last", type=date.fromisoformat, help="last day; default: the last that anything is known of"
-        )
+        parser.add_argument("--first", type=day, help="first day; default: the last week that anything is known of")
+        parser.add_argument("--last", type=day, help="last day; default: the last that anything is known of")
     excuse = commands.add_parser(
         "excuse", help="expect nothing of senders for some days; it lands, and a rebuild knows it"
     )
     excuse.add_argument("--dataset", required=True)
     excuse.add_argument("--sender", required=True, action="append", help="may be said again")
-    excuse.add_argument("--first", required=True, type=date.fromisoformat, help="first day")
-    excuse.add_argument("--last", type=date.fromisoformat, help="last day; default: the first alone")
-    excuse.add_argument("--by", required=True, help="who excuses them")
+    excuse.add_argument("--first", required=True, type=day, help="first day")
+    excuse.add_argument("--last", type=day, help="last day; default: the first alone")
+    excuse.add_argument("--by", default=None, help="who excuses them; default: who is logged in")
     excuse.add_argument("--why", required=True, help="the reason, for those who come after")
     excuse.add_argument("--withdraw", action="store_true", help="expect them after all")
 
@@ -56,14 +54,13 @@ def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
         note = note_for(warehouse, chosen.sender, first, last, datasets=datasets)
         sys.stdout.write(note.csv if chosen.format == "csv" else note.text)
     else:
-        key = warehouse.excuses.excuse(
+        key = warehouse.excuse(
             datasets[0],
             chosen.sender,
             chosen.first,
             chosen.last or chosen.first,
-            by=chosen.by,
+            by=chosen.by if chosen.by is not None else who(),
             why=chosen.why,
-            at=warehouse.clock(),
             is_withdrawn=chosen.withdraw,
         )
         print(f"landed as {key}")

@@ -62,14 +62,13 @@ def excuse_senders(context: dg.OpExecutionContext, config: ExcuseConfig) -> None
     try:
         with resource.opened() as warehouse:
             first = _day(config.first)
-            key = warehouse.excuses.excuse(
+            key = warehouse.excuse(
                 _dataset(warehouse, config.dataset),
                 config.senders,
                 first,
                 _day(config.last) if config.last else first,
                 by=config.by,
                 why=config.why,
-                at=warehouse.clock(),
                 is_withdrawn=config.withdraw,
             )
     except IngestionError as error:

@@ -78,15 +78,7 @@ class Excuses:
             DeclarationError: the dataset has no senders, or the days are none.
             LandingError: it can't land.
         """
-        if dataset.senders is None:
-            raise DeclarationError(f"dataset {dataset.name!r} expects nobody", "declare its senders")
-        if not senders or not all(senders):
-            raise DeclarationError("an excuse names no sender", "--sender S0001")
-        if not 0 <= (last - first).days < MOST_DAYS:
-            raise DeclarationError(
-                f"an excuse is of 1 to {MOST_DAYS} days, not from {first} to {last}",
-                "who sends no more has a last day on the roster",
-            )
+        require_excuse(dataset, senders, first, last)
         what = {
             "senders": sorted(set(senders)),
             "first": first.isoformat(),
@@ -140,6 +132,26 @@ class Excuses:
                         excuse = Excuse(sender, day, row["by"], row["why"], at)
                         standing[sender, day] = None if row["is_withdrawn"] else excuse
         return [excuse for excuse in standing.values() if excuse is not None]
+
+
+def require_excuse(dataset: Dataset, senders: Sequence[str], first: date, last: date) -> None:
+    """
+    Refuse an excuse that is none.
+
+    Raises:
+        DeclarationError: the dataset has no senders, none is named, or the days are none.
+    """
+    if dataset.senders is None:
+        raise DeclarationError(f"dataset {dataset.name!r} expects nobody", "declare its senders")
+    if not senders or not all(senders):
+        raise DeclarationError("an excuse names no sender", "--sender S0001")
+    if not all(one.isprintable() for one in senders):
+        raise DeclarationError(f"{list(senders)!r} aren't ids of senders", "an id is on one line")
+    if not 0 <= (last - first).days < MOST_DAYS:
+        raise DeclarationError(
+            f"an excuse is of 1 to {MOST_DAYS} days, not from {first} to {last}",
+            "who sends no more has a last day on the roster",
+        )
 
 
 def _parse(what: Any) -> tuple[list[str], date, date, bool]:

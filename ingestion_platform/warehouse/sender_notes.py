@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from ingestion_platform.completeness import SenderDay
+from ingestion_platform.completeness import SenderDay, near_senders
 from ingestion_platform.dataset import Dataset
+from ingestion_platform.errors import NotMaterialized
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS
 from ingestion_platform.warehouse.discards import discards_table
 from ingestion_platform.warehouse.drift import DriftEvent
@@ -180,13 +181,20 @@ def note_for(
         last: the last one.
         datasets: those with senders that it is about; None: all of them.
         drifts: dataset → how its columns have changed, where somebody has asked already.
+
+
+
+    Raises:
+        NotMaterialized: nobody expects anything of him on these days, and nothing of his has come.
     """
     found: list[Line] = []
     left_out = 0
+    others: set[str] = set()
     for dataset in datasets if datasets is not None else warehouse.datasets.values():
         if dataset.senders is None:
             continue
         for day in warehouse.sender_days(dataset, first, last):
+            others.add(day.sender)
             if day.sender == sender:
                 found += _of_day(day)
         objects = {
@@ -200,6 +208,10 @@ def note_for(
         rows, more = _quarantined(warehouse, dataset, objects, first, last)
         found += rows
         left_out += more
+        others |= {sender} if objects else set()
+    if sender not in others:
+        # That all is in order would be a lie about somebody whom nobody knows.
+        raise NotMaterialized(f"no sender {sender!r} is known from {first} to {last}", near_senders(sender, others))
     order = list(PROBLEMS)
     found.sort(key=lambda line: (order.index(line.problem), line.day, line.dataset, line.object, line.row or 0))
     return SenderNote(sender, first, last, tuple(found), left_out)

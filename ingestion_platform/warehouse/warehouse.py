@@ -19,9 +19,9 @@ import duckdb
 import pyarrow as pa
 
 from ingestion_platform.api import ApiPages
-from ingestion_platform.completeness import SenderDay
+from ingestion_platform.completeness import SenderDay, near_senders
 from ingestion_platform.dataset import Dataset, Datasets
-from ingestion_platform.errors import NotMaterialized, WarehouseError
+from ingestion_platform.errors import DeclarationError, NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
@@ -31,11 +31,11 @@ from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.certificates import Certificates, Certified
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.decided import LandedDecisions
-from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.discards import Discards
 from ingestion_platform.warehouse.drift import DriftEvent, Drifts
 from ingestion_platform.warehouse.engine import connect, name, relation
-from ingestion_platform.warehouse.excuses import Excuses
+from ingestion_platform.warehouse.excuses import Excuses, require_excuse
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
@@ -412,6 +412,37 @@ class Warehouse:
         """One row a sender and day: who was expected, and what came of it by now. By day and sender."""
         return self.attendance.rows(dataset, first, last, self.clock())
 
+    def excuse(
+        self,
+        dataset: Dataset,
+        senders: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        by: str,
+        why: str,
+        is_withdrawn: bool = False,
+    ) -> str:
+        """
+        Expect nothing of senders for some days; see `Excuses.excuse`.
+
+        Raises:
+            DeclarationError: the dataset has no senders, the days are none, or nothing knows one of these senders on them.
+            LandingError: it can't land.
+        """
+        require_excuse(dataset, senders, first, last)
+        known = {row.sender for row in self.sender_days(dataset, first, last)}
+        unknown = sorted(set(senders) - known)
+        # Where the roster itself hasn't come, nobody can say who is unknown; and what was mistaken once can be taken back.
+        if known and unknown and not is_withdrawn:
+            raise DeclarationError(
+                f"dataset {dataset.name!r}: nothing is known of a sender {unknown[0]!r} from {first} to {last}",
+                near_senders(unknown[0], known),
+            )
+        return self.excuses.excuse(
+            dataset, senders, first, last, by=by, why=why, at=self.clock(), is_withdrawn=is_withdrawn
+        )
+
     def drift(self, dataset: Dataset | None = None) -> list[DriftEvent]:
         """
         Columns that came, went, changed their name or type, of one dataset or of all: the first that began first.
@@ -542,29 +573,29 @@ class Warehouse:
         layer, _, table_name = table.partition(".")
         if table_name in self.datasets and layer == "raw":
             files = self.ledger.files(table, first=first, last=last)
-            columns: Sequence[tuple[str, str]] = self._contracts[table_name].raw_columns
+            if files:
+                return relation(self.store, files, self._contracts[table_name].raw_columns)
         elif (table_name in self.datasets and layer == "processed") or table in self.sql_tables:
+            is_made = table in self.sql_tables and self.sql_tables[table].of_changes is not None
             rows = self.ledger.partitions(
-                table, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31"
+                # Whatever day is asked for: what all changes up to the last one have made.
+                table,
+                first.isoformat() if first and not is_made else "",
+                last.isoformat() if last else "9999-12-31",
             )
-            if table in self.sql_tables and self.sql_tables[table].state_of is not None:
-                rows = self.ledger.partitions(table, "", last.isoformat() if last else "9999-12-31")[-1:]
-            files = self.ledger.partition_files(rows)
-            columns = self._deriver.columns_of(table)
-            if files and table in self.sql_tables and self.sql_tables[table].has_state:
-                return stated(self.store, self.ledger, rows, list(columns))
+            rows = self._deriver.counting(table, rows)
+            if rows:
+                return self._deriver.shown(table, rows, says_state=True)
         else:
             known = [dataset.raw for dataset in self.datasets.values()] + [
                 dataset.processed for dataset in self.datasets.values()
             ]
             raise NotMaterialized(f"there is no table {table!r}", f"tables: {', '.join([*known, *self.sql_tables])}")
-        if not files:
-            days = f" from {first or '…'} to {last or '…'}" if first or last else ""
-            raise NotMaterialized(
-                f"{table} has nothing yet{days}",
-                f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}",
-            )
-        return relation(self.store, files, columns)
+        days = f" from {first or '…'} to {last or '…'}" if first or last else ""
+        raise NotMaterialized(
+            f"{table} has nothing yet{days}",
+            f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}",
+        )
 
     def count_by_object(self, raw_table: str, role: str) -> dict[str, int]:
         """
