@@ -27,6 +27,7 @@ create table if not exists receipts (
     dataset text not null, day text not null, key text not null, version text not null, landed_at text not null,
     is_usable integer not null, rows integer not null, seal text not null, primary key (dataset, day, key, version, landed_at)
 ) strict, without rowid;
+create table if not exists receipts_taken_in (landed_as text primary key) strict, without rowid;
 """
 
 
@@ -89,6 +90,7 @@ class Receipts:
         Raises:
             LandingError: the landing zone takes nothing.
         """
+        landed_as = []
         if lands:
             ordered = sorted((asdict(one) for one in receipts), key=lambda one: json.dumps(one, sort_keys=True))
             content = json.dumps(ordered, indent=1, sort_keys=True).encode() + b"\n"
@@ -102,9 +104,10 @@ class Receipts:
                     "a dataset with a cutoff notes there what was overwritten: the platform needs leave to write"
                 )
                 raise
-        self._keep(receipts)
+            landed_as.append(key)
+        self._keep(receipts, landed_as)
 
-    def _keep(self, receipts: Iterable[Receipt]) -> None:
+    def _keep(self, receipts: Iterable[Receipt], landed_as: Sequence[str]) -> None:
         values = [
             (one.dataset, one.day, one.key, one.version, one.landed_at, int(one.is_usable), one.rows)
             for one in receipts
@@ -114,16 +117,24 @@ class Receipts:
                 "insert or replace into receipts values (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(*value, seal(value)) for value in values],
             )
+            connection.executemany("insert or ignore into receipts_taken_in values (?)", [(key,) for key in landed_as])
 
     def take_in(self) -> int:
         """
-        Read all receipts that have landed, as a rebuild does; the answer is how many.
+        Read the receipts that have landed and aren't known, all of them in a rebuild; the answer is how many.
 
         Raises:
             LandingError: one isn't what was written.
         """
+        with self._file.reading() as connection:
+            known = {key for (key,) in connection.execute("select landed_as from receipts_taken_in")}
         found: list[Receipt] = []
+        landed_as = []
         for landed in self._landing.list(ROOT):
+            # Its name is made of its content: nothing else lands under it.
+            if landed.key in known:
+                continue
+            landed_as.append(landed.key)
             try:
                 found += [_parse(one) for one in json.loads(self._landing.read(landed))]
             except (ValueError, TypeError, KeyError) as error:
@@ -131,8 +142,8 @@ class Receipts:
                     f"the receipt {landed.key} can't be read: {error}",
                     "somebody else wrote or changed it; without it, who was on time may come out otherwise",
                 ) from error
-        if found:
-            self._keep(found)
+        if landed_as:
+            self._keep(found, landed_as)
         return len(found)
 
     def of(self, dataset: str, first: date, last: date) -> list[Receipt]:

@@ -5,13 +5,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion_platform.dataset import Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.format import Csv, Format, Json, JsonLines, Parquet
+from ingestion_platform.format import Avro, Csv, Excel, Format, Json, JsonLines, Parquet
 from ingestion_platform.landing import LandedObject, ObjectFile
 from ingestion_platform.table import TIMESTAMP, VARCHAR, Column, decimal
+from ingestion_platform_tests.formats.workbooks import sheet, workbook
 from ingestion_platform_tests.warehouse.building import DAY, Through
 
 Record = Mapping[str, object]
@@ -54,11 +56,29 @@ def as_parquet(records: Sequence[Record]) -> bytes:
     return sink.getvalue()
 
 
+def as_avro(records: Sequence[Record]) -> bytes:
+    """With the columns of the first record, each of whatever type a value has."""
+    kinds = ["null", "string", "long", "double", "boolean"]
+    fields = [{"name": name, "type": kinds} for name in records[0]]
+    sink = io.BytesIO()
+    fastavro.writer(sink, {"type": "record", "name": "sale", "fields": fields}, [dict(record) for record in records])
+    return sink.getvalue()
+
+
+def as_excel(records: Sequence[Record]) -> bytes:
+    """A workbook of one sheet, with the columns of the first record."""
+    names = list(records[0])
+    rows = [[None if record.get(name) is None else str(record[name]) for name in names] for record in records]
+    return workbook(("Sales", sheet(names, *rows)))
+
+
 FORMATS: dict[str, tuple[Format, Callable[[Sequence[Record]], bytes]]] = {
     "csv": (Csv(), as_csv),
     "jsonl": (JsonLines(), as_json_lines),
     "json": (Json(), as_json),
     "parquet": (Parquet(), as_parquet),
+    "avro": (Avro(), as_avro),
+    "xlsx": (Excel(), as_excel),
 }
 
 

@@ -1,6 +1,8 @@
 """Adopting a column: raw and everything behind it are what they would be had the column been declared from the start."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +19,8 @@ from ingestion_platform.format import Csv, FixedWidth, Xml
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.table import INTEGER, VARCHAR, Column
 from ingestion_platform.warehouse import Warehouse, upkeep
+from ingestion_platform_tests.sources.memory_api import MemoryApi
+from ingestion_platform_tests.sources.memory_api import records as api_records
 from ingestion_platform_tests.warehouse.building import DAY, Bench, differences, export
 from ingestion_platform_tests.warehouse.drifting import (
     AMOUNT,
@@ -31,6 +35,7 @@ from ingestion_platform_tests.warehouse.drifting import (
     sales,
 )
 from ingestion_platform_tests.warehouse.streaming import REST, SALES, segment
+from ingestion_platform_tests.warehouse.test_api_pages import World, snapshots
 
 WEEK = [DAY + timedelta(days=offset) for offset in range(5)]
 
@@ -256,6 +261,52 @@ def test_adopting_a_member_of_a_streams_records_touches_no_segment(tmp_path: Pat
     warehouse = declared_otherwise(bench, after)
     restate(warehouse)
     assert_same(warehouse, from_the_start(tmp_path / "two", bench, after))
+
+
+def test_adopting_columns_of_an_apis_records_touches_no_page(tmp_path: Path) -> None:
+    """New members, a renamed one, and what stands around records: taken from raw, as a run that had known them from the start."""
+    api = MemoryApi(api_records(5))
+    here = World(tmp_path / "one", snapshots(), api)
+    days = WEEK[:3]
+    for number, day in enumerate(days):
+        if number:
+            for record in api.records:
+                record["title"] = record.pop("name", None) or record["title"]
+                record |= {"note": 'said "so", été', "tip": number / 2, "deep": {"x": [1, 2.50]}}
+        here.fetch(day)
+        here.settle(day)
+    title = Column("name", VARCHAR, "Its name.", source="title", aliases=("name",))
+    more = (Column("tip", VARCHAR, "Given."), Column("page", INTEGER, "Which.", source="@page"), NOTE)
+    columns = tuple(title if one.name == "name" else one for one in here.dataset.columns)
+    after = Datasets([replaced(here.dataset, (*columns, *more))])
+    former = {file.path for file in here.bench.warehouse.ledger.files("raw.things")}
+    warehouse = declared_otherwise(here.bench, after)
+    restate(warehouse)
+    assert_same(warehouse, from_the_start(tmp_path / "two", here.bench, after))
+    assert former.isdisjoint({file.path for file in warehouse.ledger.files("raw.things", first=days[1])})
+    found = warehouse.query("select distinct name is null, tip, note, page is null from processed.things").to_pylist()
+    assert len(found) == len(days)
+    assert not any(row['("name" IS NULL)'] or row["(page IS NULL)"] for row in found)
+
+
+def test_a_kill_at_any_step_of_an_adoption_is_as_if_there_had_been_none(tmp_path: Path) -> None:
+    """
+    Before each step that lasts (files begun, noted, made durable, transactions begun and committed) a process is killed. What it leaves
+    is whole, and the next run, for which the landing zone isn't asked, gives the tables of a run without it; nothing is left over.
+    """
+    run = subprocess.run(
+        [sys.executable, "-m", "ingestion_platform_tests.warehouse.adopting", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout)
+    assert found["wrong"] == []
+    assert found["kills"] == found["steps"]
+    assert found["adoptions"] >= 1
+    assert {"a table's file is noted", "a table's file is written", "a transaction is committed"} <= set(found["met"])
 
 
 def replaced(dataset: Dataset, columns: Sequence[Column]) -> Dataset:

@@ -463,3 +463,35 @@ def test_an_export_is_safe_and_says_the_same_in_every_format(tmp_path: Path) -> 
     assert all((tmp_path / f"rows.{kind}").stat().st_mode & 0o077 == 0 for kind in counts)
     with pytest.raises(WarehouseError, match="can't be written"):
         quarantine.export(one.warehouse, Chosen(), tmp_path / "nowhere" / "rows.csv", "csv")
+
+
+def test_a_discarded_row_whose_column_is_adopted_stays_discarded(tmp_path: Path) -> None:
+    """Its record is another text then, and raw another file: the decision names the object's bytes and the row, and so does a rebuild."""
+    one = bench(tmp_path)
+    one.put_shops()
+    wide = HEADER.replace("card\n", "card,till\n")
+    one.put(
+        A,
+        wide + "".join(row.replace("\n", ",7\n") for row in (line("1"), line("2", units="50"), line("3", units="60"))),
+    )
+    upkeep.catch_up(one.warehouse)
+    quarantine.discard(one.warehouse, Chosen(dataset="tills", objects=(A,), rows=(2,)), **WHO)
+    records = "select _row, record, discarded_by from platform.quarantine order by _row"
+    before = one.warehouse.query(records).to_pylist()
+    former = {file.path for file in one.warehouse.ledger.files("raw.tills")}
+    one.warehouse.close()
+    adopted = dataclasses.replace(TILLS, columns=(*TILLS.columns, Column("till", INTEGER, "Which.")))
+    later = bench(tmp_path, Datasets([SHOPS, adopted]))
+    upkeep.catch_up(later.warehouse)
+    after = later.warehouse.query(records).to_pylist()
+    assert [json.loads(row["record"]).get("till") for row in after] == ["7", "7"]
+    assert [row["record"] for row in after] != [row["record"] for row in before]
+    assert [row["discarded_by"] for row in after] == [row["discarded_by"] for row in before] == ["Thandi", None]
+    assert opened(later) == [(A, 3)]
+    assert balance(later) == "3 read = 1 processed + 0 duplicates + 2 quarantined (1 open, 1 discarded)"
+    assert {file.path for file in later.warehouse.ledger.files("raw.tills")}.isdisjoint(former)
+    export = later.export()
+    later.warehouse.close()
+    upkeep.rebuild(later.open)
+    later.warehouse = later.open()
+    assert list(differences(export, later.export())) == []

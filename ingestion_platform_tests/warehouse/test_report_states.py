@@ -1,6 +1,7 @@
 """Reports that wait for senders: provisional, final, restated, over a clock that the test turns."""
 
 import csv
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,12 +12,13 @@ import pytest
 
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import DeclarationError
+from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.senders import Cutoff, senders_from
 from ingestion_platform.warehouse import plan_text, upkeep
 from ingestion_platform.warehouse.backfill import ask, backfill
 from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.plan import Plan, plan
-from ingestion_platform_tests.warehouse.building import DAY, HEADER, SHOPS, TILLS, Bench, line
+from ingestion_platform_tests.warehouse.building import DAY, HEADER, SHOPS, TILLS, Bench, Through, line
 
 WAITED_FOR = replace(TILLS, senders=senders_from("shops", "shop", cutoff=Cutoff(at=time(2), grace_hours=24)))
 BY_SHOP = """/*
@@ -315,6 +317,51 @@ def test_states_are_a_function_of_what_landed_when(shop: Shop, clock: Clock, see
     before = {table: shop.rows(table) for table in ("reports.by_shop", "reports.two_days", "platform.senders")}
     rebuilt(shop)
     assert {table: shop.rows(table) for table in before} == before
+
+
+def test_a_receipt_is_read_once(shop: Shop, clock: Clock) -> None:
+    """By the next look at all of them: not what this warehouse has written itself, and nothing twice; a rebuild reads each."""
+    shop.landing = counted = CountedReads(shop.landing)  # type: ignore[assignment]  # it lands no files
+    shop.warehouse = shop.open()
+    for number in range(3):
+        clock.moment = at(20 + number)
+        shop.land("a", at(19 + number), line(str(number)))
+        shop.settle()
+    assert shop.warehouse.receipts.take_in() == 0
+    assert counted.read_keys == []
+    of_others = {
+        f"receipts/tills/2024/10/01/{number:016x}.json": [
+            {
+                "dataset": "tills", "day": str(DAY), "key": f"tills/{DAY}/c{number}.csv", "version": "v",
+                "landed_at": at(19).isoformat(), "is_usable": True, "rows": 1,
+            }
+        ]
+        for number in range(50)
+    }  # fmt: skip
+    for key, receipts in of_others.items():
+        shop.put(key, json.dumps(receipts))
+    assert shop.warehouse.receipts.take_in() == 50
+    assert sorted(counted.read_keys) == sorted(of_others)
+    assert shop.warehouse.receipts.take_in() == 0
+    assert len(counted.read_keys) == 50
+    before = shop.warehouse.receipts.of("tills", DAY, DAY)
+    rebuilt(shop)
+    assert len(counted.read_keys) == 50 + 50 + 2
+    assert shop.warehouse.receipts.of("tills", DAY, DAY) == before
+
+
+class CountedReads(Through):
+    """A landing zone that notes which receipts are read."""
+
+    def __init__(self, zone: LandingZone) -> None:
+        super().__init__(zone)
+        self.read_keys: list[str] = []
+
+    def read(self, object_: LandedObject) -> bytes:
+        """As the zone does."""
+        if object_.key.startswith("receipts/"):
+            self.read_keys.append(object_.key)
+        return super().read(object_)
 
 
 def rebuilt(shop: Shop) -> None:
