@@ -249,7 +249,8 @@ def sender_report(
     known = set(expected)
     statuses: dict[str, Status] = dict.fromkeys(known, "missing" if is_over else "awaited")
     statuses |= {one: "unreadable" for one in rejected if one in known}
-    statuses |= {one: "on_time" if one in known else "unknown" for one in came}
+    # Without a roster nobody is known, and nobody is told to be unknown.
+    statuses |= {one: "on_time" if one in known or not known else "unknown" for one in came}
     statuses |= others or {}
     rows = [
         SenderDay(
