@@ -24,6 +24,7 @@ from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform import api as api_room
+from ingestion_platform import change_log as change_room
 from ingestion_platform import control as control_room
 from ingestion_platform import decisions
 from ingestion_platform import format as format_room
@@ -33,6 +34,16 @@ from ingestion_platform import senders as senders_room
 from ingestion_platform import stream as stream_room
 from ingestion_platform import table as table_room
 from ingestion_platform.api import PAGE_FIELDS, Api, ApiPages, EachRecord, EachRow, Endpoint, Pages
+from ingestion_platform.change_log import (
+    CHANGE_COLUMNS,
+    IGNORES,
+    REMOVES,
+    TRUNCATES,
+    Captured,
+    CapturedValues,
+    ChangeLog,
+    is_told_of_change,
+)
 from ingestion_platform.control import Control
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
@@ -40,7 +51,15 @@ from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.senders import Senders
-from ingestion_platform.stream import ENVELOPE_FIELDS, BytesValues, DynamoDbChanges, Segments, Stream, StreamSegments
+from ingestion_platform.stream import (
+    ENVELOPE_FIELDS,
+    BytesValues,
+    DynamoDbChanges,
+    Postgres,
+    Segments,
+    Stream,
+    StreamSegments,
+)
 from ingestion_platform.table import DATE, IDENTIFIER, STRICT, TIMESTAMP, VARCHAR, Check, Column, Mask
 
 
@@ -54,13 +73,22 @@ class LandedFiles:
             segment or a part of it. A name ending in `.gz` is decompressed.
         format: how the bytes are read.
         control: what their sender says of them beside the records, which must be so.
+        undated: templates of keys that tell no day, `hr/employee/LOAD{number}.csv`, as of what was there at first.
+        undated_day: the day that these belong to.
     """
 
     templates: str | tuple[str, ...]
-    format: Format = Csv()
+    format: Format | ChangeLog = Csv()
     control: Control | None = None
+    undated: tuple[str, ...] = ()
+    undated_day: date | None = None
 
     def __post_init__(self) -> None:
+        if bool(self.undated) != (self.undated_day is not None):
+            raise DeclarationError(
+                "LandedFiles: undated and undated_day go together",
+                "say which keys tell no day, and which day is theirs",
+            )
         control = self.control
         if (
             control is not None
@@ -76,7 +104,8 @@ class LandedFiles:
     def keys(self) -> tuple[KeyTemplate, ...]:
         """The templates, compiled."""
         texts = (self.templates,) if isinstance(self.templates, str) else self.templates
-        return tuple(KeyTemplate(text) for text in texts)
+        undated = (KeyTemplate(text, self.undated_day) for text in self.undated)
+        return (*(KeyTemplate(text) for text in texts), *undated)
 
     @property
     def captures(self) -> frozenset[str]:
@@ -113,12 +142,24 @@ def overlap(one: Source, other: Source) -> str | None:
         return None
     if isinstance(one, RemoteObjects) and isinstance(other, RemoteObjects) and one.remote.name == other.remote.name:
         return None
+    if _are_of_other_tables(one, other):
+        return None
     for ours, theirs in ((one, other), (other, one)):
         for template in ours.keys:
             key = template.key(date(2024, 2, 29), **dict.fromkeys(template.captures, "1"))
             if theirs.match(key) is not None:
                 return key
     return None
+
+
+def _are_of_other_tables(one: Source, other: Source) -> bool:
+    """Whether two datasets take the changes of different tables out of the same objects."""
+    if not (isinstance(one, LandedFiles) and isinstance(other, LandedFiles)):
+        return False
+    ours, theirs = one.format, other.format
+    if not (isinstance(ours, Captured) and isinstance(theirs, Captured) and one.templates == other.templates):
+        return False
+    return bool(ours.table and theirs.table) and ours.table != theirs.table
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -181,6 +222,10 @@ class Routing:
         return self.own_run_above_bytes is not None and size_bytes > self.own_run_above_bytes
 
 
+VALIDITY = ("valid_from", "valid_to", "is_current")
+"""Columns that the history table of changes has beside those of the current one."""
+
+
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Changes:
     """
@@ -188,15 +233,53 @@ class Changes:
 
     Args:
         operation: the column that says what happened to the row; None where nothing is ever removed, as of an API that tells what is new.
-        removes: its values after which the row is no more.
-        position: the column that a key's changes ascend by: the record's `@position` in its stream.
-        only_in_history: columns that the current table leaves out, as values from before a change.
+        removes: its values after which the row is no more. Of such a change only operation, position and key are required.
+        truncates: its values after which no row is any more; such a change has no key.
+        ignores: its values that change no row; they may be without a key, and are counted in the table of all changes.
+        position: the column that a key's changes ascend by: the record's `@position` in its stream, or what its source says. Two changes
+            of a key at one position are the same, sent twice. None, of files: they ascend as they landed, by day, key and row.
+        moment: the TIMESTAMP column that says when it happened; with it there is `processed.<name>_history`. Where it is NULL, the
+            beginning of the day on which the change landed stands for it.
+        unsent: the column that names what a change doesn't say, as a JSON array of texts: sources of columns, or what stands before a
+            dot in them. These columns keep the value that the key's former change gave them.
+        only_in_history: columns that only `processed.<name>` has, as values from before a change.
     """
 
     operation: str | None = "operation"
     removes: tuple[str, ...] = ("REMOVE",)
-    position: str = "position"
+    truncates: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+    position: str | None = "position"
+    moment: str | None = None
+    unsent: str | None = None
     only_in_history: tuple[str, ...] = ()
+
+
+CAPTURED = Changes(removes=("DELETE",), truncates=("TRUNCATE", "RESTART"), moment="changed_at", unsent="unsent")
+"""
+What the changes are that are captured from a database's log: INSERT, UPDATE, DELETE (also of the former key of a row that gets another
+one), TRUNCATE; RESTART before the rows of a table as a capture found them, SNAPSHOT for each of these. For `CAPTURED_COLUMNS`.
+"""
+
+CAPTURED_COLUMNS = (
+    Column(
+        "operation",
+        VARCHAR,
+        "What happened to the row: INSERT, UPDATE, DELETE, TRUNCATE (all rows are gone), SNAPSHOT (it was found there), RESTART (all"
+        " is found anew).",
+        source="@header.operation",
+        required=True,
+    ),
+    Column("position", VARCHAR, "The change's place in the order of commits.", source="@position", required=True),
+    Column("changed_at", TIMESTAMP, "When the transaction committed.", source="@arrived_at"),
+    Column(
+        "unsent",
+        VARCHAR,
+        "Columns that an update left as they were, and the database didn't send: a JSON array of their names.",
+        source="@header.unsent",
+    ),
+)
+"""Columns beside those of the table itself, of a dataset that is captured from a database's log."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"), kw_only=True)
@@ -211,8 +294,8 @@ class Dataset:
         columns: every column of the processed table; what a file has beyond them is kept in `_extra`.
         kind: `events` (things that happened: processed by the day of their event time, one row per key), `snapshots` (the whole state
             as a sender saw it on a day; a later object of the same sender and day replaces it) or `changes` (inserts, updates and removals
-            of keyed rows, from a stream: the processed table is their history, by the day they came, and `processed.<name>_current`
-            has for each key the last one).
+            of keyed rows: the processed table has all of them, by the day they came, `processed.<name>_current` for each key the last
+            one, and `processed.<name>_history` every state of each row, with when it was so).
         changes: of changes: how they are told apart and put in order.
         primary_key: column names; empty when every row sent is a row of its own.
         event_time: the TIMESTAMP column that says when a row happened; needed for events.
@@ -254,6 +337,7 @@ class Dataset:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._take_what_changes_tell()
         self._require(
             IDENTIFIER.fullmatch(self.name) is not None,
             "a name is snake_case and starts with a letter",
@@ -333,14 +417,59 @@ class Dataset:
         )
         if self.kind == "changes":
             self._require_changes()
+        self._require(
+            not self.is_captured or self.kind == "changes",
+            f"its records are captured changes, and it holds {self.kind}",
+            "kind='changes'",
+        )
         if self.time_zone is not None:
             try:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
 
+    def _take_what_changes_tell(self) -> None:
+        """Of captured changes: add the columns that every one of them has, and say what their operations mean."""
+        if not self.is_captured or self.kind != "changes":
+            return
+        declared = {column.field: column for column in self.columns}
+        names = {column.field: column.name for column in (*CHANGE_COLUMNS, *self.columns)}
+        changes = self.changes
+        if changes is None:
+            changes = Changes(position=names["@source_position"])
+        if changes == Changes(position=changes.position, only_in_history=changes.only_in_history):
+            changes = replace(
+                changes,
+                operation=names["@operation"],
+                removes=REMOVES,
+                truncates=TRUNCATES,
+                ignores=IGNORES,
+                moment=names["@changed_at"],
+                unsent=names["@unsent"],
+            )
+        added = [column for column in CHANGE_COLUMNS if column.field not in declared]
+        if changes.position != names["@source_position"]:
+            # Then a change needn't say where in the log it stands.
+            added = [replace(column, required=column.required and column.field == "@operation") for column in added]
+        object.__setattr__(self, "changes", changes)
+        object.__setattr__(self, "columns", (*self.columns, *added))
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether its records are changes that somebody else captured."""
+        match self.source:
+            case LandedFiles() | RemoteObjects():
+                return isinstance(self.source.format, ChangeLog)
+            case StreamSegments():
+                return isinstance(self.source.values, CapturedValues)
+            case _:
+                return False
+
     def _has_names_of_their_own(self) -> bool:
         """Whether values are found by names, which are in `_extra` when nobody asks for them."""
+        if self.is_captured:
+            # What a value is may hang on the type that its column is declared of.
+            return False
         format = self.source.format
         match format.inside if isinstance(format, Pages) else format:
             case Xml() | FixedWidth():
@@ -399,7 +528,7 @@ class Dataset:
 
     def _require_stream_fields(self, source: StreamSegments) -> None:
         for column in self.columns:
-            of_envelope = column.field.startswith("@")
+            of_envelope = column.field.startswith("@") and not (self.is_captured and is_told_of_change(column.field))
             self._require(
                 not of_envelope or column.field in ENVELOPE_FIELDS or column.field.startswith("@header."),
                 f"column {column.name!r}: {column.field!r} is nothing that a stream's record has",
@@ -444,20 +573,25 @@ class Dataset:
 
     def _require_changes(self) -> None:
         changes, source = self.changes, self.source
-        if changes is None or not isinstance(source, StreamSegments | ApiPages):
+        if changes is None:
             raise self._error(
-                "changes need a stream or an API, and changes=Changes(…)",
+                "changes need changes=Changes(…)",
                 "the current table is made of what it says, in the order in which changes came",
             )
-        of_api = isinstance(source, ApiPages)
         self._require(
-            of_api or changes.operation is not None,
-            "what happened to a row isn't said, and a stream's changes remove rows too",
+            isinstance(source, ApiPages) or changes.operation is not None,
+            "what happened to a row isn't said, and changes remove rows too",
             "name the column in operation",
         )
         self._require(bool(self.primary_key), "changes need primary_key", "name the columns of the row's key")
         self._require(bool(changes.removes), "no operation removes a row", "say in removes which ones do")
+        self._require(
+            self.duplicate_keys == "supersede",
+            "the same change sent twice is one, and nothing to be quarantined",
+            "leave duplicate_keys out",
+        )
         operations = [changes.operation] if changes.operation is not None else []
+        positions = [changes.position] if changes.position is not None else []
         for role, name in (
             *(("operation", one) for one in operations),
             *(("primary_key", key) for key in self.primary_key),
@@ -468,25 +602,34 @@ class Dataset:
                 f"{role} {name!r} of a change may be missing: nobody could tell what it changed",
                 "declare it required: such a change then goes to quarantine",
             )
-        position = self._column(changes.position, "position")
         for role, column in (
             *(("operation", self._column(one, "operation")) for one in operations),
-            ("position", position),
+            *(("position", self._column(one, "position")) for one in positions),
+            *(("unsent", self._column(one, "unsent")) for one in (changes.unsent,) if one is not None),
         ):
             self._require(
                 column.type == VARCHAR and column.pii is None,
                 f"{role} {column.name!r} is {f'masked by {column.pii}' if column.pii else column.type}, not plain VARCHAR",
                 "declare it as VARCHAR",
             )
-        self._require(
-            position.field == "@position" and position.capture is None,
-            f"position {position.name!r} is {position.field!r} of a record, not its place in the order in which they came",
-            f"Column({position.name!r}, VARCHAR, …, source='@position')",
-        )
+        self._require_order(changes, source)
+        if changes.moment is not None:
+            column = self._column(changes.moment, "moment")
+            self._require(
+                column.type == TIMESTAMP and column.pii is None,
+                f"moment {column.name!r} is {f'masked by {column.pii}' if column.pii else column.type}, not plain TIMESTAMP",
+                "declare it as TIMESTAMP",
+            )
+            for name in VALIDITY:
+                self._require(
+                    all(column.name != name for column in self.columns),
+                    f"column {name!r} has the name of one that its history table adds",
+                    "give it another name, and the record's in source=…",
+                )
         for name in changes.only_in_history:
             self._column(name, "only_in_history")
             self._require(
-                name not in (*self.primary_key, *operations, changes.position),
+                name not in (*self.primary_key, *operations, *positions, changes.moment, changes.unsent),
                 f"the current table can't do without {name!r}",
                 "leave it out of only_in_history",
             )
@@ -497,6 +640,27 @@ class Dataset:
                     f"column {column.name!r} is required, and not every change has {column.field!r}: what is removed has no new image",
                     "leave required out, or take it from keys",
                 )
+
+    def _require_order(self, changes: Changes, source: Source) -> None:
+        is_of_files = isinstance(source, LandedFiles | RemoteObjects)
+        if changes.position is None:
+            self._require(
+                is_of_files,
+                "no position says in which order its changes came",
+                "name the column in position: Column(…, VARCHAR, …, source='@position')",
+            )
+            return
+        position = self._column(changes.position, "position")
+        self._require(
+            position.capture is None and (is_of_files or position.field in ("@position", "@source_position")),
+            f"position {position.name!r} is {position.field!r} of a record, not its place in the order in which they came",
+            f"Column({position.name!r}, VARCHAR, …, source='@position')",
+        )
+        self._require(
+            not is_of_files or position.required,
+            f"position {position.name!r} of a change may be missing: nobody could tell what came before it",
+            "declare it required, or say position=None where they came as they landed",
+        )
 
     def _error(self, what: str, hint: str) -> DeclarationError:
         return DeclarationError(f"dataset {self.name!r}: {what}", hint)
@@ -541,9 +705,16 @@ class Dataset:
         return f"{self.processed}_current"
 
     @property
+    def history(self) -> str:
+        """Of changes: the table of every state of their rows, `processed.<name>_history`."""
+        return f"{self.processed}_history"
+
+    @property
     def row_key(self) -> tuple[str, ...]:
-        """The columns that tell processed rows apart: the key, and of changes where in its history one is."""
-        return (*self.primary_key, self.changes.position) if self.changes is not None else self.primary_key
+        """The columns that tell processed rows apart: the key, and of changes where in its history one is; none where each stands alone."""
+        if self.changes is None:
+            return self.primary_key
+        return (*self.primary_key, self.changes.position) if self.changes.position is not None else ()
 
     @property
     def ages(self) -> Lifecycle | None:
@@ -577,6 +748,7 @@ class Datasets(Mapping[str, Dataset]):
                 raise DeclarationError(f"dataset {dataset.name!r} is declared twice", "rename one of them")
             self._by_name[dataset.name] = dataset
         self._route()
+        self._name_other_tables()
         self._tell_landing_apart()
         self._leave_decisions_alone()
         self._tell_ageing_apart()
@@ -588,11 +760,12 @@ class Datasets(Mapping[str, Dataset]):
                     "an object belongs to one dataset: tell their templates apart",
                 )
         for dataset in self._by_name.values():
-            if dataset.kind == "changes" and dataset.current.removeprefix("processed.") in self._by_name:
-                raise DeclarationError(
-                    f"dataset {dataset.name + '_current'!r} has the name of the current table of {dataset.name!r}",
-                    "rename one of them",
-                )
+            for table, what in ((dataset.current, "current"), (dataset.history, "history")):
+                if dataset.kind == "changes" and table.removeprefix("processed.") in self._by_name:
+                    raise DeclarationError(
+                        f"dataset {table.removeprefix('processed.')!r} has the name of the {what} table of {dataset.name!r}",
+                        "rename one of them",
+                    )
             for column, other, name in dataset.references:
                 self._named(dataset, f"column {column.name!r} references", other, name)
             if isinstance(dataset.source, ApiPages) and isinstance(dataset.source.endpoint.each, EachRow):
@@ -751,6 +924,7 @@ class Datasets(Mapping[str, Dataset]):
                     "one field tells the type of every record",
                 )
             if ways == {None}:
+                _require_one_table(stream)
                 continue
             taken: dict[str, str] = {}
             for name, source in sources.items():
@@ -762,6 +936,15 @@ class Datasets(Mapping[str, Dataset]):
                         )
                     taken[type_] = name
             rest = [name for name, source in sources.items() if source.takes_the_rest]
+            if isinstance(stream.source, Postgres) and ways == {"@header.table"} and not rest:
+                # What comes is known: the tables that are captured.
+                left = sorted(set(stream.source.tables) - set(taken))
+                if left:
+                    raise DeclarationError(
+                        f"stream {stream.name!r} captures table {left[0]!r}, and no dataset takes its changes",
+                        f"declare one with types=({left[0]!r},), or leave the table out",
+                    )
+                continue
             if not rest:
                 raise DeclarationError(
                     f"stream {stream.name!r}: no dataset takes the records of types that nobody knows",
@@ -774,6 +957,26 @@ class Datasets(Mapping[str, Dataset]):
                 )
             others = tuple(sorted(type_ for type_, name in taken.items() if name != rest[0]))
             self._by_name[rest[0]] = replace(self._by_name[rest[0]], source=replace(sources[rest[0]], others=others))
+
+    def _name_other_tables(self) -> None:
+        """Tell each dataset of captured changes which tables the others take of the same objects."""
+        for name, dataset in self._by_name.items():
+            source = dataset.source
+            if not (isinstance(source, LandedFiles) and isinstance(source.format, Captured)):
+                continue
+            others = tuple(
+                sorted(
+                    other.source.format.table
+                    for other in self._by_name.values()
+                    if other is not dataset
+                    and isinstance(other.source, LandedFiles)
+                    and isinstance(other.source.format, Captured)
+                    and _are_of_other_tables(source, other.source)
+                )
+            )
+            if others:
+                told = replace(source, format=replace(source.format, others=others))
+                self._by_name[name] = replace(dataset, source=told)
 
     def _require_senders(self, dataset: Dataset, senders: Senders) -> None:
         """What senders are read from is there, and of the types that it is read as."""
@@ -860,6 +1063,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
             for room in (
                 sys.modules[__name__],
                 api_room,
+                change_room,
                 control_room,
                 format_room,
                 lifecycle_room,
@@ -890,3 +1094,11 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
     return DeclarationError(
         f"{place}: {error.title}, {argument}: {first['msg']}, not {found!r}", hint or "see its docstring"
     )
+
+
+def _require_one_table(stream: Stream) -> None:
+    if isinstance(stream.source, Postgres) and len(stream.source.tables) > 1:
+        raise DeclarationError(
+            f"stream {stream.name!r} captures {len(stream.source.tables)} tables, and a dataset takes the changes of all of them",
+            "routed_by='@header.table', and the table in types",
+        )

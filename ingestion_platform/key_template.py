@@ -21,10 +21,15 @@ class KeyTemplate:
 
     `%Y %m %d` must each stand in it once or more (all of one kind must agree in a key), `%H` may; `{name}` captures one or more
     characters other than `/`.
+
+    Args:
+        text: the template.
+        day: that of every key, where keys don't tell one; the template then has no `%`.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, day: date | None = None) -> None:
         self.text = text
+        self._own_day = day
         self.captures: list[str] = []
         pattern, position, seen = "", 0, set[str]()
         for token in _TOKEN.finditer(text):
@@ -47,7 +52,12 @@ class KeyTemplate:
             else:
                 self.captures.append(capture)
                 pattern += f"(?P<{capture}>[^/]+)"
-        if not {"Y", "m", "d"} <= seen:
+        if day is not None and seen:
+            raise DeclarationError(
+                f"key template {text!r} gives a day, or a part of one, and all of its keys belong to {day}",
+                "move it to templates, or take % out",
+            )
+        if day is None and not {"Y", "m", "d"} <= seen:
             raise DeclarationError(
                 f"key template {text!r} doesn't give the day: %Y, %m and %d must all be in it",
                 "every object belongs to a day by its key",
@@ -57,7 +67,9 @@ class KeyTemplate:
         self._pattern = re.compile(pattern + re.escape(text[position:]), re.DOTALL)
 
     def __repr__(self) -> str:
-        return f"KeyTemplate({self.text!r})"
+        return (
+            f"KeyTemplate({self.text!r})" if self._own_day is None else f"KeyTemplate({self.text!r}, {self._own_day})"
+        )
 
     def match(self, key: str) -> tuple[date, dict[str, str]] | None:
         """The day and the captures of *key*, or None when it doesn't fit (or its day is no date)."""
@@ -66,6 +78,8 @@ class KeyTemplate:
             return None
         groups = found.groupdict()
         groups.pop("H", None)
+        if self._own_day is not None:
+            return self._own_day, groups
         try:
             day = date(int(groups.pop("Y")), int(groups.pop("m")), int(groups.pop("d")))
         except ValueError:

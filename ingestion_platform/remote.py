@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic.dataclasses import dataclass
 
+from ingestion_platform.change_log import ChangeLog
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, Format
 from ingestion_platform.key_template import KeyTemplate
@@ -274,7 +275,7 @@ class RemoteObjects:
     """
 
     remote: RemoteFiles
-    format: Format = Csv()
+    format: Format | ChangeLog = Csv()
 
     @property
     def templates(self) -> str:

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
         None,
         description="TOML file with a table for each remote: user, secrets, host key; `url` where it isn't as declared",
     )
+    databases: Path | None = Field(
+        None,
+        description="TOML file with a table for each database: libpq's properties, secrets among them; one without a table isn't asked",
+    )
     threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
     memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")
 
@@ -136,11 +140,7 @@ class Settings(BaseSettings):
         if self.kafka_clusters is not None:
             where = f"INGESTION_KAFKA_CLUSTERS: {self.kafka_clusters}"
             found = _tables(self.kafka_clusters, where, 'as in [default] and "bootstrap.servers" = "host:9092"')
-            for cluster, properties in found.items():
-                clusters[cluster] = {
-                    name: str(value).lower() if isinstance(value, bool) else str(value)
-                    for name, value in properties.items()
-                }
+            clusters = {cluster: _texts(properties) for cluster, properties in found.items()}
         if self.kafka_servers:
             clusters.setdefault("default", {})["bootstrap.servers"] = self.kafka_servers
         return clusters
@@ -168,6 +168,19 @@ class Settings(BaseSettings):
                     raise SettingsError(f"{where}: {name!r} of {api!r} is no text", f'as in {name} = "…"')
             said[api] = ApiSettings(base_url, private_hosts, rest)
         return said
+
+    def database_properties(self) -> dict[str, dict[str, str]]:
+        """
+        Databases by name, each with its client's properties.
+
+        Raises:
+            SettingsError: the file isn't there, or isn't one of tables.
+        """
+        if self.databases is None:
+            return {}
+        where = f"INGESTION_DATABASES: {self.databases}"
+        found = _tables(self.databases, where, 'as in [shop] and host = "…"')
+        return {database: _texts(properties) for database, properties in found.items()}
 
     def remote_settings(self) -> dict[str, RemoteSettings]:
         """
@@ -222,6 +235,11 @@ def _tables(path: Path, where: str, example: str) -> dict[str, dict[str, Any]]:
         if not isinstance(table, dict):
             raise SettingsError(f"{where}: {name!r} is no table", f"as in [{name}] above its properties")
     return found
+
+
+def _texts(properties: Mapping[str, Any]) -> dict[str, str]:
+    """Properties as clients take them: numbers and truths as text."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in properties.items()}
 
 
 def inherited(**changes: str) -> dict[str, str]:

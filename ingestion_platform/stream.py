@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 from pydantic.dataclasses import dataclass
 
+from ingestion_platform.change_log import Captured, CapturedValues
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.lifecycle import Lifecycle
@@ -82,9 +83,58 @@ class DynamoDbStream:
     begin: Literal["oldest", "latest"] = "oldest"
 
 
-StreamSource = Kinesis | Kafka | DynamoDbStream
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Postgres:
+    """
+    Every change of tables of a PostgreSQL database (14 or later, `wal_level = logical`), read from its log.
 
-_DIGITS = {Kinesis: 56, Kafka: 19, DynamoDbStream: 40}
+    What the tables hold when nothing has landed yet comes first, as one consistent state; then the log goes on without gap or overlap. A
+    record's value is the row as a JSON object, each column as the text that PostgreSQL writes for it (moments in UTC), or NULL. Of a row
+    that is removed only what the table's REPLICA IDENTITY says is known: the key. Its headers are `table`, `operation` (see
+    `dataset.CAPTURED`), `transaction`, and `unsent`.
+
+    Args:
+        database: which of the databases that the settings name.
+        tables: `schema.table` of each.
+        connections: that read the tables at the beginning, at the same time.
+        rows_per_second: of the tables at the beginning, of all connections together; None: as fast as they come.
+        statement_timeout_seconds: of each statement that isn't the reading of a table's range; of that, sixty times as long.
+        max_slot_bytes: the check `lag` fails when the database has to keep more of its log than this for the capture.
+        begin: `oldest`: with what the tables hold; `latest`: with whatever changes next.
+    """
+
+    database: str
+    tables: tuple[str, ...]
+    connections: int = 2
+    rows_per_second: int | None = None
+    statement_timeout_seconds: float = 60.0
+    max_slot_bytes: int = 4 * 1024**3
+    begin: Literal["oldest", "latest"] = "oldest"
+
+    def __post_init__(self) -> None:
+        if not self.tables:
+            raise DeclarationError(
+                f"the capture of database {self.database!r} has no tables", "as in 'public.customers'"
+            )
+        for table in self.tables:
+            if len(table.split(".")) != 2 or not all(table.split(".")):
+                raise DeclarationError(f"table {table!r} is not schema.table", "as in 'public.customers'")
+        twice = sorted({table for table in self.tables if self.tables.count(table) > 1})
+        if twice:
+            raise DeclarationError(
+                f"the capture of database {self.database!r} names {twice[0]!r} twice", "each table once"
+            )
+        for what in ("connections", "rows_per_second", "statement_timeout_seconds", "max_slot_bytes"):
+            if getattr(self, what) is not None and getattr(self, what) <= 0:
+                raise DeclarationError(f"the capture of database {self.database!r}: {what} must be more than 0")
+
+
+StreamSource = Kinesis | Kafka | DynamoDbStream | Postgres
+
+_MOST_NAME = 45
+"""Names in PostgreSQL have 63 characters; a slot's has the stream's, a beginning and a number."""
+
+_DIGITS = {Kinesis: 56, Kafka: 19, DynamoDbStream: 40, Postgres: 37}
 """Digits of a position in a segment's name: those that the source's own positions have at most, as far as is known."""
 
 
@@ -147,6 +197,11 @@ class Stream:
             raise DeclarationError(f"stream {self.name!r}: a name is snake_case and starts with a letter", "rename it")
         if not self.description.strip():
             raise DeclarationError(f"stream {self.name!r} has no description", "say what one record is")
+        if isinstance(self.source, Postgres) and len(self.name) > _MOST_NAME:
+            raise DeclarationError(
+                f"stream {self.name!r}: the database's slot is named after it, and it has more than {_MOST_NAME} characters",
+                "rename it",
+            )
         for what in ("segment_bytes", "segment_seconds", "max_lag_seconds", "drain_seconds", "drain_bytes"):
             if getattr(self, what) <= 0:
                 raise DeclarationError(f"stream {self.name!r}: {what} must be more than 0, not {getattr(self, what)}")
@@ -284,7 +339,8 @@ class DynamoDbChanges:
     """
 
 
-Values = JsonValues | AvroValues | BytesValues | DynamoDbChanges
+Values = JsonValues | AvroValues | BytesValues | DynamoDbChanges | CapturedValues
+"""Captured changes are told by the fields of `change_log.py`; records of another table than the declared one are left out."""
 
 EVERYTHING_ELSE = ("*",)
 """As `types`: the records whose type no other dataset of the stream takes, and those that have none."""
@@ -344,6 +400,11 @@ class StreamSegments:
             raise DeclarationError(
                 f"stream {self.stream.name!r}: routed_by and types go together",
                 "name the field of the type and the types wanted, or neither",
+            )
+        if isinstance(self.values, Captured) and self.routed_by is not None:
+            raise DeclarationError(
+                f"stream {self.stream.name!r}: captured changes are told apart by their table, not by {self.routed_by!r}",
+                "leave routed_by and types out, and say table of its values",
             )
         source = self.stream.source
         if self.values == AvroValues() and not (isinstance(source, Kafka) and source.is_avro):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
 """Third-party files with known answers; they stand beside the checkout, because not all of their licences allow copies."""
 
-NEED_CASES = ("test_real_files.py", "test_cases.py")
+NEED_CASES = ("test_real_files.py", "test_cases.py", "test_change_cases.py")
 """Modules that are about those files alone."""
 
 # How long an example takes is a matter of what else the machine does.

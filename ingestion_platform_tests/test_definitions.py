@@ -90,6 +90,7 @@ def test_every_dataset_and_query_is_an_asset(defs: dg.Definitions) -> None:
         "restatement",
         "alert_failed_runs",
         "alert_failed_checks",
+        "cutoffs",
     }
 
 

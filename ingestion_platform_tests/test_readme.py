@@ -14,6 +14,7 @@ from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.settings import RemoteSettings, Settings
 from ingestion_platform.sources.opening import open_remote
+from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.warehouse.building import Bench
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,23 @@ def test_the_dataset_and_the_report_of_the_readme_work(tmp_path: Path) -> None:
     bench.warehouse.derive(bench.sql_tables["reports.points_by_day"], DAY)
     published = (tmp_path / "published" / "points_by_day" / "2024-10-01.csv").read_text(encoding="utf-8")
     assert published == "booked_on,points_earned,points_spent\n2024-10-01,120,0\n"
+
+
+def test_the_changes_of_the_readme_work(tmp_path: Path) -> None:
+    """What a newcomer pastes gives a customer who moved: two states, of which the second has the address that wasn't sent again."""
+    declared: dict[str, object] = {}
+    exec(compile(_block("python", "customers = Dataset("), "shop_database.py", "exec"), declared)
+    customers = declared["customers"]
+    assert isinstance(customers, Dataset)
+    bench = Bench(tmp_path, Datasets([customers]))
+    landed = re.search(r"<<'END'\n(.+?)END\n", _block("sh", "shop/2024/10/01/0001.jsonl"), re.DOTALL)
+    assert landed is not None
+    bench.put("shop/2024/10/01/0001.jsonl", landed[1])
+    upkeep.catch_up(bench.warehouse)
+    assert bench.rows("processed.customers_history", "city", "is_current") == [("Durban", False), ("George", True)]
+    assert len(bench.warehouse.query("select distinct email from processed.customers_history").to_pylist()) == 1
+    questions = re.findall(r'query "(.+?)"', _block("sh", "shop/2024/10/01/0001.jsonl"))
+    assert [len(bench.warehouse.query(question).to_pylist()) for question in questions] == [2, 1]
 
 
 def test_the_api_of_the_readme_works(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def made_of(tables: SqlTables, datasets: Datasets) -> SqlTables:
     kept = {}
     # Each stands after those it depends on.
     for key, table in tables.items():
-        if set(table.depends_on) <= there and (table.state_of is None or table.state_of in there):
+        if set(table.depends_on) <= there and (table.of_changes is None or table.of_changes in there):
             kept[key] = table
             there.add(key)
     return SqlTables(kept)

@@ -72,6 +72,16 @@ def decode_change(value: bytes, _schema: str | None = None) -> bytes:
         raise NotAnObject("is nested too deeply") from error
 
 
+def plain_members(path: str, members: Mapping[str, Any]) -> dict[str, bytes]:
+    """
+    Attributes without their types, each as JSON.
+
+    Raises:
+        NotAnObject: one has no type that DynamoDB has.
+    """
+    return {name: _plain(f"{path}.{name}", value, 0) for name, value in members.items()}
+
+
 def _plain_object(record: _Record) -> bytes:
     change = record.change
     if record.operation not in OPERATIONS:

@@ -7,6 +7,7 @@ they were written with, objects and arrays stay the JSON they are.
 
 import io
 from collections.abc import Sequence
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import JsonLines
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
-from ingestion_platform.formats.json_objects import Objects
+from ingestion_platform.formats.json_objects import Objects, Taken
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands, excerpt, is_utf_8
 from ingestion_platform.formats.windows import Window
@@ -22,25 +23,57 @@ from ingestion_platform.formats.windows import Window
 _EDGE_BYTES = 200
 
 
+class LineTaker(Protocol):
+    """Takes the rows out of lines, of which one may be several, or none; see `Objects`."""
+
+    @property
+    def seen(self) -> set[str]:
+        """Sources that a line had."""
+        ...
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Members that nobody asks for."""
+        ...
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """What isn't as it should be, told."""
+        ...
+
+    def take(self, texts: Sequence[bytes]) -> Taken:
+        """Take what is wanted of each line."""
+        ...
+
+
 def read_json_lines(
-    format: JsonLines, content: Content, fields: Sequence[Field], *, block_bytes: int = BLOCK_BYTES
+    format: JsonLines,
+    content: Content,
+    fields: Sequence[Field],
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    taker: LineTaker | None = None,
 ) -> Pieces:
     """
     Read JSON lines.
+
+    Args:
+        taker: takes the rows out of lines; None: each is one.
 
     Raises:
         ObjectRejected: it isn't text, its last line is cut, or it has several lines and none of them is a JSON object.
     """
     window = Window(content, format.encoding, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
-    return (yield from _Reader(format, window, fields).pieces())
+    found = taker or Objects([wanted.source for wanted in fields], format.max_columns)
+    return (yield from _Reader(format, window, fields, found).pieces())
 
 
 class _Reader:
-    def __init__(self, format: JsonLines, window: Window, fields: Sequence[Field]) -> None:
+    def __init__(self, format: JsonLines, window: Window, fields: Sequence[Field], objects: LineTaker) -> None:
         self._format = format
         self._window = window
         self._fields = fields
-        self._objects = Objects([wanted.source for wanted in fields], format.max_columns)
+        self._objects = objects
         self._row = 0
         self._records = 0
         self._rejected: list[RejectedRecord] = []
@@ -110,6 +143,5 @@ class _Reader:
                 )
             text = self._window.text(lines[at].rstrip(b"\n").removesuffix(b"\r"))
             self._rejected.append(RejectedRecord(first + at, reason, as_it_stands(text)))
-        self._records += len(taken.good)
-        rejected = [first + at for at, _ in taken.refused]
-        return tables.from_columns(self._fields, taken.columns, taken.extra, rejected, first)
+        self._records += len(texts) - len(taken.refused)
+        return tables.numbered(self._fields, taken.columns, taken.extra, taken.good + first)

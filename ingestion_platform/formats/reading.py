@@ -11,7 +11,9 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from ingestion_platform.api import Pages
+from ingestion_platform.change_log import ChangeLog, Debezium, Dms, DynamoDbExport, Maxwell
 from ingestion_platform.format import Avro, Bounded, Csv, Excel, FixedWidth, Format, Json, JsonLines, Parquet, Xml
+from ingestion_platform.formats.change_files import read_changes, read_dms
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.detection import Detected, departures, detect
@@ -54,7 +56,7 @@ class RecordReader:
 
 
 def open_records(
-    format: Format | Segments | Pages,
+    format: Format | ChangeLog | Segments | Pages,
     file: BinaryIO,
     fields: Sequence[Field],
     *,
@@ -79,7 +81,7 @@ def open_records(
 
 
 def read_records(
-    format: Format | Segments | Pages,
+    format: Format | ChangeLog | Segments | Pages,
     content: bytes,
     fields: Sequence[Field],
     *,
@@ -147,7 +149,7 @@ def _content(format: Csv, file: BinaryIO, key: str) -> Content:
 
 
 def _pieces(
-    format: Format | Segments | Pages, file: BinaryIO, fields: Sequence[Field], key: str, block_bytes: int
+    format: Format | ChangeLog | Segments | Pages, file: BinaryIO, fields: Sequence[Field], key: str, block_bytes: int
 ) -> Pieces:
     content = Content(
         file,
@@ -177,6 +179,10 @@ def _pieces(
                 return (yield from read_excel(format, content, fields, block_bytes=block_bytes))
             case Parquet():
                 return (yield from read_parquet(format, content, fields, block_bytes=block_bytes))
+            case Debezium() | Maxwell() | DynamoDbExport():
+                return (yield from read_changes(format, content, fields, key=key, block_bytes=block_bytes))
+            case Dms():
+                return (yield from read_dms(format, content, fields, key=key, block_bytes=block_bytes))
             case Pages():
                 return (yield from _whole(read_pages(format, content.stream().read(), fields, read_records)))
             case Segments():

@@ -25,12 +25,16 @@ class Field:
     Args:
         name: the column of the result.
         source: where it is in a record; see the formats in `dataset.py`.
+        kind: its type by the name in the warehouse's SQL, for what can be read in several ways; empty: any.
+        is_key: whether it is a part of the row's key.
         aliases: other names of it, which tell that a header is the declared one. Their values are left in `_extra`.
     """
 
     name: str
     source: str
     aliases: tuple[str, ...] = ()
+    kind: str = ""
+    is_key: bool = False
 
 
 def all_names(fields: Sequence[Field]) -> set[str]:

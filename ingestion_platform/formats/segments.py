@@ -22,8 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ingestion_platform.change_log import Captured, is_told_of_change
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.formats import tables
+from ingestion_platform.formats.change_records import change_decoder, tombstone, without_told
 from ingestion_platform.formats.envelope import Envelope, Envelopes
 from ingestion_platform.formats.json_columns import Columns, ColumnTaker
 from ingestion_platform.formats.json_members import NotAnObject, Taker, peek
@@ -54,6 +56,7 @@ DENSE_ENVELOPE = ENVELOPE.set(0, pa.field("position", pa.int64()))
 """The same where positions fit into 64 bits: smaller and faster, read alike."""
 
 _AGAIN = "it is read again when it changes"
+_WHITE = b" \t\r\n"
 _BATCH_ROWS = 16_384
 _BATCH_BYTES = 16 * 1024**2
 """Records held as Python objects at a time: as many, and about as much."""
@@ -112,7 +115,9 @@ def read_segment(
     reader = _Reader(format, fields, shard, metadata)
     rows = reader.table(table)
     missing = (
-        dict.fromkeys(source for source in reader.value_sources if source not in reader.taker.seen)
+        dict.fromkeys(
+            source for source in reader.value_sources if source not in reader.taker.seen and source[:1] != "@"
+        )
         if reader.objects
         else {}
     )
@@ -203,8 +208,15 @@ class _Reader:
         self._is_opaque = isinstance(format.values, BytesValues)
         self._router = format.routed_by
         self._type_member = self._router if self._router and not self._router.startswith("@") else None
-        self._of_envelope = [(index, one.source) for index, one in enumerate(fields) if one.source.startswith("@")]
-        self._of_value = [(index, one.source) for index, one in enumerate(fields) if not one.source.startswith("@")]
+        captured = format.values if isinstance(format.values, Captured) else None
+        around = [
+            one.source.startswith("@") and not (captured is not None and is_told_of_change(one.source))
+            for one in fields
+        ]
+        self._of_envelope = [(index, one.source) for index, one in enumerate(fields) if around[index]]
+        self._of_value = [(index, one.source) for index, one in enumerate(fields) if not around[index]]
+        of_value = [fields[index] for index, _ in self._of_value]
+        self._changes = change_decoder(captured, of_value) if captured is not None else None
         self.value_sources = [source for _, source in self._of_value]
         # The type is declared: an object that has it has nothing unknown.
         types = [self._type_member] if self._type_member is not None else []
@@ -235,9 +247,7 @@ class _Reader:
         if len(left):
             schemas = records.column("schema").take(pa.array(left, pa.int64())).to_pylist()
             for at, record, schema in zip(left, records.some(left), schemas, strict=True):
-                row = self._row(begin + int(at), record, schema)
-                if row is not None:
-                    rows.append(row)
+                rows += self._rows(begin + int(at), record, schema)
         if not rows:
             return [plain] if plain is not None else []
         found = tables.from_rows(self._fields, rows).to_batches()
@@ -288,7 +298,10 @@ class _Reader:
         if self._keeps_all:
             columns.append(pa.nulls(len(rows), pa.string()))
         else:
-            columns.append(taken.extra.take(pa.array(done)))
+            extra = taken.extra.take(pa.array(done))
+            if self._changes is not None:
+                extra = pa.array([without_told(one) for one in extra.to_pylist()], pa.string())
+            columns.append(extra)
             for path, has in taken.has_extra.items():
                 if has[done].any():
                     self.taker.note_unknown(path)
@@ -310,7 +323,10 @@ class _Reader:
         if isinstance(self._format.values, JsonValues):
             return values, column
         schemas = records.column("schema").take(pa.array(at)).to_pylist()
-        values = [self._decoded(value, schema) for value, schema in zip(values, schemas, strict=True)]
+        if self._changes is not None:
+            values = [self._only_change(value) for value in values]
+        else:
+            values = [self._decoded(value, schema) for value, schema in zip(values, schemas, strict=True)]
         return values, pa.array(values, pa.binary())
 
     def _decoded(self, value: bytes | None, schema: str | None) -> bytes | None:
@@ -319,6 +335,15 @@ class _Reader:
         except NotAnObject:
             return None
 
+    def _only_change(self, value: bytes | None) -> bytes | None:
+        """A captured change that is one row."""
+        assert self._changes is not None
+        try:
+            found = self._changes(value.strip(_WHITE)) if value is not None else []
+        except NotAnObject:
+            return None
+        return found[0] if len(found) == 1 else None
+
     def _are_ours(self, types: Any) -> npt.NDArray[np.bool_]:
         is_rest = self._format.types == EVERYTHING_ELSE
         known = pa.array(self._format.others if is_rest else self._format.types, pa.string())
@@ -326,6 +351,32 @@ class _Reader:
         return ~is_known if is_rest else is_known
 
     # --- one by one
+
+    def _rows(self, row: int, record: Envelope, schema: str | None) -> list[Sequence[str | int | None]]:
+        """The rows of a record: of a captured change none, one or two."""
+        if self._changes is None:
+            one = self._row(row, record, schema)
+            return [one] if one is not None else []
+        try:
+            if record.value is not None and not is_utf_8(record.value):
+                raise NotAnObject("is not text in utf-8")
+            told = self._changes(record.value.strip(_WHITE)) if record.value is not None else [tombstone()]
+            around = [(index, record.get(source, self._format.values)) for index, source in self._of_envelope]
+            found: list[Sequence[str | int | None]] = []
+            for text in told:
+                values: list[str | int | None] = [None] * len(self._fields)
+                taken, extra = self.taker.take(text, is_clean=True)
+                for (index, _), value in zip(self._of_value, taken, strict=False):
+                    values[index] = value
+                for index, text_around in around:
+                    values[index] = text_around
+                extra = None if self._keeps_all else without_told(extra)
+                found.append([*values, extra, row])
+        except NotAnObject as error:
+            self.rejected.append(RejectedRecord(row, str(error), record.as_it_came()))
+            return []
+        self.objects += len(found)
+        return found
 
     def _row(self, row: int, record: Envelope, schema: str | None) -> Sequence[str | int | None] | None:
         values: list[str | int | None] = [None] * len(self._fields)
@@ -369,7 +420,8 @@ class _Reader:
     @property
     def unknown(self) -> tuple[str, ...]:
         """Members that no field asks for, by name: which came first depends on how they are taken."""
-        return () if self._keeps_all else tuple(sorted(self.taker.unknown))
+        found = [name for name in self.taker.unknown if self._changes is None or not name.startswith("@")]
+        return () if self._keeps_all else tuple(sorted(found))
 
     def _is_ours(self, type_: str | None) -> bool:
         if self._format.types == EVERYTHING_ELSE:

@@ -36,8 +36,17 @@ def from_columns(
     row_numbers = np.arange(first, first + rows + len(without), dtype=np.int64)
     if without:
         row_numbers = np.delete(row_numbers, [number - first for number in without])
+    return numbered(fields, columns, extra, row_numbers)
+
+
+def numbered(
+    fields: Sequence[Field], columns: Sequence[Column], extra: Column, row_numbers: "np.typing.NDArray[np.int64]"
+) -> pa.Table:
+    """The table of whole columns, and the numbers of their rows."""
     # pa.array would import pandas, half a second of CPU, to see whether it is given something of it.
-    numbers = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(row_numbers.data)])
+    numbers = pa.Array.from_buffers(
+        pa.int64(), len(row_numbers), [None, pa.py_buffer(np.ascontiguousarray(row_numbers, np.int64).data)]
+    )
     return pa.Table.from_arrays([*columns, extra, numbers], schema=schema(fields))
 
 

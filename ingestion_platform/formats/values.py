@@ -9,6 +9,7 @@ the object (`json_members.py`).
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from ingestion_platform.change_log import Debezium, Maxwell
 from ingestion_platform.stream import AvroValues, BytesValues, DynamoDbChanges, JsonValues, Values
 
 Decoder: TypeAlias = Callable[[bytes, str | None], bytes]
@@ -30,6 +31,9 @@ def decoder_of(values: Values, schemas: Mapping[str, str]) -> Decoder:
             from ingestion_platform.formats.avro_values import avro_decoder
 
             return avro_decoder(values, schemas)
+        case Debezium() | Maxwell():
+            # A record may be several objects, or none: the reader of segments asks `change_records.py` itself.
+            return _as_it_is
         case DynamoDbChanges():
             from ingestion_platform.formats.dynamodb_values import decode_change
 

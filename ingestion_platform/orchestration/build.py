@@ -24,7 +24,13 @@ from ingestion_platform.orchestration import (
 from ingestion_platform.orchestration.graph import Graph
 from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
-from ingestion_platform.orchestration.resource import ApisResource, RemotesResource, StreamsResource, WarehouseResource
+from ingestion_platform.orchestration.resource import (
+    ApisResource,
+    RemotesResource,
+    StreamsResource,
+    WarehouseResource,
+    is_drained,
+)
 from ingestion_platform.settings import Settings
 from ingestion_platform.warehouse import SqlTables, Warehouse
 
@@ -76,7 +82,7 @@ def build_definitions(
         to = alerts.sinks(settings.alert_webhook)
         declared = [schedules.dataset_schedule(dataset, graph, zone) for dataset in datasets.values()]
         declared += [
-            streams.drain_schedule(stream, zone, is_running=settings.drains(stream.name))
+            streams.drain_schedule(stream, zone, is_running=is_drained(stream, settings))
             for stream in datasets.streams.values()
         ]
         known_apis = settings.api_settings()

@@ -114,7 +114,7 @@ def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
 
 def sql_checks(table: SqlTable) -> tuple[Check, ...]:
     """The checks of a SQL table: the declared ones, and whether it is empty for no reason; a state may be."""
-    return (*_keyed(table), *table.checks, *((NOT_EMPTY,) if table.state_of is None else ()))
+    return (*_keyed(table), *table.checks, *((NOT_EMPTY,) if table.of_changes is None else ()))
 
 
 def specs(
@@ -226,7 +226,7 @@ def judge_sql(table: SqlTable, table_day: TableDay, inputs: Mapping[str, int | N
         inputs: rows that each table it reads has on the day; None where it has no such day.
     """
     declared = _declared((*_keyed(table), *table.checks), table_day)
-    return [*declared, _not_empty(table_day, inputs)] if table.state_of is None else declared
+    return [*declared, _not_empty(table_day, inputs)] if table.of_changes is None else declared
 
 
 def blocking_failures(checks: Iterable[Check], table_day: TableDay) -> list[str]:

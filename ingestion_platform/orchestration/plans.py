@@ -65,6 +65,7 @@ def plan_backfill(context: dg.OpExecutionContext, config: PlanConfig) -> None:
         "quarantined": sum(sum(one.quarantined.values()) for one in processed),
         "released": sum(sum(one.released.values()) for one in processed),
         "partitions_restated": sum(not one.is_same for one in made.partitions),
+        "reports_under_another_state": sum(one.is_other_state for one in made.partitions),
         "failures": len(made.failures),
     }
     if made.expected_seconds is not None:

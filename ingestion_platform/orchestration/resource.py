@@ -23,7 +23,7 @@ from ingestion_platform.sources.opening import Connections, open_client, open_re
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.sources.remotes import RemoteFolder
 from ingestion_platform.sources.spool import Spool
-from ingestion_platform.stream import Stream
+from ingestion_platform.stream import Postgres, Stream
 from ingestion_platform.warehouse import Warehouse
 
 
@@ -58,6 +58,13 @@ class WarehouseResource:
             warehouse.close()
 
 
+def is_drained(stream: Stream, settings: Settings) -> bool:
+    """Whether a deployment drains a stream: its settings say so, and where the database is, if it is one's capture."""
+    if not settings.drains(stream.name):
+        return False
+    return not isinstance(stream.source, Postgres) or stream.source.database in settings.database_properties()
+
+
 class StreamsResource:
     """
     Opens streams for a step or the worker.
@@ -76,7 +83,7 @@ class StreamsResource:
 
     def drains(self, stream: Stream) -> bool:
         """Whether this deployment drains it."""
-        return self._settings.drains(stream.name)
+        return is_drained(stream, self._settings)
 
     def landed(self, stream: Stream) -> LandedStream:
         """The stream in the landing zone."""
@@ -84,7 +91,7 @@ class StreamsResource:
 
     def reader(self, stream: Stream) -> StreamReader:
         """A reader of the stream."""
-        return self._open_reader(stream, Connections(self._settings.kafka()))
+        return self._open_reader(stream, Connections(self._settings.kafka(), self._settings.database_properties()))
 
     def today(self) -> date:
         """The business day that it is now."""

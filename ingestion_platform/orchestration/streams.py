@@ -23,7 +23,7 @@ from ingestion_platform.orchestration.runs import CAUSE, under_way
 from ingestion_platform.orchestration.steps import EVENTS_ARE_OUT, Event, as_failure
 from ingestion_platform.sources.drain import Drain, Drained, LandedSegment, ShardState
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Span, Stream
+from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Postgres, Span, Stream
 from ingestion_platform.table import Check
 
 LAG = Check("lag", "", "The stream is drained to within its declared lag.")
@@ -35,6 +35,8 @@ class DrainConfig(dg.Config):
 
     replay: bool = False
     """Read the stream again for the chosen days, as far as it still has them, and land what of them isn't there."""
+    anew: bool = False
+    """Begin a database's capture anew, though what happened since it was lost can't be had any more: it is recorded as a gap."""
 
 
 def source_kind(stream: Stream) -> str:
@@ -46,6 +48,8 @@ def source_kind(stream: Stream) -> str:
             return "kafka"
         case DynamoDbStream():
             return "dynamodb"
+        case Postgres():
+            return "postgres"
 
 
 def checks_of(stream: Stream, time_zone: str) -> list[dg.AssetCheckSpec]:
@@ -92,6 +96,10 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
         landed = resource.landed(stream)
         drained, problem = None, None
         try:
+            if config.anew and not isinstance(stream.source, Postgres):
+                raise DeclarationError(
+                    f"{stream.name} is no database: only a database's capture can be begun anew", "leave anew out"
+                )
             if resource.drains(stream):
                 told = DrainProgress(stream, context.log.info)
                 work = Drain(landed, resource.reader(stream), on_landed=told.landed)
@@ -101,13 +109,14 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
                         told.covers(*(moment.astimezone(resource.zone) for moment in window))
                         drained = work.replay(*window)
                     else:
-                        drained = work.to_now()
+                        drained = work.to_now(anew=config.anew)
                 except IngestionError as error:
                     # What had been read until then has landed, and is told all the same.
                     drained, problem = work.so_far(), error
             else:
                 context.log.warning(
-                    f"{stream.name} isn't drained from here: INGESTION_STREAMS doesn't name it. What has landed of it stays"
+                    f"{stream.name} isn't drained from here: INGESTION_STREAMS doesn't name it, or INGESTION_DATABASES its database."
+                    " What has landed of it stays"
                 )
             touched = {segment.hour.date() for segment in (drained.segments if drained else ())}
             for day in sorted(touched if problem is not None else {*chosen, *touched}):
@@ -122,7 +131,8 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
             context.log.info(f"{key.to_user_string()}: {story(drained)}")
             if problem is not None:
                 raise as_failure(problem, key.to_user_string()) from problem
-            if drained.gaps and not config.replay:
+            # Whoever begins anew knows that something is gone; the check says so of the day.
+            if drained.gaps and not config.replay and not config.anew:
                 raise as_failure(gap_error(stream, drained.gaps), key.to_user_string())
         for spec in check_specs:
             yield dg.Output(None, output_name=spec.get_python_identifier())
@@ -191,6 +201,9 @@ def of_drain(shards: Mapping[str, ShardState], segments: Sequence[LandedSegment]
     )
     if behind:
         shown["lag_records"] = dg.MetadataValue.int(sum(behind))
+    kept = [state.kept_bytes for state in shards.values() if state.kept_bytes is not None]
+    if kept:
+        shown["kept_log_bytes"] = dg.MetadataValue.int(sum(kept))
     slowest = sorted(shards.items(), key=lambda one: (-(one[1].behind_seconds or 0.0), one[0]))
     shown["by_shard"] = show.table_of_records(
         {
@@ -237,6 +250,18 @@ def judge_lag(stream: Stream, shards: Mapping[str, ShardState]) -> Verdict:
     behind = {shard: state.behind_seconds or 0.0 for shard, state in shards.items()}
     seconds = max(behind.values(), default=0.0)
     details = show.numbers({"lag_seconds": round(seconds, 3), "max_lag_seconds": stream.max_lag_seconds})
+    kept = max((state.kept_bytes or 0 for state in shards.values()), default=0)
+    if isinstance(stream.source, Postgres):
+        details |= show.numbers({"kept_log_bytes": kept, "max_slot_bytes": stream.source.max_slot_bytes})
+        if kept > stream.source.max_slot_bytes:
+            return Verdict(
+                LAG,
+                False,
+                f"the database keeps {kept:,} bytes of its log for the capture; {stream.source.max_slot_bytes:,} allowed. When its disk"
+                " is full it stops, or it drops the slot (max_slot_wal_keep_size): drain more often or longer, or let `make worker`"
+                " follow it; a transaction that is open for hours holds its log too",
+                details,
+            )
     late = sorted(
         (shard for shard, lag in behind.items() if lag > stream.max_lag_seconds), key=lambda one: -behind[one]
     )

@@ -27,7 +27,7 @@ from ingestion_platform.orchestration import streams
 from ingestion_platform.orchestration.checks import Verdict, evaluation
 from ingestion_platform.orchestration.graph import stream_key, table_of
 from ingestion_platform.orchestration.quiet import quieten
-from ingestion_platform.orchestration.resource import StreamsResource
+from ingestion_platform.orchestration.resource import StreamsResource, is_drained
 from ingestion_platform.settings import Settings
 from ingestion_platform.sources.drain import Drain, LandedSegment, ShardState, Watcher
 from ingestion_platform.sources.landed import FILLED_WITHIN_DAYS
@@ -231,7 +231,9 @@ def run_worker(
     unknown = sorted(set(names) - set(declared))
     if unknown:
         raise SettingsError(f"no stream is called {unknown[0]!r}", f"streams: {', '.join(sorted(declared)) or 'none'}")
-    chosen = [stream for name, stream in declared.items() if name in names or (not names and settings.drains(name))]
+    chosen = [
+        stream for name, stream in declared.items() if name in names or (not names and is_drained(stream, settings))
+    ]
     if not chosen:
         raise SettingsError(
             "there is no stream to follow", f"set INGESTION_STREAMS to some of {', '.join(sorted(declared))}, or to all"

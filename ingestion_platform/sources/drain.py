@@ -30,7 +30,18 @@ from ingestion_platform.errors import IngestionError, SourceError
 from ingestion_platform.formats.segments import write_segment
 from ingestion_platform.sources import reading
 from ingestion_platform.sources.landed import LandedStream, without
-from ingestion_platform.sources.reading import After, Arrived, From, Latest, Oldest, Shard, Start, StreamReader
+from ingestion_platform.sources.reading import (
+    After,
+    Anew,
+    Arrived,
+    Confirmed,
+    From,
+    Latest,
+    Oldest,
+    Shard,
+    Start,
+    StreamReader,
+)
 from ingestion_platform.stream import Span, Stream
 
 log = logging.getLogger(__name__)
@@ -70,6 +81,7 @@ class ShardState:
     beyond: int = 0
     behind_records: int | None = None
     behind_seconds: float | None = None
+    kept_bytes: int | None = None
     throttles: int = 0
     throttled_seconds: float = 0.0
     is_caught_up: bool = False
@@ -137,6 +149,7 @@ class _Open:
         self.batches: list[pa.RecordBatch] = []
         self.schemas: dict[str, str] = {}
         self.size_bytes = 0
+        self.goes_on = False
 
     def add(self, records: pa.RecordBatch, size_bytes: int, schemas: Any) -> None:
         self.batches.append(records)
@@ -180,6 +193,7 @@ class Drain:
         self._ahead: dict[str, int] = {}
         self._marked: dict[str, tuple[datetime, int | datetime]] = {}
         self._caught_up: dict[str, datetime] = {}
+        self._unfinished: set[str] = set()
         self._newest: dict[str, datetime] = {}
         self._noted: dict[str, list[tuple[Span, str]]] = {}
         self._segments: list[LandedSegment] = []
@@ -196,16 +210,20 @@ class Drain:
 
     # --- the two ways to run
 
-    def to_now(self, *, stop: threading.Event | None = None) -> Drained:
+    def to_now(self, *, stop: threading.Event | None = None, anew: bool = False) -> Drained:
         """
         Land what has arrived until now, as far as the declared time and size allow.
+
+        Args:
+            stop: ends it when set.
+            anew: somebody has decided to begin anew, and to go on without what is gone.
 
         Raises:
             SourceUnavailable, SourceError: see `StreamReader.read`. What had been read by then has landed.
             LandingError: it can't be written.
         """
         return self._run(
-            self._where,
+            self._where_anew if anew else self._where,
             until=self._clock(),
             seconds=self._stream.drain_seconds,
             size_bytes=self._stream.drain_bytes,
@@ -279,6 +297,10 @@ class Drain:
             return Latest()
         return Oldest(has_landed=self._is_known())
 
+    def _where_anew(self, shard: Shard) -> Start:
+        found = self._where(shard)
+        return Anew(found.position) if isinstance(found, After) else found
+
     def _is_known(self) -> bool:
         """Whether any shard of this stream has landed anything before this drain began."""
         if self._was_known is None:
@@ -303,8 +325,8 @@ class Drain:
         is_cut = False
         with ThreadPoolExecutor(LANDING_AT_ONCE, thread_name_prefix="land") as pool:
             self._pool = pool
-            try:
-                with closing(_closable(self._reader.read(where, until=until))) as events:
+            with closing(_closable(self._reader.read(where, until=until))) as events:
+                try:
                     for event in events:
                         self._take(event, is_replay=since is not None)
                         if isinstance(event, Arrived):
@@ -314,28 +336,45 @@ class Drain:
                         if stop is not None and stop.is_set():
                             is_cut = True
                             break
+                        if self._goes_on(event):
+                            continue
                         if (seconds is not None and time.monotonic() - began > seconds) or (
                             size_bytes is not None and read_bytes >= size_bytes
                         ):
                             is_cut = True
                             log.info("%s: enough for one drain; the next one goes on", self._stream.name)
                             break
-            finally:
-                # Whatever ended the reading: what it gave is good.
-                for shard in list(self._open):
-                    self._close(shard)
-                try:
-                    self._gather_landed(0)
                 finally:
-                    # One that couldn't land doesn't keep the others from being told.
-                    self._gather_rest()
-                if since is None:
-                    for shard in list(self._noted):
-                        self._note_gaps(shard, self._landed.hour_of(self._clock()))
-                    for shard, as_of in self._caught_up.items():
-                        self._mark(shard, as_of)
+                    # Whatever ended the reading: what it gave is good. The reader is closed when all of it has landed, and can say so.
+                    self._land_the_rest(is_replay=since is not None)
         done = self.so_far()
         return done if not is_cut else replace(done, is_caught_up=False)
+
+    def _goes_on(self, event: reading.Event) -> bool:
+        """Whether a drain isn't to end here: what comes next belongs to what has come."""
+        match event:
+            case Arrived(shard=shard, goes_on=True):
+                self._unfinished.add(shard)
+            case Arrived(shard=shard) | reading.Gone(shard=shard):
+                self._unfinished.discard(shard)
+            case reading.Passed(shard=shard):
+                self._unfinished.discard(shard)
+                return True
+        return bool(self._unfinished)
+
+    def _land_the_rest(self, *, is_replay: bool) -> None:
+        for shard in list(self._open):
+            self._close(shard)
+        try:
+            self._gather_landed(0)
+        finally:
+            # One that couldn't land doesn't keep the others from being told.
+            self._gather_rest()
+        if not is_replay:
+            for shard in list(self._noted):
+                self._note_gaps(shard, self._landed.hour_of(self._clock()))
+            for shard, as_of in self._caught_up.items():
+                self._mark(shard, as_of)
 
     def _state(self, shard: str) -> ShardState:
         found = self._states.get(shard)
@@ -350,9 +389,15 @@ class Drain:
                 self._arrive(event)
             case reading.Idle():
                 pass
-            case reading.Behind(shard, records, seconds):
+            case reading.Behind(shard, records, seconds, kept_bytes):
                 state = self._state(shard)
-                state.behind_records, state.behind_seconds = records, seconds
+                state.behind_records, state.behind_seconds, state.kept_bytes = records, seconds, kept_bytes
+            case reading.Passed(shard, position):
+                self._pass(shard, position)
+            case reading.Settle():
+                for shard in list(self._open):
+                    self._close(shard)
+                self._gather_landed(0)
             case reading.Throttled(shard, why, seconds):
                 state = self._state(shard)
                 state.throttles += 1
@@ -413,6 +458,24 @@ class Drain:
         if position is not None and (not isinstance(known, int) or position > known):
             self._at[shard] = position
 
+    def _pass(self, shard: str, position: int) -> None:
+        """Note at once that a shard has nothing more up to a position: whoever goes on there knows that nothing is missing."""
+        self._close(shard)
+        self._gather_landed(0)
+        hour = self._landed.hour_of(self._clock())
+        self._note_gaps(shard, hour)
+        self._move(shard, position)
+        self._put_mark(hour, shard, position)
+        if isinstance(self._reader, Confirmed):
+            self._reader.confirm(shard, position)
+
+    def _put_mark(self, hour: datetime, shard: str, at: int | datetime) -> None:
+        self._landed.put_mark(hour, shard, at)
+        # A segment of an older day that lands after it is pointed to from here.
+        known = self._newest_named.get(shard)
+        if known is not None:
+            self._newest_named[shard] = max(known, hour)
+
     def _mark_end(self, shard: str) -> None:
         """
         Note where a shard ended, beside its last records and in their hour.
@@ -444,7 +507,7 @@ class Drain:
         is_news = is_final or self._newest.get(shard, datetime.min) < block
         if is_news and self._marked.get(shard) != (block, at):
             self._marked[shard] = (block, at)
-            self._landed.put_mark(block, shard, at)
+            self._put_mark(block, shard, at)
 
     # --- gathering
 
@@ -462,7 +525,7 @@ class Drain:
         self._at[shard] = arrived.last
         for hour, begin, end in self._pieces(shard, arrived):
             held = self._open.get(shard)
-            if held is not None and (held.hour != hour or held.size_bytes >= self._stream.segment_bytes):
+            if held is not None and (held.hour != hour or self._is_full(held)):
                 self._close(shard)
                 held = None
             if held is None:
@@ -473,6 +536,9 @@ class Drain:
             size = arrived.size_bytes * (end - begin) // records.num_rows
             held.add(records.slice(begin, end - begin), size, arrived.schemas)
             self._held_bytes += size
+        held = self._open.get(shard)
+        if held is not None:
+            held.goes_on = arrived.goes_on
 
     def _continues(self, shard: str, first: int) -> bool:
         """Whether a replay that begins with a position leaves nothing out between it and what has landed of the shard."""
@@ -533,10 +599,14 @@ class Drain:
     def _close_what_is_due(self) -> None:
         now = time.monotonic()
         for shard, held in list(self._open.items()):
-            if held.size_bytes >= self._stream.segment_bytes or now - held.began >= self._stream.segment_seconds:
+            if self._is_full(held) or (now - held.began >= self._stream.segment_seconds and not held.goes_on):
                 self._close(shard)
         while self._held_bytes > BUFFERED_BYTES:
             self._close(max(self._open, key=lambda shard: self._open[shard].size_bytes))
+
+    def _is_full(self, held: _Open) -> bool:
+        """Whether a segment is large enough; one that holds the first part of a transaction may become twice as large."""
+        return held.size_bytes >= self._stream.segment_bytes * (2 if held.goes_on else 1)
 
     def _close(self, shard: str) -> None:
         held = self._open.pop(shard, None)
@@ -610,6 +680,8 @@ class Drain:
                 self._tell(lambda watcher, segment=segment: watcher.landed(self._stream, segment))  # type: ignore[misc]
                 if self._on_landed is not None:
                     self._on_landed(segment, state)
+                if isinstance(self._reader, Confirmed) and self._replayed is None:
+                    self._reader.confirm(shard, segment.span.last)
 
     def _gather_rest(self) -> None:
         while self._futures:

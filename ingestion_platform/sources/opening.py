@@ -17,7 +17,7 @@ from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.settings import ApiSettings, RemoteSettings
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.sources.remotes import RemoteFolder
-from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Stream
+from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Postgres, Stream
 
 if TYPE_CHECKING:
     from ingestion_platform.sources.http_client import Access, ApiClient
@@ -30,17 +30,25 @@ class Connections:
 
     Args:
         kafka: cluster → librdkafka's properties, secrets among them.
+        databases: database → its client's properties, secrets among them.
     """
 
     kafka: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    databases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"Connections(kafka={sorted(self.kafka)})"
+        return f"Connections(kafka={sorted(self.kafka)}, databases={sorted(self.databases)})"
 
 
 def is_configured(stream: Stream, connections: Connections) -> bool:
     """Whether the deployment says where the stream's server is; AWS is always somewhere."""
-    return not isinstance(stream.source, Kafka) or stream.source.cluster in connections.kafka
+    match stream.source:
+        case Kafka(cluster=cluster):
+            return cluster in connections.kafka
+        case Postgres(database=database):
+            return database in connections.databases
+        case _:
+            return True
 
 
 def open_reader(stream: Stream, connections: Connections) -> StreamReader:
@@ -68,6 +76,21 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
             from ingestion_platform.sources.dynamodb_streams import DynamoDbStreamReader
 
             return DynamoDbStreamReader(stream.source)
+        case Postgres():
+            from ingestion_platform.sources.postgres import BATCH_BYTES, PostgresReader
+
+            if not is_configured(stream, connections):
+                raise SettingsError(
+                    f"stream {stream.name!r} captures database {stream.source.database!r}, and no such database is configured",
+                    f"give it a table [{stream.source.database}] in the file of INGESTION_DATABASES",
+                )
+            # Segments are closed between batches: so no transaction is torn that fits into one.
+            return PostgresReader(
+                stream.source,
+                connections.databases[stream.source.database],
+                name=stream.name,
+                batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4),
+            )
 
 
 def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":

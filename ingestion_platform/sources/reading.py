@@ -9,7 +9,7 @@ records (`drain.py`).
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
@@ -77,7 +77,19 @@ class Latest:
     """Begin with whatever comes next."""
 
 
-Start: TypeAlias = After | From | Oldest | Latest
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """
+    Begin anew, though something has landed: what has happened since is gone, and somebody has decided to go on without it.
+
+    Args:
+        position: the last one that has landed.
+    """
+
+    position: int
+
+
+Start: TypeAlias = After | From | Oldest | Latest | Anew
 
 Where: TypeAlias = Callable[[Shard], Start]
 """Asked for each shard when its reading begins, from any thread; told from the landing zone, so it may take a while."""
@@ -97,6 +109,7 @@ class Arrived:
         first: position of the first record.
         last: position of the last one.
         size_bytes: of keys, headers and values, roughly.
+        goes_on: what belongs together with the last record comes next: a transaction's changes stand in one segment, unless they are many.
         schemas: name → writer's schema, of the names that `records` has in `schema`.
     """
 
@@ -106,6 +119,7 @@ class Arrived:
     last: int
     size_bytes: int
     schemas: Mapping[str, str] = field(default_factory=dict)
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +147,13 @@ class Behind:
         shard: which.
         records: None when the source doesn't tell.
         seconds: 0.0 at the newest record.
+        kept_bytes: what the source has to keep of its log until the reader has confirmed it; None when it keeps nothing for a reader.
     """
 
     shard: str
     records: int | None
     seconds: float
+    kept_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +170,22 @@ class CaughtUp:
     shard: str
     as_of: datetime
     position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """
+    The source has gone on to a position, and up to it there is no record but those that have come: what has come is to land, and the
+    position to be noted, before the reader is asked for more.
+    """
+
+    shard: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """What has come is to land, and to be confirmed (`Confirmed`), before the reader is asked for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +233,7 @@ class Idle:
     """Nothing has come for a moment. Told every second or more often while there is nothing else to tell."""
 
 
-Event: TypeAlias = Arrived | Began | Behind | CaughtUp | Ended | Released | Gone | Throttled | Idle
+Event: TypeAlias = Arrived | Began | Behind | CaughtUp | Passed | Settle | Ended | Released | Gone | Throttled | Idle
 
 
 class StreamReader(Protocol):
@@ -222,5 +254,18 @@ class StreamReader(Protocol):
         Raises:
             SourceUnavailable: no answer after every attempt.
             SourceError: the stream isn't there, or access is refused.
+        """
+        ...
+
+
+@runtime_checkable
+class Confirmed(Protocol):
+    """A reader whose source keeps records until it is told that they have landed."""
+
+    def confirm(self, shard: str, position: int) -> None:
+        """
+        Take note that a shard has safely landed up to a position, or is known to have nothing there.
+
+        Told by the thread that takes the events.
         """
         ...

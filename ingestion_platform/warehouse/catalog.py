@@ -26,7 +26,7 @@ from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.certificates import Certificates
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
-from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.discards import Discards, discards_table
 from ingestion_platform.warehouse.drift import DRIFT_COLUMNS, DriftEvent, as_rows
 from ingestion_platform.warehouse.engine import name, relation, text
@@ -215,11 +215,8 @@ class Catalog:
                 self._view(engine, dataset.raw, files, self._contracts[dataset.name].raw_columns, read_by=read_by)
                 quarantined += self._ledger.files(dataset.raw, role="quarantine")
                 quarantined += self._ledger.files(dataset.processed, role="quarantine")
-            for table, (rows, columns) in self._computed().items():
-                if table in self._sql_tables and self._sql_tables[table].has_state:
-                    self._state_view(engine, table, rows, columns, read_by=read_by)
-                else:
-                    self._view(engine, table, self._ledger.partition_files(rows), columns, read_by=read_by)
+            for table, (base, rows) in self._computed().items():
+                self._table_view(engine, table, base, rows, read_by=read_by)
             self._show_ledger(engine)
             if not read_by or "drift" in read_by.lower():
                 _create(engine, "drift", DRIFT_COLUMNS, as_rows(self._drift()))
@@ -243,22 +240,16 @@ class Catalog:
         verify = _is_named(table, read_by)
         self._create_view(engine, table, lambda: around(relation(self._store, files, columns, verify=verify)), columns)
 
-    def _state_view(
-        self,
-        engine: duckdb.DuckDBPyConnection,
-        table: str,
-        rows: list[PartitionRow],
-        columns: list[tuple[str, str]],
-        *,
-        read_by: str,
+    def _table_view(
+        self, engine: duckdb.DuckDBPyConnection, table: str, base: str, rows: list[PartitionRow], *, read_by: str
     ) -> None:
-        """A report with what each of its days is."""
+        """A processed or report table as readers see it; of a report that waits for senders, with what each of its days is."""
         verify = _is_named(table, read_by)
+        columns = self._deriver.columns_of(base)
+        if base in self._sql_tables and self._sql_tables[base].has_state:
+            columns = [*columns, (STATE, "VARCHAR")]
         self._create_view(
-            engine,
-            table,
-            lambda: stated(self._store, self._ledger, rows, columns, verify=verify),
-            [*columns, (STATE, "VARCHAR")],
+            engine, table, lambda: self._deriver.shown(base, rows, verify=verify, says_state=True), columns
         )
 
     def _create_view(
@@ -291,18 +282,16 @@ class Catalog:
         )
         engine.unregister("arriving")
 
-    def _computed(self) -> dict[str, tuple[list[PartitionRow], list[tuple[str, str]]]]:
+    def _computed(self) -> dict[str, tuple[str, list[PartitionRow]]]:
+        """Name → the table it shows, and the partitions that count of it."""
         tables = {}
         for dataset in self._datasets.values():
-            rows = self._ledger.partitions(dataset.processed)
-            columns = self._deriver.columns_of(dataset.processed)
-            tables[dataset.processed] = (rows, columns)
+            tables[dataset.processed] = (dataset.processed, self._ledger.partitions(dataset.processed))
             if dataset.kind == "snapshots":
                 newest = self._ledger.partition_as_of(dataset.processed, date.max)
-                tables[dataset.processed + CURRENT] = ([newest] if newest else [], columns)
-        for key, table in self._sql_tables.items():
-            rows = self._ledger.partitions(key)
-            tables[key] = (rows[-1:] if table.state_of is not None else rows, self._deriver.columns_of(key))
+                tables[dataset.processed + CURRENT] = (dataset.processed, [newest] if newest else [])
+        for key in self._sql_tables:
+            tables[key] = (key, self._deriver.counting(key, self._ledger.partitions(key)))
         return tables
 
     def _show_ledger(self, engine: duckdb.DuckDBPyConnection) -> None:

@@ -11,13 +11,15 @@ it can't be cast).
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import ApiPages
+from ingestion_platform.change_log import Captured
 from ingestion_platform.dataset import Changes, Dataset, LandedFiles
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
@@ -61,8 +63,26 @@ _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 def in_order(changes: Changes) -> str:
     """SQL of a text that a key's changes ascend by: positions have more digits than any number in DuckDB."""
+    if changes.position is None:
+        return (
+            "_landed_on::varchar || lpad(length(_object)::varchar, 5, '0') || _object || lpad(_row::varchar, 19, '0')"
+        )
     position = name(changes.position)
     return f"lpad(split_part({position}, ':', 1), 64, '0') || lpad(split_part({position}, ':', 2), 10, '0')"
+
+
+def is_named_unsent(column: Column, unsent: str) -> str:
+    """
+    SQL: whether a change names a column among those that it doesn't say.
+
+    Args:
+        unsent: SQL of the names, as a JSON array.
+    """
+    steps = column.field.split(".")
+    names = [".".join(steps[: last + 1]) for last in range(len(steps))]
+    # A quote inside of a name has a backslash before it, so that no part of a name is taken for the whole.
+    found = [f"contains({unsent}, {text(json.dumps(one, ensure_ascii=False))})" for one in names]
+    return f"coalesce({' or '.join(found)}, false)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +159,7 @@ class Contract:
             VERSION, daily.from_, columns, dataset.kind, dataset.primary_key, dataset.event_time, dataset.daily.allowed_lateness_days,
             self.time_zone, self.business_zone.key, dataset.duplicate_keys, [(check.name, check.expression) for check in dataset.checks],
         )  # fmt: skip
-        whole = (*parts, dataset.row_key) if dataset.changes is not None else parts
+        whole = (*parts, repr(dataset.changes)) if dataset.changes is not None else parts
         return hashlib.sha256(repr(whole).encode()).hexdigest()
 
     def reader(self, dialect: str = "") -> Reader:
@@ -166,11 +186,17 @@ class Contract:
         sender = dataset.senders.key_capture if dataset.senders is not None else None
         control = dataset.source.control if isinstance(dataset.source, LandedFiles) else None
         format = dataset.source.format
+        if isinstance(format, Captured):
+            # Which tables others take changes nothing of these rows.
+            format = replace(format, others=())
         content = (
             VERSION,
             repr(format),
             # Without a header, the columns' places are what is declared.
             [column.names for column in dataset.columns] if is_headerless(format) else None,
+            # What a captured value is may hang on the type that it is to have, and how many rows a change is on the key.
+            [(column.names, column.type.sql) for column in dataset.columns] if dataset.is_captured else None,
+            dataset.primary_key if dataset.is_captured else None,
             # What of the key goes into rows makes two objects the same, or not.
             [column.capture for column in dataset.columns if column.capture is not None],
             dataset.kind,
@@ -349,11 +375,15 @@ class Contract:
         shown = "'the value'" if column.pii is not None else f"'''' || left({source}, 100) || ''''"
         rules = []
 
+        says_nothing, is_unsent = self._says_nothing(column), self._is_unsent(column)
+
         def rule(kind: str, broken: str, reason: str) -> None:
-            rules.append(Rule(f"{column.name}: {kind}", broken, f"{text(column.name + ': ')} || {reason}"))
+            holds = f"({broken}) and not {says_nothing}" if says_nothing else broken
+            rules.append(Rule(f"{column.name}: {kind}", holds, f"{text(column.name + ': ')} || {reason}"))
 
         if column.required:
-            rule("missing", f"{source} is null", "'required, but there is no value'")
+            missing = f"{source} is null and not {is_unsent}" if is_unsent else f"{source} is null"
+            rule("missing", missing, "'required, but there is no value'")
         if column.type.sql != "VARCHAR":
             rule(
                 f"not {column.type}",
@@ -392,6 +422,28 @@ class Contract:
                 f"{shown} || {text(f' is not in {column.references}')}",
             )
         return rules
+
+    def _says_nothing(self, column: Column) -> str:
+        """SQL: whether a change says nothing of a column, whatever it has there: what is removed has no values to be judged."""
+        changes = self.dataset.changes
+        if changes is None or changes.operation is None or column.name == changes.operation:
+            return ""
+        operations = changes.ignores
+        if column.name != changes.position:
+            operations += changes.truncates
+        if column.name not in (*self.dataset.primary_key, changes.position):
+            operations += changes.removes
+        if not operations:
+            return ""
+        return f"coalesce({name('text:' + changes.operation)} in ({', '.join(map(text, operations))}), false)"
+
+    def _is_unsent(self, column: Column) -> str:
+        """SQL: whether a change says that it doesn't have a column's value."""
+        changes = self.dataset.changes
+        own = (changes.operation, changes.position, changes.unsent) if changes is not None else ()
+        if changes is None or changes.unsent is None or column.name in (*own, *self.dataset.primary_key):
+            return ""
+        return is_named_unsent(column, name("text:" + changes.unsent))
 
     def _day_rules(self, day: date) -> list[Rule]:
         event_time = self.dataset.event_time

@@ -5,7 +5,7 @@ Belongs here: computing one partition of a SQL table, and publishing it as Parqu
 (`sql_tables.py`).
 
 A query sees only the partitions that its day may depend on: its own and `history_days` before it; of `…_current` tables the
-newest as of its day.
+newest as of its day, of `…_history` what was known by then.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from ingestion_platform.dataset import Datasets
+from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import WarehouseDamaged, WarehouseError
-from ingestion_platform.warehouse import current
+from ingestion_platform.warehouse import current, history
 from ingestion_platform.warehouse.attendance import Attendance, ReportState
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
@@ -32,6 +32,7 @@ from ingestion_platform.warehouse.ledger import Along, Conflict, Ledger, nothing
 from ingestion_platform.warehouse.ledger_rows import NO_DAY, FileRow, PartitionRow
 from ingestion_platform.warehouse.process import COPY_OPTIONS, Processor, count_failures
 from ingestion_platform.warehouse.results import TableDay
+from ingestion_platform.warehouse.row_versions import RowVersions
 from ingestion_platform.warehouse.sql_tables import CURRENT, STATE, SqlTable, SqlTables
 from ingestion_platform.warehouse.versions import Versions
 
@@ -102,10 +103,12 @@ class Deriver:
             source = read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)
             if source != read:
                 seen[read] = self._current(source, day)
-            elif table.state_of is not None:
+            elif table.of_changes is not None:
                 seen[read] = self._ledger.partitions(source, "", day.isoformat() if day else _LAST)
             elif self._is_state(source):
-                seen[read] = self._ledger.partitions(source, "", day.isoformat() if day else _LAST)[-1:]
+                seen[read] = self.counting(
+                    source, self._ledger.partitions(source, "", day.isoformat() if day else _LAST)
+                )
             elif source in self._sql_tables and not self._sql_tables[source].is_daily:
                 seen[read] = self._ledger.partitions(source, "", "")
             elif day is None:
@@ -131,8 +134,34 @@ class Deriver:
         return [row] if row else []
 
     def _is_state(self, table: str) -> bool:
-        """Whether each day of a table is the state of changes at its end."""
-        return table in self._sql_tables and self._sql_tables[table].state_of is not None
+        """Whether a table tells at each day's end what all changes up to it have made."""
+        return table in self._sql_tables and self._sql_tables[table].of_changes is not None
+
+    def counting(self, table: str, rows: list[PartitionRow]) -> list[PartitionRow]:
+        """Those of a table's partitions, by day, that a reader of all of them sees: of states the last one."""
+        if table in self._sql_tables and self._sql_tables[table].state_of is not None:
+            return rows[-1:]
+        return rows
+
+    def shown(self, table: str, rows: Sequence[PartitionRow], *, verify: bool = True, says_state: bool = False) -> str:
+        """
+        SQL of what a reader sees of a processed or report table's partitions, by day.
+
+        Args:
+            says_state: of a report that waits for senders, with what each of its days is.
+        """
+        made = self._sql_tables.get(table)
+        if says_state and made is not None and made.has_state:
+            return stated(self._store, self._ledger, list(rows), self.columns_of(table), verify=verify)
+        files = self._ledger.partition_files(rows)
+        if made is None or made.history_of is None or not rows:
+            return relation(self._store, files, self.columns_of(table), verify=verify)
+        kept = relation(self._store, files, [*self.columns_of(table), *history.KEPT], verify=verify)
+        return history.shown(self._changing(made), kept, rows[-1].day)
+
+    def _changing(self, table: SqlTable) -> Dataset:
+        assert table.of_changes is not None, "only tables of changes are made of one dataset"
+        return self._datasets[table.of_changes.partition(".")[2]]
 
     def inputs(self, table: SqlTable, day: date | None) -> str:
         """Changes whenever the partition would come out otherwise, or be said to be something else."""
@@ -146,7 +175,7 @@ class Deriver:
 
     def _row_inputs(self, table: SqlTable, day: date | None) -> str:
         """Changes whenever the rows would come out otherwise."""
-        if table.state_of is not None:
+        if table.of_changes is not None:
             return self._state_inputs(table)(day.isoformat() if day else _LAST)
         return hashlib.sha256(repr(sorted(self.made_of(table, day).items())).encode()).hexdigest()
 
@@ -165,10 +194,10 @@ class Deriver:
 
     def _state_inputs(self, table: SqlTable) -> Callable[[str], str]:
         """Day → the inputs of a state: every day of the history up to it, each hashed onto those before."""
-        assert table.state_of is not None
+        assert table.of_changes is not None
         digest = hashlib.sha256(repr((VERSION, table.sql)).encode()).hexdigest()
         days, digests = [""], [digest]
-        for row in self._ledger.partitions(table.state_of):
+        for row in self._ledger.partitions(table.of_changes):
             digest = hashlib.sha256(f"{digest} {row.day} {row.content}".encode()).hexdigest()
             days.append(row.day)
             digests.append(digest)
@@ -184,7 +213,7 @@ class Deriver:
         for source in table.depends_on:
             if not self._is_reference(table, source):
                 days |= {row.day for row in self._ledger.partitions(source) if row.day}
-        if table.state_of is not None:
+        if table.of_changes is not None:
             inputs = self._state_inputs(table)
             return [date.fromisoformat(iso) for iso in sorted(days) if computed.get(iso) != inputs(iso)]
         if table.has_state and days:
@@ -281,11 +310,15 @@ class Deriver:
 
     def _former_state(self, table: SqlTable, day: date | None) -> PartitionRow | None:
         """The newest state before *day* that is still what the history says; None when there is none, or the table is no state."""
-        if table.state_of is None or day is None:
+        if table.of_changes is None or day is None:
             return None
         inputs = self._state_inputs(table)
         before = (day - timedelta(days=1)).isoformat()
-        for row in reversed(self._ledger.partitions(table.key, "", before)):
+        first = ""
+        if table.history_of is not None:
+            # What the days between have ended stands in their own partitions.
+            first = next((row.day for row in reversed(self._ledger.partitions(table.history_of, "", before))), _LAST)
+        for row in reversed(self._ledger.partitions(table.key, first, before)):
             if row.inputs == inputs(row.day):
                 return row
         return None
@@ -300,14 +333,17 @@ class Deriver:
     ) -> int:
         engine = self._engine
         engine.execute("set TimeZone = 'UTC'")
+        if table.history_of is not None:
+            assert day is not None, "a history has days"
+            return self._end_versions(table, day, former_state, seen[table.history_of], path)
         if former_state is not None:
             return self._advance(table, former_state, seen, path)
-        create_views(
-            engine,
-            self._store,
-            self._ledger,
-            {read: (rows, self.columns_of(self._base(read))) for read, rows in seen.items()},
-        )
+        for read, rows in seen.items():
+            layer, table_name = read.split(".", 1)
+            engine.execute(f"create schema if not exists {name(layer)}")
+            engine.execute(
+                f"create or replace view {name(layer)}.{name(table_name)} as {self.shown(self._base(read), rows)}"
+            )
         values: dict[str, object] = {"time_zone": self._zone.key}
         if day is not None:
             start, end = bounds(day, self._zone)
@@ -327,25 +363,60 @@ class Deriver:
         return int(copied[0][0])
 
     def _advance(self, table: SqlTable, state: PartitionRow, seen: Mapping[str, list[PartitionRow]], path: str) -> int:
-        """Compute a state from a former one and the history since."""
+        """Compute a state from a former one and the changes since."""
         assert table.state_of is not None
-        history, columns = seen[table.state_of], self.columns_of(table.state_of)
-
-        def source(rows: list[PartitionRow], kinds: list[tuple[str, str]], *, verify: bool = True) -> str:
-            return relation(self._store, self._ledger.partition_files(rows), kinds, verify=verify)
-
+        dataset, changes = self._changing(table), seen[table.state_of]
+        after = self._changes_of(table.state_of, [row for row in changes if row.day > state.day])
         query = current.advanced(
-            self._datasets[table.state_of.partition(".")[2]],
-            state=source([state], list(table.types.items())),
+            dataset,
+            self._zone,
+            state=self._kept([state], list(table.types.items())),
             # Held against their hashes when the former states were made of them. Doing it again for years of history every few
             # minutes costs more than all else here.
-            before=source([row for row in history if row.day <= state.day], columns, verify=False),
-            after=source([row for row in history if row.day > state.day], columns),
+            before=self._changes_of(table.state_of, [row for row in changes if row.day <= state.day], verify=False),
+            after=after,
+            is_truncated=self._is_truncated(dataset, after),
         )
         key = ", ".join(name(column) for column in table.primary_key)
+        return self._write(f"select * from ({query}) order by {key}", path)
+
+    def _end_versions(
+        self, table: SqlTable, day: date, state: PartitionRow | None, changes: Sequence[PartitionRow], path: str
+    ) -> int:
+        """Compute what a day's changes have ended, and what stands at its end."""
+        assert table.history_of is not None
+        dataset = self._changing(table)
+        since = self._changes_of(table.history_of, [row for row in changes if row.day == day.isoformat()])
+        before = [row for row in changes if row.day < day.isoformat()]
+        query = history.of_day(
+            dataset,
+            self._zone,
+            day.isoformat(),
+            state=self._kept([state], [*table.types.items(), *history.KEPT]) if state is not None else None,
+            before=self._changes_of(table.history_of, before, verify=state is None),
+            since=since,
+            is_truncated=self._is_truncated(dataset, since),
+        )
+        return self._write(query, path)
+
+    def _kept(self, rows: Sequence[PartitionRow], columns: Sequence[tuple[str, str]], *, verify: bool = True) -> str:
+        """SQL of what is in the files of some partitions."""
+        return relation(self._store, self._ledger.partition_files(rows), columns, verify=verify)
+
+    def _changes_of(self, table: str, rows: Sequence[PartitionRow], *, verify: bool = True) -> str:
+        return self._kept(rows, self.columns_of(table), verify=verify)
+
+    def _is_truncated(self, dataset: Dataset, changes: str) -> bool:
+        """Whether one of *changes* removes all rows."""
+        versions = RowVersions(dataset, self._zone)
+        if not versions.can_be_truncated:
+            return False
+        found = self._engine.execute(f"select count(*) from ({changes}) where {versions.truncates}").fetchall()
+        return int(found[0][0]) > 0
+
+    def _write(self, query: str, path: str) -> int:
         target = text(str(self._store.absolute(path).absolute()))
-        copied = self._engine.execute(f"copy (select * from ({query}) order by {key}) to {target} {COPY_OPTIONS}")
-        return int(copied.fetchall()[0][0])
+        return int(self._engine.execute(f"copy ({query}) to {target} {COPY_OPTIONS}").fetchall()[0][0])
 
     def _base(self, read: str) -> str:
         return read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)
@@ -477,19 +548,3 @@ def stated(
         for state, of_it in sorted((by_state or {"": []}).items())
     ]
     return " union all ".join(parts)
-
-
-def create_views(
-    engine: duckdb.DuckDBPyConnection,
-    store: FileStore,
-    ledger: Ledger,
-    tables: Mapping[str, tuple[list[PartitionRow], list[tuple[str, str]]]],
-    *,
-    verify: bool = True,
-) -> None:
-    """Show partitions as views under the names that queries use: name → partitions and columns."""
-    for table, (rows, columns) in tables.items():
-        layer, table_name = table.split(".", 1)
-        source = relation(store, ledger.partition_files(rows), columns, verify=verify)
-        engine.execute(f"create schema if not exists {name(layer)}")
-        engine.execute(f"create or replace view {name(layer)}.{name(table_name)} as {source}")

@@ -167,7 +167,9 @@ class Loader:
         self._progress: Progress | None = None
         columns = self._dataset.columns
         self._fields = [
-            Field(column.name, column.field, column.aliases) for column in columns if column.capture is None
+            Field(column.name, column.field, column.aliases, column.type.sql, column.name in self._dataset.primary_key)
+            for column in columns
+            if column.capture is None
         ]
         self._has_aliases = any(column.aliases for column in columns)
         self._fields += [Field(name, source) for name, source in contract.envelope]

@@ -24,10 +24,13 @@ from ingestion_platform.errors import IngestionError, WarehouseError
 from ingestion_platform.landing import same_version
 from ingestion_platform.warehouse.backfill import Asked, Backfill, Failure, Tell, backfill, followers
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS
+from ingestion_platform.warehouse.derive import state_in
 from ingestion_platform.warehouse.differences import Difference, compare
+from ingestion_platform.warehouse.discards import discards_table
 from ingestion_platform.warehouse.engine import name, parquet, relation
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.ledger_rows import ObjectRow, PartitionRow
+from ingestion_platform.warehouse.process import DISCARDED_ROWS, is_discarded
 from ingestion_platform.warehouse.results import Balance, TableDay, Waiting
 from ingestion_platform.warehouse.shadow import Shadow, shadow_of
 from ingestion_platform.warehouse.warehouse import Warehouse
@@ -69,6 +72,8 @@ class Refused:
 class Lost:
     """
     What landed as it did, stood in a processed table, and would no longer.
+
+    What a person has discarded isn't lost.
 
     Args:
         rows: by what becomes of them: the rule that quarantines them; `its object is rejected`; `gone`.
@@ -135,11 +140,14 @@ class PartitionPlan:
         difference: of its rows.
         is_same: whether its content is the same, byte for byte: nothing that is made of it is computed again.
         balance: of a processed day.
-        quarantined: rule → rows that come into quarantine.
-        released: rule → rows that leave it, of objects that are as they were.
+        quarantined: rule → rows that come into quarantine, without those that a person has discarded.
+        released: rule → rows that leave it, of objects that are as they were; discarded ones stay.
+        discarded: how many more of its quarantined rows are discarded then.
         withdrawn: rows that leave it with the former version of their object.
         checks: check → rows that fail it before and then, where that is another number.
         is_new: whether there was no such partition.
+        state: what the report is said to be before and then, `provisional`, `final` or `restated`; empty where nothing is said.
+        why: what makes it that then.
         content: SHA-256 of the partition's file then: the backfill's is the same.
         seconds: that computing it takes.
     """
@@ -151,11 +159,19 @@ class PartitionPlan:
     balance: Balance | None
     quarantined: Mapping[str, int]
     released: Mapping[str, int]
+    discarded: int
     withdrawn: int
     checks: Mapping[str, tuple[int, int]]
     is_new: bool
+    state: tuple[str, str]
+    why: str
     content: str
     seconds: float
+
+    @property
+    def is_other_state(self) -> bool:
+        """Whether a report that there was is said to be something else."""
+        return not self.is_new and self.state[0] != self.state[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +388,8 @@ class _Told:
             after = self._shadow.ledger.partition(done.table, done.day)
             assert after is not None, "it was computed"
             quarantined, released, withdrawn = self._quarantine(done, before, after)
-            failed = json.loads(before.details)["failed_checks"] if before else {}
+            details = json.loads(before.details) if before else {}
+            failed = details.get("failed_checks", {})
             yield PartitionPlan(
                 table=done.table,
                 day=done.day,
@@ -381,6 +398,7 @@ class _Told:
                 balance=done.balance,
                 quarantined=quarantined,
                 released=released,
+                discarded=(done.balance.rows_discarded if done.balance else 0) - details.get("rows_discarded", 0),
                 withdrawn=withdrawn,
                 checks={
                     check: (failed.get(check, 0), count)
@@ -388,6 +406,8 @@ class _Told:
                     if failed.get(check, 0) != count
                 },
                 is_new=before is None,
+                state=(state_in(before) if before else "", done.state),
+                why=done.why,
                 content=after.content,
                 seconds=done.seconds,
             )
@@ -433,7 +453,10 @@ class _Told:
         is_ = self._set_aside(self._shadow.ledger, dataset, done.day, after)
         same = "a._object = b._object and a._row = b._row and a._object not in (select key from replaced)"
         count = "select rule, count(*) from (select unnest(rules) as rule from {} a anti join {} b on {}{}) group by 1 order by 2 desc, 1"
-        quarantined = self._engine.execute(count.format(f"({is_})", f"({was})", same, "")).fetchall()
+        self._register_discarded(dataset)
+        open_ = f"(select * from ({is_}) where not {is_discarded()})"
+        quarantined = self._engine.execute(count.format(open_, f"({was})", same, "")).fetchall()
+        self._engine.unregister(DISCARDED_ROWS)
         unchanged = " where a._object not in (select key from replaced)"
         released = self._engine.execute(count.format(f"({was})", f"({is_})", same, unchanged)).fetchall()
         withdrawn = self._engine.execute(
@@ -452,10 +475,15 @@ class _Told:
     def _register_replaced(self, dataset: str) -> None:
         self._engine.register("replaced", pa.table({"key": pa.array(self._replaced(dataset), pa.string())}))
 
+    def _register_discarded(self, dataset: str) -> None:
+        """What people have decided isn't the backfill's doing."""
+        discarded = self._shadow.discards.effective(dataset)
+        self._engine.register(DISCARDED_ROWS, discards_table(dataset, discarded))
+
     # --- losses
 
     def _lost(self, dataset: Dataset) -> Lost:
-        """What of the restated days landed as it did, and is processed no longer; values that become NULL."""
+        """What of the restated days landed as it did, isn't discarded, and is processed no longer; values that become NULL."""
         pairs = []
         for done in self._work.computed:
             if done.table == dataset.processed:
@@ -480,9 +508,10 @@ class _Told:
             f"a.{name(column)}::varchar is not distinct from b.{name(column)}::varchar" for column in key
         )
         landed_as_it_did = "b._object not in (select key from replaced)"
+        self._register_discarded(dataset.name)
         self._engine.execute(
             "create or replace temp table lost as select b._object, b._row from"
-            f" (select * from ({was}) b where {landed_as_it_did}) b anti join ({is_}) a on {same}"
+            f" (select * from ({was}) b where {landed_as_it_did} and not {is_discarded()}) b anti join ({is_}) a on {same}"
         )
         set_aside = " union all by name ".join(
             f"({self._set_aside(self._shadow.ledger, dataset.name, date.fromisoformat(after.day), after)})"
@@ -512,6 +541,7 @@ class _Told:
             ).fetchall()
             values = {column: count for column, count in zip(columns, found, strict=True) if count}
         self._engine.unregister("rejected")
+        self._engine.unregister(DISCARDED_ROWS)
         self._engine.unregister("replaced")
         return Lost(dict(rows), values, tuple(examples))
 

@@ -6,6 +6,7 @@ Belongs here: telling what a plan has found, the part that decides first. Doesn'
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,9 @@ from ingestion_platform.warehouse.results import told_waiting
 
 SHOWN_DAYS = 7
 """Days of a table that are told one by one, those of the most rows; the others are summed up."""
+
+MOST_NOTES = 20
+"""What is told of days whose rows stay the same, in lines."""
 
 NO_SUMS = ("_pct", "_celsius")
 """Endings of columns whose values don't add up to anything."""
@@ -92,11 +96,16 @@ def headline(plan: Plan) -> str:
         if count:
             said.append(f"{verb} {count:,}")
     other = sum(not one.is_same for one in processed), sum(not one.is_same for one in derived)
-    same = sum(one.is_same for one in plan.partitions)
+    same = sum(one.is_same and not one.is_other_state for one in plan.partitions)
     said.append(
         f"restates {other[0]:,} processed {_days(other[0])} and {other[1]:,} {'partition' if other[1] == 1 else 'partitions'}"
         " of reports and other derived tables" + (f", and computes {same:,} that come out the same" if same else "")
     )
+    states = Counter(one.state[1] or "without a state" for one in plan.partitions if one.is_other_state)
+    said += [
+        f"{count:,} {'report becomes' if count == 1 else 'reports become'} {state}"
+        for state, count in sorted(states.items())
+    ]
     told = f"The backfill {', '.join(said)}; it takes {_duration(plan.expected_seconds)}."
     lost = sum(sum(one.lost.rows.values()) for one in plan.datasets)
     if lost:
@@ -185,9 +194,11 @@ def lost(found: Lost) -> Iterator[str]:
 
 def _table_title(table: str, partitions: Sequence[PartitionPlan]) -> str:
     other = sum(not one.is_same for one in partitions)
-    same = len(partitions) - other
+    labelled = sum(one.is_same and one.is_other_state for one in partitions)
+    same = len(partitions) - other - labelled
     days = [one.day for one in partitions if one.day is not None]
     told = [f"{other:,} restated"] if other else []
+    told += [f"{labelled:,} with the same rows under another state"] if labelled else []
     told += [f"{same:,} computed, the same"] if same else []
     when = f", {min(days)} to {max(days)}" if len(days) > 1 else f", {days[0]}" if days else ""
     return f"{table}{when}: {', '.join(told)}"
@@ -207,15 +218,23 @@ def _table(partitions: Sequence[PartitionPlan]) -> Iterator[str]:
         total = _totals(restated)
         if total:
             yield f"together: {total}"
-    for same in (one for one in partitions if one.is_same):
-        yield from (f"{same.day or 'all'}: {line}" for line in _notes(same))
+    notes = [f"{one.day or 'all'}: {line}" for one in partitions if one.is_same for line in _notes(one)]
+    yield from notes[:MOST_NOTES]
+    if len(notes) > MOST_NOTES:
+        yield f"and {len(notes) - MOST_NOTES:,} more such lines"
 
 
 def _notes(one: PartitionPlan) -> Iterator[str]:
+    if one.is_other_state:
+        was, is_ = (state or "without a state" for state in one.state)
+        yield f"{was} → {is_}" + (f": {one.why}" if one.why else "")
     if one.quarantined:
         yield f"into quarantine: {_counts(one.quarantined)}"
     if one.released:
         yield f"released from quarantine: {_counts(one.released)}"
+    if one.discarded:
+        more = "more" if one.discarded > 0 else "fewer"
+        yield f"discarded by people: {abs(one.discarded):,} {more}"
     if one.withdrawn:
         yield f"leave quarantine with the former version of their object: {one.withdrawn:,}"
     for check, (before, after) in one.checks.items():

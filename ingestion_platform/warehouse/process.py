@@ -373,20 +373,37 @@ class Processor:
         if not key or not rows:
             return path, rows, None
         good = self._parquet(path)
-        if _one(self._engine, f"select count(*) from (select distinct {key} from {good})") == rows:
+        changes = self._dataset.changes
+        if changes is not None and changes.operation is not None and changes.ignores:
+            # What changes no row has no key, and is no double of anything.
+            ignored = f"{name(changes.operation)} in ({', '.join(map(text, changes.ignores))})"
+            good = f"(select * from {good} where not {ignored})"
+            rows_of_keys = _one(self._engine, f"select count(*) from {good}")
+        else:
+            rows_of_keys = rows
+        if _one(self._engine, f"select count(*) from (select distinct {key} from {good})") == rows_of_keys:
             return path, rows, None
         event = f"{name(self._dataset.event_time)} desc nulls last, " if self._dataset.event_time else ""
+        same = ["_object", "_row"]
+        if changes is not None:
+            # A record that gives a row another key is two changes.
+            same += [name(column) for column in self._dataset.row_key]
+        one = ", ".join(f"good.{column}" for column in same)
+        keys = [name(column) for column in self._dataset.row_key]
+        # A change that removes all rows has no key.
+        is_double = " and ".join(f"good.{column} is not distinct from double.{column}" for column in keys)
         losers = (
-            f"select _object, _row from (select _object, _row, row_number() over"
+            f"select {', '.join(same)} from (select {one}, row_number() over"
             f" (partition by {key} order by {event}_landed_on desc, _object desc, _row desc) as place"
-            f" from {good} semi join (select {key} from {good} group by all having count(*) > 1) using ({key})) where place > 1"
+            f" from {good} as good semi join (select {key} from {good} group by all having count(*) > 1) as double on {is_double})"
+            " where place > 1"
         )
         losers_path = self._store.new_path(self._dataset.processed, day.isoformat())
         lost = self._copy(losers, losers_path)
         kept_path = self._store.new_path(self._dataset.processed, day.isoformat())
+        is_lost = " and ".join(f"good.{column} is not distinct from losers.{column}" for column in same)
         kept = self._copy(
-            f"select * from {good} as good anti join {self._parquet(losers_path)} as losers using (_object, _row)"
-            f" {self._order}",
+            f"select * from {self._parquet(path)} as good anti join {self._parquet(losers_path)} as losers on {is_lost} {self._order}",
             kept_path,
         )
         self._store.discard(path)

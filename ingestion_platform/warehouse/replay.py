@@ -92,7 +92,7 @@ def replay(
     for key, table in warehouse.sql_tables.items():
         for behind in _days_behind(warehouse, key, seen):
             # A state of changes is made of the one before: only those of the replayed days are made from the beginning.
-            is_forced = force and (table.state_of is None or behind in homes)
+            is_forced = force and (table.of_changes is None or behind in homes)
             _compute(warehouse, done, (key, behind), force=is_forced, run_id=run_id, tell=tell)
             seen.add((key, behind))
     return done

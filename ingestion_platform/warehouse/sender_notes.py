@@ -13,16 +13,19 @@ import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from ingestion_platform.completeness import SenderDay, near_senders
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import NotMaterialized
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS
+from ingestion_platform.warehouse.discards import discards_table
+from ingestion_platform.warehouse.drift import DriftEvent
 from ingestion_platform.warehouse.engine import relation, text
 from ingestion_platform.warehouse.ledger_rows import ObjectRow
+from ingestion_platform.warehouse.process import DISCARDED_ROWS, is_discarded
 from ingestion_platform.warehouse.warehouse import Warehouse
 
 EXAMPLES = 3
@@ -160,7 +163,13 @@ def _rows_told(lines: Sequence[Line]) -> Iterable[str]:
 
 
 def note_for(
-    warehouse: Warehouse, sender: str, first: date, last: date, *, datasets: Sequence[Dataset] | None = None
+    warehouse: Warehouse,
+    sender: str,
+    first: date,
+    last: date,
+    *,
+    datasets: Sequence[Dataset] | None = None,
+    drifts: Mapping[str, Sequence[DriftEvent]] | None = None,
 ) -> SenderNote:
     """
     What a sender should know of what he sent for some days.
@@ -171,6 +180,9 @@ def note_for(
         first: the first day.
         last: the last one.
         datasets: those with senders that it is about; None: all of them.
+        drifts: dataset → how its columns have changed, where somebody has asked already.
+
+
 
     Raises:
         NotMaterialized: nobody expects anything of him on these days, and nothing of his has come.
@@ -190,8 +202,9 @@ def note_for(
             for row in (warehouse.ledger.current_between(dataset.name, first, last) if warehouse.ledger.exists else ())
             if row.sender == sender
         }
+        events = drifts[dataset.name] if drifts is not None else warehouse.drift(dataset) if objects else ()
         for row in objects.values():
-            found += _of_object(row)
+            found += _of_object(row, events)
         rows, more = _quarantined(warehouse, dataset, objects, first, last)
         found += rows
         left_out += more
@@ -212,7 +225,8 @@ def notes_for(
         one for one in (datasets if datasets is not None else warehouse.datasets.values()) if one.senders is not None
     ]
     senders = {row.sender for dataset in asked for row in warehouse.sender_days(dataset, first, last)}
-    notes = (note_for(warehouse, sender, first, last, datasets=asked) for sender in sorted(senders))
+    drifts = {dataset.name: warehouse.drift(dataset) for dataset in asked} if senders else {}
+    notes = (note_for(warehouse, sender, first, last, datasets=asked, drifts=drifts) for sender in sorted(senders))
     return [note for note in notes if note.lines]
 
 
@@ -229,30 +243,47 @@ def _of_day(day: SenderDay) -> Iterable[Line]:
             yield Line(day.dataset, day.day, "twice", why=f"{day.objects:,} files")
 
 
-def _of_object(row: ObjectRow) -> Iterable[Line]:
+def _of_object(row: ObjectRow, events: Sequence[DriftEvent]) -> Iterable[Line]:
     day = date.fromisoformat(row.day)
     if row.state == "rejected":
         yield Line(row.dataset, day, "unreadable", row.key, why=f"it {row.reason}" if row.reason else "")
     if row.state == "duplicate":
         yield Line(row.dataset, day, "repeated", row.key, why=f"it has the content of {row.duplicate_of}")
-    columns = [
-        f"{words}: {', '.join(names)}"
-        for words, names in (
-            ("not agreed", json.loads(row.unknown_columns)),
-            ("lacking", json.loads(row.missing_columns)),
-        )
-        if names
-    ]
-    if columns and row.state == "loaded":
-        yield Line(row.dataset, day, "columns", row.key, why="; ".join(columns))
+    drifted = "; ".join(_drifted(row, events)) if row.state == "loaded" else ""
+    if drifted:
+        yield Line(row.dataset, day, "columns", row.key, why=drifted)
     for departure in json.loads(row.departures) if row.state == "loaded" else ():
         yield Line(row.dataset, day, "departures", row.key, why=str(departure))
+
+
+def _drifted(row: ObjectRow, events: Sequence[DriftEvent]) -> Iterator[str]:
+    """What of a dataset's drift a file is part of. A declared column that nobody has ever sent isn't any."""
+    unknown, missing = json.loads(row.unknown_columns), json.loads(row.missing_columns)
+    landed_at = datetime.fromisoformat(row.landed_at)
+    going = [
+        event
+        for event in events
+        if event.began_at <= landed_at and (event.ended_at is None or landed_at <= event.ended_at)
+    ]
+    renamed = {
+        event.column: event.now
+        for event in going
+        if event.kind == "renamed" and event.now in unknown and event.column in missing
+    }
+    new = sorted({event.now or event.column for event in going if event.kind in ("new", "renamed")} & set(unknown))
+    gone = sorted({event.column for event in going if event.kind in ("missing", "renamed")} & set(missing))
+    if new := [column for column in new if column not in renamed.values()]:
+        yield f"not agreed: {', '.join(new)}"
+    if gone := [column for column in gone if column not in renamed]:
+        yield f"lacking: {', '.join(gone)}"
+    for column, now in sorted(renamed.items()):
+        yield f"agreed as {column}, and most likely called {now}"
 
 
 def _quarantined(
     warehouse: Warehouse, dataset: Dataset, objects: dict[str, ObjectRow], first: date, last: date
 ) -> tuple[list[Line], int]:
-    """His rows that were set aside, and how many more there are than are listed."""
+    """His rows that were set aside and not discarded, and how many more there are than are listed."""
     if not any(row.state == "loaded" for row in objects.values()):
         return [], 0
     ledger, back = warehouse.ledger, timedelta(days=dataset.daily.allowed_lateness_days)
@@ -263,10 +294,16 @@ def _quarantined(
     source = relation(warehouse.store, files, QUARANTINE_COLUMNS)
     # A list of thousands of keys is a longer query than anybody needs: a join takes any number.
     keys = ", ".join(f"({text(key)})" for key in objects)
+    # What a person has discarded needs nobody's attention.
+    warehouse.engine.register(
+        DISCARDED_ROWS, discards_table(dataset.name, warehouse.discards.effective(dataset.name, first, last))
+    )
     rows = warehouse.engine.execute(
-        f"select _object, _row, rules, reasons, record from ({source}) semi join (values {keys}) as his (_object) using (_object)"
+        "select _object, _row, rules, reasons, record from"
+        f" (select * from ({source}) semi join (values {keys}) as his (_object) using (_object)) where not {is_discarded()}"
         " order by _object, _row, record"
     ).fetchall()
+    warehouse.engine.unregister(DISCARDED_ROWS)
     personal = {column.name for column in dataset.columns if column.pii is not None}
     found = [
         Line(

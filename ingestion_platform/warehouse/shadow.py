@@ -164,6 +164,8 @@ class Shadow(Warehouse):
             real.datasets,
             real.sql_tables,
             store=ShadowStore(settings.warehouse_folder, real.folder),
+            # Who is late, and whether a report is final, is judged by the moment.
+            clock=real.clock,
         )
         self.before = Ledger(folder / "before" / "ledger.sqlite")
         """What the ledger said when the shadow was made. Nothing is written to it."""

@@ -24,9 +24,10 @@ from pydantic.dataclasses import dataclass as declared
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.table import IDENTIFIER, STRICT, Check
-from ingestion_platform.warehouse import current
+from ingestion_platform.warehouse import current, history
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import connect, name
+from ingestion_platform.warehouse.row_versions import WHERE_FROM, columns_of
 
 FOLDER = Path(__file__).parent.parent / "sql"
 """Where the files are: `sql/<layer>/<table>.sql`."""
@@ -81,6 +82,8 @@ class SqlTable:
         used_parameters: those of `PARAMETERS` that occur in it.
         schema: tables it reads → column → type, for `origins`.
         tags: shown in Dagster.
+        state_of: the changes whose state it is, at the end of each day; None for what a file says.
+        history_of: the changes whose versions it holds.
         state_of: the history of changes whose state it is, at the end of each day; None for what a file says.
         sender_days: dataset whose senders have a cutoff, and that it is made of, directly or not → how many days before its own it sees
             of it.
@@ -106,6 +109,13 @@ class SqlTable:
     first_day: date
     tags: Mapping[str, str]
     state_of: str | None = None
+    history_of: str | None = None
+
+    @property
+    def of_changes(self) -> str | None:
+        """The changes that it is made of, all up to the end of each day."""
+        return self.state_of or self.history_of
+
     sender_days: Mapping[str, int] = field(default_factory=dict)
     waits_for_senders: bool = True
 
@@ -171,8 +181,8 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
         if dataset.kind == "snapshots":
             known[dataset.processed + CURRENT] = columns
         if dataset.kind == "changes":
-            made.append(_current_table(dataset, columns))
-            known[dataset.current] = dict(made[-1].types)
+            made += _tables_of_changes(dataset, columns, zone)
+            known |= {table.key: dict(table.types) for table in made}
     engine = connect(threads=1)
     try:
         waiting = {f"{path.parent.name}.{path.stem}": path for path in sorted(folder.glob("*/*.sql"))}
@@ -205,31 +215,57 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
     return SqlTables(done)
 
 
-def _current_table(dataset: Dataset, columns: Mapping[str, str]) -> SqlTable:
-    """The current table of changes, as if a file had said it."""
-    docs = {column.name: column.description for column in dataset.columns} | current.WHERE_FROM
-    shown = current.columns_of(dataset)
-    return SqlTable(
-        layer="processed",
-        name=dataset.current.partition(".")[2],
-        path=None,
-        sql=current.whole(dataset),
-        description=f"{dataset.description.rstrip('.')}: for each key the last one, without the keys that were removed.",
-        columns={column: docs[column] for column in shown},
-        types={column: columns[column] for column in shown},
-        primary_key=dataset.primary_key,
-        owners=dataset.owners,
-        history_days=0,
-        checks=(),
-        is_daily=True,
-        depends_on=(dataset.processed,),
-        reads=(dataset.processed,),
-        used_parameters=(),
-        schema={dataset.processed: dict(columns)},
-        first_day=dataset.daily.from_,
-        tags=dict(dataset.tags),
-        state_of=dataset.processed,
-    )
+def _tables_of_changes(dataset: Dataset, columns: Mapping[str, str], zone: ZoneInfo) -> list[SqlTable]:
+    """The current table of changes and their history, as if files had said them."""
+    assert dataset.changes is not None, "only changes have them"
+    docs = {column.name: column.description for column in dataset.columns} | WHERE_FROM | history.DOCS
+    kinds = {**columns, "valid_from": "TIMESTAMP", "valid_to": "TIMESTAMP", "is_current": "BOOLEAN"}
+    what = dataset.description.rstrip(".")
+
+    def table(key: str, sql: str, told: str, shown: list[str], primary_key: tuple[str, ...]) -> SqlTable:
+        return SqlTable(
+            layer="processed",
+            name=key.partition(".")[2],
+            path=None,
+            sql=sql,
+            description=f"{what}: {told}",
+            columns={column: docs[column] for column in shown},
+            types={column: kinds[column] for column in shown},
+            primary_key=primary_key,
+            owners=dataset.owners,
+            history_days=0,
+            checks=(),
+            is_daily=True,
+            depends_on=(dataset.processed,),
+            reads=(dataset.processed,),
+            used_parameters=(),
+            schema={dataset.processed: dict(columns)},
+            first_day=dataset.daily.from_,
+            tags=dict(dataset.tags),
+            state_of=dataset.processed if key == dataset.current else None,
+            history_of=dataset.processed if key == dataset.history else None,
+        )
+
+    found = [
+        table(
+            dataset.current,
+            current.whole(dataset, zone),
+            "for each key the last one, without the keys that were removed.",
+            columns_of(dataset),
+            dataset.primary_key,
+        )
+    ]
+    if dataset.changes.moment is not None:
+        found.append(
+            table(
+                dataset.history,
+                history.whole(dataset, zone),
+                "every state of each row, from when to when it was so.",
+                history.shown_columns(dataset),
+                dataset.row_key,
+            )
+        )
+    return found
 
 
 def _shown(path: Path) -> str:

@@ -186,7 +186,13 @@ def make_baseline(warehouse: Warehouse, datasets: Sequence[Dataset], count: int,
         datasets: none: all.
         count: how many days of each.
     """
-    blind = Warehouse(warehouse.settings, ShadowLanding(warehouse.landing), warehouse.datasets, warehouse.sql_tables)
+    blind = Warehouse(
+        warehouse.settings,
+        ShadowLanding(warehouse.landing),
+        warehouse.datasets,
+        warehouse.sql_tables,
+        clock=warehouse.clock,
+    )
     days = last_days(blind, datasets, count).days
     all_days = [day for some in days.values() for day in some]
     if not all_days:

@@ -31,7 +31,7 @@ from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.certificates import Certificates, Certified
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.decided import LandedDecisions
-from ingestion_platform.warehouse.derive import Deriver, stated
+from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.discards import Discards
 from ingestion_platform.warehouse.drift import DriftEvent, Drifts
 from ingestion_platform.warehouse.engine import connect, name, relation
@@ -573,29 +573,29 @@ class Warehouse:
         layer, _, table_name = table.partition(".")
         if table_name in self.datasets and layer == "raw":
             files = self.ledger.files(table, first=first, last=last)
-            columns: Sequence[tuple[str, str]] = self._contracts[table_name].raw_columns
+            if files:
+                return relation(self.store, files, self._contracts[table_name].raw_columns)
         elif (table_name in self.datasets and layer == "processed") or table in self.sql_tables:
+            is_made = table in self.sql_tables and self.sql_tables[table].of_changes is not None
             rows = self.ledger.partitions(
-                table, first.isoformat() if first else "", last.isoformat() if last else "9999-12-31"
+                # Whatever day is asked for: what all changes up to the last one have made.
+                table,
+                first.isoformat() if first and not is_made else "",
+                last.isoformat() if last else "9999-12-31",
             )
-            if table in self.sql_tables and self.sql_tables[table].state_of is not None:
-                rows = self.ledger.partitions(table, "", last.isoformat() if last else "9999-12-31")[-1:]
-            files = self.ledger.partition_files(rows)
-            columns = self._deriver.columns_of(table)
-            if files and table in self.sql_tables and self.sql_tables[table].has_state:
-                return stated(self.store, self.ledger, rows, list(columns))
+            rows = self._deriver.counting(table, rows)
+            if rows:
+                return self._deriver.shown(table, rows, says_state=True)
         else:
             known = [dataset.raw for dataset in self.datasets.values()] + [
                 dataset.processed for dataset in self.datasets.values()
             ]
             raise NotMaterialized(f"there is no table {table!r}", f"tables: {', '.join([*known, *self.sql_tables])}")
-        if not files:
-            days = f" from {first or '…'} to {last or '…'}" if first or last else ""
-            raise NotMaterialized(
-                f"{table} has nothing yet{days}",
-                f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}",
-            )
-        return relation(self.store, files, columns)
+        days = f" from {first or '…'} to {last or '…'}" if first or last else ""
+        raise NotMaterialized(
+            f"{table} has nothing yet{days}",
+            f"dagster asset materialize -m ingestion_platform.definitions --select {table.replace('.', '/')}",
+        )
 
     def count_by_object(self, raw_table: str, role: str) -> dict[str, int]:
         """

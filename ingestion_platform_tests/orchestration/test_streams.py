@@ -19,13 +19,13 @@ from ingestion_platform.assembly import declared_datasets
 from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
 from ingestion_platform.orchestration import worker as worker_module
 from ingestion_platform.orchestration.progress import DaysProgress, DrainProgress, LoadProgress
-from ingestion_platform.orchestration.resource import StreamsResource
-from ingestion_platform.orchestration.streams import checks_of, drain_schedule, stream_asset
+from ingestion_platform.orchestration.resource import StreamsResource, is_drained
+from ingestion_platform.orchestration.streams import checks_of, drain_schedule, judge_lag, stream_asset
 from ingestion_platform.orchestration.worker import run_worker
 from ingestion_platform.settings import Settings
 from ingestion_platform.sources.drain import LandedSegment, ShardState
 from ingestion_platform.sources.reading import Arrived, Behind, Event, StreamReader, Throttled, Where
-from ingestion_platform.stream import LandedName, Span, Stream
+from ingestion_platform.stream import LandedName, Postgres, Span, Stream
 from ingestion_platform_tests.sources.memory import MemoryStream
 from ingestion_platform_tests.sources.test_drain import MORNING, declared, everything, filled
 
@@ -533,3 +533,38 @@ def test_progress_of_a_replay_tells_how_much_of_its_window_is_done(monkeypatch: 
     now[0] = 30.0
     progress.landed(LandedSegment("k", "0", Span(0, 9), datetime(2024, 10, 1, 6), 10, 1), ShardState())
     assert said == ["pos: 10 records landed, 0 a second, at 2024-10-01 06h, about 25 %, 90 s to go"]
+
+
+CAPTURE = Postgres(database="shop", tables=("public.customers",), max_slot_bytes=1_000)
+
+
+def test_a_slot_that_keeps_too_much_of_a_databases_log_fails_the_check() -> None:
+    """However near the capture is: the database's disk fills up."""
+    stream = declared(source=CAPTURE)
+    near = judge_lag(stream, {"log": ShardState(behind_seconds=0.0, kept_bytes=1_000)})
+    full = judge_lag(stream, {"log": ShardState(behind_seconds=0.0, kept_bytes=1_001)})
+    assert near.passed
+    assert not full.passed
+    assert "keeps 1,001 bytes of its log for the capture; 1,000 allowed" in full.story
+    assert full.details["kept_log_bytes"].value == 1_001
+
+
+def test_a_database_that_the_settings_do_not_name_is_not_asked(tmp_path: Path) -> None:
+    """Though all streams are drained from here; one that has a table there is."""
+    (tmp_path / "databases.toml").write_text("[other]\nhost = 'x'\n")
+    stream = declared(source=CAPTURE)
+    assert not is_drained(stream, Settings.model_validate({"streams": "all"}))
+    said = {"streams": "all", "databases": str(tmp_path / "databases.toml")}
+    assert not is_drained(stream, Settings.model_validate(said))
+    (tmp_path / "databases.toml").write_text("[shop]\nhost = 'x'\nport = 5432\n")
+    settings = Settings.model_validate(said)
+    assert is_drained(stream, settings)
+    assert settings.database_properties() == {"shop": {"host": "x", "port": "5432"}}
+    assert not is_drained(stream, Settings.model_validate(said | {"streams": "other"}))
+
+
+def test_only_a_database_can_be_begun_anew(tmp_path: Path) -> None:
+    """Other streams lose what they lose by themselves, and go on."""
+    place = Deployment(tmp_path, filled(3))
+    assert not place.materialize(anew=True).success
+    assert place.landed() == []

