@@ -39,9 +39,7 @@ class QuarantineConfig(dg.Config):
     by: str = Field(default="", description="Who decides.")
     why: str = Field(default="", description="For those who come after.")
     # A default of their own, and no factory: what has none isn't shown at the launchpad.
-    rules: list[str] = Field(
-        default=[], description="Rows with one of these, as the count by rule names them."
-    )
+    rules: list[str] = Field(default=[], description="Rows with one of these, as the count by rule names them.")
     reason: str = Field(default="", description="Text in a reason.")
     sender: str = Field(default="", description="Of this sender.")
     first: str = Field(default="", description="First business day: 2024-10-01.")
