@@ -249,6 +249,10 @@ def _backfill(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
         warehouse, _chosen(warehouse, chosen.dataset), first=chosen.first, last=chosen.last, replay=chosen.replay
     )
     done = backfill(warehouse, asked, tell=print)
+    if not (done.computed or done.failures or any(one.new_keys for one in done.loads)):
+        print(
+            "nothing was to be done: whatever has landed on these days is loaded and computed (--replay does it again)"
+        )
     for failure in done.failures:
         print(f"{failure.table} {failure.day or ''}: {failure.what}", file=sys.stderr)
     for table, count in done.left.items():

@@ -533,6 +533,50 @@ def test_a_decision_that_was_cut_is_told(command: Command, environment: Path) ->
     assert "decide again" in err
 
 
+def test_a_decision_that_was_cut_once_it_was_known_hides_no_other(command: Command, environment: Path) -> None:
+    """It holds until a rebuild; the history says that it was cut, and tells what became of the others."""
+    command("catch-up")
+    for action in ("discard", "reopen"):
+        assert command("quarantine", action, "--dataset", "sales", "--everything", "--why", "a test")[0] == 0
+    (path,) = (environment / "data" / "landing" / "decisions" / "discard").rglob("*.json")
+    path.write_bytes(path.read_bytes()[:-3])
+    code, out, _ = command("quarantine", "history")
+    assert code == 1
+    assert "which rows it chose isn't known" in out
+    assert "it was cut or changed after it was written" in out
+    assert out.count("today: of ") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("note", "--sender", "S9999"), "no sender 'S9999' is known from"),
+        (("excuse", "--dataset", "sales", "--sender", "S9999", "--first", str(FIRST), "--why", "flood"), "known are S0001"),
+        (("excuse", "--dataset", "sales", "--sender", "S0001\nS0002", "--first", str(FIRST), "--why", "flood"), "on one line"),
+        (("backfill", "--first", "2024-10-02", "--last", "2024-10-01"), "is before the first"),
+    ],
+)  # fmt: skip
+def test_a_mistaken_sender_or_day_is_told_and_nothing_lands(
+    command: Command, environment: Path, words: tuple[str, ...], said: str
+) -> None:
+    """Nobody is told that all is in order of somebody whom nobody knows; the ids that there are stand in the hint."""
+    command("catch-up")
+    code, _, err = command(*words)
+    assert code == 1
+    assert said in err
+    assert not (environment / "data" / "landing" / "decisions").exists()
+
+
+def test_a_day_that_is_none_is_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """In words, without the name of a function."""
+    with pytest.raises(SystemExit):
+        command("plan", "--first", "2024-02-30")
+    assert "'2024-02-30' is no day, as 2024-10-01 is" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command("try", "--days", "-1")
+    assert "-1 isn't 0 or more" in capsys.readouterr().err
+
+
 def test_a_replay_ends_with_a_certificate(command: Command, environment: Path) -> None:
     """Equal when nothing has changed; a file that was sent anew is told by table, day, row and reason; the table keeps both."""
     command("catch-up")

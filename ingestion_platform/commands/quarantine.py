@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.commands.arguments import day, number
-from ingestion_platform.errors import WarehouseError
+from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.warehouse import Warehouse, quarantine
 from ingestion_platform.warehouse.quarantine import Chosen
 
@@ -203,23 +203,28 @@ def _redrive(warehouse: Warehouse, rows: Chosen, by: str, why: str) -> int:
 
 def _history(warehouse: Warehouse, dataset: str) -> int:
     names: Sequence[str] = [dataset] if dataset else list(warehouse.datasets)
-    found = False
+    found, is_whole = False, True
     for one in names:
         if one not in warehouse.datasets:
             raise WarehouseError(f"there is no dataset {one!r}", f"datasets: {', '.join(warehouse.datasets)}")
         for decided in quarantine.history(warehouse, warehouse.datasets[one]):
             found = True
-            outcome = quarantine.outcome_of_decision(warehouse, warehouse.datasets[one], decided)
             print(
                 shown(
                     f"{decided.at:%Y-%m-%d %H:%M:%S} UTC  {decided.kind:<8} {one}: {decided.rows:,} rows of {decided.objects:,} objects,"
                     f" by {decided.by}: {decided.why}"
                 )
             )
-            print(f"    chosen by {shown(quarantine.as_json(decided))}; today: {outcome}")
+            try:
+                today = str(quarantine.outcome_of_decision(warehouse, warehouse.datasets[one], decided))
+            except NotMaterialized as error:
+                # One that was cut doesn't hide the others.
+                is_whole = False
+                today = str(error)
+            print(f"    chosen by {shown(quarantine.as_json(decided))}; today: {shown(today)}")
     if not found:
         print("nothing has been decided")
-    return 1 if _tell_broken(warehouse, names) else 0
+    return 1 if _tell_broken(warehouse, names) or not is_whole else 0
 
 
 def _tell_broken(warehouse: Warehouse, names: Sequence[str]) -> bool:

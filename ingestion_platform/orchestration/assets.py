@@ -43,7 +43,7 @@ class RawConfig(dg.Config):
 
     reload: bool = False
     """Read every object of the day again, known to the ledger or not."""
-    keys: list[str] = Field(default_factory=list)
+    keys: list[str] = Field(default=[])
     """Load these objects of the day alone; the others stay as they are, and are found by the next run. Empty: all of them."""
     up_to_bytes: int | None = None
     """Load no object that is larger."""

@@ -87,14 +87,20 @@ def of_table_day(table_day: TableDay) -> Metadata:
         values["quarantined"] = table_day.balance.rows_quarantined
         values["discarded"] = table_day.balance.rows_discarded
         shown["balance"] = dg.MetadataValue.text(str(table_day.balance))
+    if table_day.reasons:
+        shown["reasons"] = reasons(table_day.reasons)
+    return _state(table_day) | numbers(values) | shown
+
+
+def _state(table_day: TableDay) -> Metadata:
+    """Whether a report counts, and why: what a reader asks first."""
+    shown: Metadata = {}
     if table_day.state:
         shown["state"] = dg.MetadataValue.text(table_day.state)
         shown["state_why"] = dg.MetadataValue.text(table_day.why)
     if table_day.final_at is not None:
         shown["final_at"] = dg.MetadataValue.timestamp(table_day.final_at)
-    if table_day.reasons:
-        shown["reasons"] = reasons(table_day.reasons)
-    return numbers(values) | shown
+    return shown
 
 
 def of_listing(dataset: Dataset, objects: Sequence[LandedObject]) -> Metadata:

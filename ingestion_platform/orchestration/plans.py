@@ -21,13 +21,16 @@ from ingestion_platform.warehouse.plan import Objects, plan
 
 
 class PlanConfig(dg.Config):
-    """What the backfill would be asked to do. `first` and `last` are days as in 2024-10-01; empty: without end."""
+    """What the backfill would be asked to do."""
 
-    datasets: list[str] = Field(default_factory=list)
-    first: str = ""
-    last: str = ""
-    replay: bool = False
-    sample_days: int | None = None
+    # A default of their own, and no factory: what has none isn't shown at the launchpad.
+    datasets: list[str] = Field(default=[], description="Names; none: all.")
+    first: str = Field(default="", description="First day: 2024-10-01. Empty: from the beginning.")
+    last: str = Field(default="", description="Last day, included. Empty: to the end.")
+    replay: bool = Field(default=False, description="Read every object of the days again, known or not.")
+    sample_days: int | None = Field(
+        default=None, description="Try so many days of each dataset, and estimate the rest; 0: estimate everything."
+    )
 
 
 @dg.op(name="plan_backfill", required_resource_keys={"warehouse"})

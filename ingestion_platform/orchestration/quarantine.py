@@ -38,15 +38,14 @@ class QuarantineConfig(dg.Config):
     dataset: str = Field(description="Whose rows.")
     by: str = Field(default="", description="Who decides.")
     why: str = Field(default="", description="For those who come after.")
-    rules: list[str] = Field(
-        default_factory=list, description="Rows with one of these, as the count by rule names them."
-    )
+    # A default of their own, and no factory: what has none isn't shown at the launchpad.
+    rules: list[str] = Field(default=[], description="Rows with one of these, as the count by rule names them.")
     reason: str = Field(default="", description="Text in a reason.")
     sender: str = Field(default="", description="Of this sender.")
     first: str = Field(default="", description="First business day: 2024-10-01.")
     last: str = Field(default="", description="Last business day.")
-    objects: list[str] = Field(default_factory=list, description="Keys of landed objects.")
-    rows: list[int] = Field(default_factory=list, description="Numbers of rows.")
+    objects: list[str] = Field(default=[], description="Keys of landed objects.")
+    rows: list[int] = Field(default=[], description="Numbers of rows.")
     everything: bool = Field(default=False, description="All rows of the dataset, where nothing else is said.")
 
     def chosen(self) -> Chosen:

@@ -26,33 +26,23 @@ DAYS = 7
 class ExcuseConfig(dg.Config):
     """Who is excused, and by whom."""
 
-    dataset: str
-    """Its name."""
-    senders: list[str]
-    """Their ids."""
-    first: str
-    """The first day, `2024-10-01`."""
-    last: str = ""
-    """The last one; empty: the first alone."""
-    by: str
-    """Who excuses them."""
-    why: str
-    """The reason, for those who come after."""
-    withdraw: bool = False
-    """They are expected after all."""
+    dataset: str = Field(description="Whose senders they are.")
+    senders: list[str] = Field(description="Their ids.")
+    first: str = Field(description="First day: 2024-10-01.")
+    last: str = Field(default="", description="Last day, included. Empty: the first alone.")
+    by: str = Field(description="Who excuses them.")
+    why: str = Field(description="For those who come after.")
+    withdraw: bool = Field(default=False, description="They are expected after all.")
 
 
 class NotesConfig(dg.Config):
     """Which notes are told."""
 
-    first: str = ""
-    """The first day; empty: a week before the last."""
-    last: str = ""
-    """The last one; empty: yesterday."""
-    datasets: list[str] = Field(default_factory=list)
-    """Names of those with senders that they are about; empty: all."""
-    again: bool = False
-    """Tell what was told before, too."""
+    first: str = Field(default="", description="First day: 2024-10-01. Empty: a week that ends with the last.")
+    last: str = Field(default="", description="Last day, included. Empty: yesterday.")
+    # A default of its own, and no factory: what has none isn't shown at the launchpad.
+    datasets: list[str] = Field(default=[], description="Datasets with senders that they are about; none: all.")
+    again: bool = Field(default=False, description="Tell what was told before, too.")
 
 
 @dg.op(name="excuse_senders", required_resource_keys={"warehouse"})

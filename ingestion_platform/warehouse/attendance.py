@@ -70,7 +70,7 @@ class ReportState:
         if self.state == "provisional":
             return f"waits for {some} until {self.final_at:%Y-%m-%d %H:%M} UTC" if some else "its day isn't over"
         since = f" since {self.final_at:%Y-%m-%d %H:%M} UTC" if self.final_at is not None else ""
-        told = f"final{since}, without {some}" if some else f"everybody had sent{since}"
+        told = f"final{since}, without {some}" if some else f"all who were expected had sent{since}"
         if self.late_at is not None:
             return f"{told}; something came later, last at {self.late_at:%Y-%m-%d %H:%M} UTC"
         return told

@@ -157,7 +157,8 @@ def backfill(warehouse: Warehouse, asked: Asked, *, tell: Tell = log.info) -> Ba
             with _kept(table, day, failures):
                 computed.append(_compute(warehouse, table, day))
                 count += 1
-        tell(f"{table}: {count:,} partitions computed")
+        if count:
+            tell(f"{table}: {count:,} partitions computed")
     return Backfill(tuple(loads), tuple(computed), tuple(failures), left, time.perf_counter() - began)
 
 

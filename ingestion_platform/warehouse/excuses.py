@@ -98,12 +98,12 @@ class Excuses:
         decided = self._landed.list(KIND, dataset.name, known=known)
         rows = []
         for broken in decided.broken:
-            log.warning("an excuse that counts for nothing: %s", broken)
+            log.warning("%s", broken.reason)
         for one in decided.decisions:
             try:
                 senders, first, last, is_withdrawn = _parse(one.decision.what)
             except (KeyError, TypeError, ValueError) as error:
-                log.warning("the excuse %s counts for nothing: %s", one.key, error)
+                log.warning("the excuse %r counts for nothing: %s", one.key, error)
                 continue
             values = (
                 dataset.name, one.key, one.decision.at.isoformat(), one.decision.by, one.decision.why, first.isoformat(),

@@ -67,7 +67,9 @@ def as_json(plan: Plan) -> str:
 def headline(plan: Plan) -> str:
     """All of it in one or two sentences."""
     if plan.does_nothing:
-        return "There is nothing to do: what has landed on these days is loaded, and what is made of it is up to date."
+        return (
+            "There is nothing to do: whatever has landed on these days is loaded, and what is made of it is up to date."
+        )
     objects = sum((one.objects for one in plan.datasets), Objects())
     if plan.estimate is not None and not objects.count and not plan.partitions:
         every = sum(plan.estimate.read.values(), Objects())

@@ -395,12 +395,21 @@ def history(warehouse: Warehouse, dataset: Dataset) -> list[Decided]:
 
 
 def outcome_of_decision(warehouse: Warehouse, dataset: Dataset, decided: Decided) -> Outcome:
-    """Where the rows of a decision are now."""
-    landed = warehouse.decisions.list(decided.kind, dataset.name)
+    """
+    Where the rows of a decision are now.
+
+    Raises:
+        NotMaterialized: the decision itself can't be read any more: it holds, but a rebuild wouldn't know it.
+        LandingUnavailable: the landing zone gave no answer.
+    """
+    others = {one.key for one in warehouse.discards.decided(dataset.name)} - {decided.key}
+    landed = warehouse.decisions.list(decided.kind, dataset.name, known=others)
     one = next((found for found in landed.decisions if found.key == decided.key), None)
     if one is None:
+        cut = next((broken.reason for broken in landed.broken if broken.key == decided.key), None)
         raise NotMaterialized(
-            f"the decision {decided.key} isn't in the landing zone any more", "restore it from a backup"
+            f"which rows it chose isn't known: {cut or f'{decided.key} is gone from the landing zone'}",
+            "restore it from a backup; it holds until a rebuild, which would not know it",
         )
     return outcome_of(warehouse, dataset, rows_of(one.decision))
 
