@@ -10,10 +10,10 @@ import pytest
 
 from ingestion_platform.dataset import Dataset, Datasets, LandedFiles
 from ingestion_platform.errors import DeclarationError, LandingError, ObjectCold
+from ingestion_platform.format import Csv
 from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.landing.s3 import S3Landing
 from ingestion_platform.lifecycle import Lifecycle, Place
-from ingestion_platform.table import VARCHAR, Column
 from ingestion_platform.warehouse import Only, upkeep
 from ingestion_platform.warehouse.ageing import age
 from ingestion_platform_tests.s3_faults import Faults, S3Server
@@ -104,7 +104,8 @@ def test_a_replay_a_rebuild_and_another_declaration_read_from_the_colder_folders
     upkeep.rebuild(bench.open)
     bench.warehouse = bench.open()
     assert not list(differences(before, bench.export()))
-    told = replace(TILLS, lifecycle=AGEING, columns=(*TILLS.columns, Column("more", VARCHAR, "New.")))
+    assert isinstance(TILLS.source, LandedFiles)
+    told = replace(TILLS, lifecycle=AGEING, source=replace(TILLS.source, format=Csv(max_columns=4_000)))
     other = make(bench.root, Datasets([SHOPS, told]))
     assert len(other.load().new_keys) == 5
 
