@@ -91,7 +91,11 @@ class LedgerFile:
                 if found != self._schema_number:
                     if found is None and has_files:
                         raise sqlite3.DatabaseError("it is empty, though files of tables stand beside it")
+                    self._refuse_others(connection)
                     self._patiently(lambda: self._make_schema(connection))
+            except WarehouseDamaged:
+                connection.close()
+                raise
             except _BROKEN as error:
                 connection.close()
                 raise self.damaged(error) from error
@@ -101,6 +105,22 @@ class LedgerFile:
     def _has_files(self) -> bool:
         """Whether a table has a file, so that there was a ledger once."""
         return next((self.path.parent / "tables").glob("*/*/*/*.parquet"), None) is not None
+
+    def _refuse_others(self, connection: sqlite3.Connection) -> None:
+        """A table that lacks a column can't be given one: what stands in its rows isn't known."""
+        with closing(sqlite3.connect(":memory:")) as wanted:
+            wanted.executescript(self._schema)
+            tables = [name for (name,) in wanted.execute("select name from sqlite_master where type = 'table'")]
+            for table in tables:
+                ours, theirs = (
+                    {row[1] for row in found.execute(f"pragma table_info({table})")} for found in (wanted, connection)
+                )
+                if theirs and ours - theirs:
+                    raise WarehouseDamaged(
+                        f"the ledger {self.path} is that of another version of the platform: its table {table} has no"
+                        f" {', '.join(sorted(ours - theirs))}",
+                        f"`{REBUILD}` makes the warehouse anew from the landing zone",
+                    )
 
     def _make_schema(self, connection: sqlite3.Connection) -> None:
         if connection.in_transaction:

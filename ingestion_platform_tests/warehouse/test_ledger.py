@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ingestion_platform.errors import WarehouseBusy
+from ingestion_platform.errors import WarehouseBusy, WarehouseDamaged
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.warehouse.building import DAY, HEADER, Bench, differences, line
 
@@ -148,6 +148,21 @@ def test_a_ledger_of_an_older_schema_gets_the_tables_that_it_lacks(bench: Bench)
     connection.close()
     assert bench.warehouse.places.waits("tills") == {}
     assert len(bench.rows("raw.tills", "id")) == 603
+
+
+def test_a_ledger_whose_columns_are_others_is_told_as_that(bench: Bench) -> None:
+    """It isn't damage, and what helps is the same."""
+    bench.load()
+    bench.warehouse.close()
+    with sqlite3.connect(bench.warehouse.ledger.path, isolation_level=None) as connection:
+        connection.execute("alter table objects drop column departures")
+        connection.execute("update meta set value = 1 where name = 'schema'")
+    connection.close()
+    with pytest.raises(
+        WarehouseDamaged, match="is that of another version of the platform: its table objects has no departures"
+    ) as told:
+        bench.load()
+    assert "rebuild" in told.value.hint
 
 
 def test_eight_days_at_once_beside_readers_and_people(bench: Bench, tmp_path: Path) -> None:
