@@ -88,10 +88,11 @@ class LedgerFile:
                 self._patiently(lambda: connection.execute("pragma journal_mode = wal"))
                 connection.execute("pragma synchronous = full")
                 found = self._patiently(lambda: self._schema_there(connection))
+                if found is not None:
+                    self._patiently(lambda: self._require_columns(connection, found))
                 if found != self._schema_number:
                     if found is None and has_files:
                         raise sqlite3.DatabaseError("it is empty, though files of tables stand beside it")
-                    self._refuse_others(connection)
                     self._patiently(lambda: self._make_schema(connection))
             except WarehouseDamaged:
                 connection.close()
@@ -106,8 +107,8 @@ class LedgerFile:
         """Whether a table has a file, so that there was a ledger once."""
         return next((self.path.parent / "tables").glob("*/*/*/*.parquet"), None) is not None
 
-    def _refuse_others(self, connection: sqlite3.Connection) -> None:
-        """A table that lacks a column can't be given one: what stands in its rows isn't known."""
+    def _require_columns(self, connection: sqlite3.Connection, number: int) -> None:
+        """See that no table lacks a column: it can't be given one, since what would stand in its rows isn't known."""
         with closing(sqlite3.connect(":memory:")) as wanted:
             wanted.executescript(self._schema)
             tables = [name for (name,) in wanted.execute("select name from sqlite_master where type = 'table'")]
@@ -115,10 +116,12 @@ class LedgerFile:
                 ours, theirs = (
                     {row[1] for row in found.execute(f"pragma table_info({table})")} for found in (wanted, connection)
                 )
-                if theirs and ours - theirs:
+                # One that isn't there is made where the schema is another one.
+                if ours - theirs and (theirs or number == self._schema_number):
+                    is_other = number != self._schema_number
+                    what = "is that of another version of the platform" if is_other else "is damaged"
                     raise WarehouseDamaged(
-                        f"the ledger {self.path} is that of another version of the platform: its table {table} has no"
-                        f" {', '.join(sorted(ours - theirs))}",
+                        f"the ledger {self.path} {what}: its table {table} has no {', '.join(sorted(ours - theirs))}",
                         f"`{REBUILD}` makes the warehouse anew from the landing zone",
                     )
 
