@@ -9,5 +9,6 @@ if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then
     echo "chromium: needs Debian's or Ubuntu's apt-get, and root (hint: sudo $0); tests that need it are not run" >&2
     exit 1
 fi
-apt-get install --yes --no-install-recommends chromium chromium-driver
+apt-get update -qq
+apt-get install --yes -qq --no-install-recommends chromium chromium-driver >/dev/null
 echo "chromium: installed"
