@@ -7,8 +7,8 @@ Alerts land like everything else, as JSON lines, several of one business day in 
 
     alerts/2024/10/01/20241001T081500123456Z-9e107d9d372bb682.jsonl
 
-The day is that of the event which deserves it, so that an alert that is raised anew after a kill lands where the first one did, and the load
-takes one of them: their id and their ordinal are the same.
+The day is that of the event which deserves it, so that an alert that is raised anew after a kill lands where the first one did, and
+the load takes one of them: their id and their ordinal are the same.
 """
 
 import hashlib
@@ -37,7 +37,8 @@ class Alert:
     Args:
         rule: its name.
         about: what it is about, as column → value: `{"store_id": "S0001", "product_id": "P00012"}`; personal values masked.
-        deserved_by: the key of the event, or the beginning of the episode, that deserves it. With `rule` and `about` it makes the alert's id.
+        deserved_by: the key of the event, or the beginning of the episode, that deserves it. With `rule` and `about` it
+            makes the alert's id.
         happened_at: when that was, UTC.
         day: its business day.
         change: raised, or withdrawn after it had been.
