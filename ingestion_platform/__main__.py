@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import SecretStr
 
-from ingestion_platform.assembly import declared_datasets, open_warehouse
+from ingestion_platform.assembly import declared_datasets, open_live, open_warehouse
 from ingestion_platform.commands import quarantine, replay, senders
 from ingestion_platform.commands.arguments import day, number, require_order
 from ingestion_platform.dataset import Dataset
@@ -145,7 +145,7 @@ def _run(chosen: argparse.Namespace) -> int:
         # Only this command needs Dagster, which takes a second to import.
         from ingestion_platform.orchestration.worker import run_worker
 
-        return run_worker(declared_datasets().streams, chosen.stream)
+        return run_worker(declared_datasets().streams, chosen.stream, live=open_live)
     if chosen.command == "plan":
         # Not entered: who leaves a warehouse makes the file anew that people open.
         warehouse = open_warehouse()

@@ -5,13 +5,17 @@ Belongs here: joining declarations, landing zone and warehouse. Doesn't: anythin
 before it is asked for.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import ingestion_platform.datasets
 from ingestion_platform.dataset import Datasets, find_datasets
 from ingestion_platform.landing import open_landing
+from ingestion_platform.live.worker import LiveWorker
+from ingestion_platform.rules import Rules, find_rules
 from ingestion_platform.settings import Settings
+from ingestion_platform.stream import Stream
 from ingestion_platform.warehouse import SqlTables, Warehouse, load_sql_tables
 
 
@@ -24,6 +28,17 @@ def declared_datasets() -> Datasets:
         DeclarationError: one of them is wrong.
     """
     return find_datasets(ingestion_platform.datasets)
+
+
+@lru_cache(maxsize=1)
+def declared_rules() -> Rules:
+    """
+    Every live rule of `datasets/`.
+
+    Raises:
+        DeclarationError: one of them is wrong.
+    """
+    return find_rules(ingestion_platform.datasets)
 
 
 @lru_cache(maxsize=4)
@@ -50,4 +65,22 @@ def open_warehouse(settings: Settings | None = None) -> Warehouse:
     settings = settings or Settings.load()
     return Warehouse(
         settings, open_landing(*settings.landing_places), declared_datasets(), declared_sql_tables(settings.timezone)
+    )
+
+
+def open_live(streams: Sequence[Stream], settings: Settings) -> LiveWorker:
+    """
+    The live rules of streams that a worker follows. Nothing is read before it starts.
+
+    Args:
+        streams: those that are followed.
+        settings: of the deployment.
+    """
+    return LiveWorker(
+        declared_rules(),
+        declared_datasets(),
+        streams,
+        zone=open_landing(*settings.landing_places),
+        settings=settings,
+        open_warehouse=lambda: open_warehouse(settings),
     )

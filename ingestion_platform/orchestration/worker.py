@@ -16,13 +16,14 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from ingestion_platform.errors import IngestionError, LandingError, SettingsError
+from ingestion_platform.live.worker import LiveWorker
 from ingestion_platform.orchestration import streams
 from ingestion_platform.orchestration.checks import Verdict, evaluation
 from ingestion_platform.orchestration.graph import stream_key, table_of
@@ -203,6 +204,7 @@ def run_worker(
     resource: StreamsResource | None = None,
     instance: dg.DagsterInstance | None = None,
     watchers: Sequence[Watcher] = (),
+    live: Callable[[Sequence[Stream], Settings], LiveWorker] | None = None,
     stop: threading.Event | None = None,
 ) -> int:
     """
@@ -214,7 +216,8 @@ def run_worker(
         settings: default: those of the environment.
         resource: default: what the settings name.
         instance: of Dagster; default: the one of DAGSTER_HOME.
-        watchers: look at what arrives: live rules.
+        watchers: look at what arrives.
+        live: makes the live rules of the streams that are followed; None: none are judged.
         stop: ends the worker when set, as the signals do.
 
     Returns:
@@ -244,6 +247,10 @@ def run_worker(
             signal.signal(number, lambda *_: stop.set())
     instance = instance or dg.DagsterInstance.get()
     resource = resource or StreamsResource(settings)
+    judged = live(chosen, settings) if live is not None else None
+    if judged is not None:
+        watchers = (*watchers, judged.rules)
+        judged.start()
     following = [Following(stream, resource, instance, watchers, stop) for stream in chosen]
     threads = [threading.Thread(target=one.run, name=f"follow-{one.stream.name}") for one in following]
     log.info(
@@ -257,4 +264,8 @@ def run_worker(
             if not stop.is_set():
                 one.report_when_due()
             thread.join(0.5)
+        if judged is not None:
+            judged.tell_when_due()
+    if judged is not None:
+        judged.close()
     return 1 if any(one.error is not None for one in following) else 0

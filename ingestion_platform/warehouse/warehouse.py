@@ -527,6 +527,27 @@ class Warehouse:
                 "as in opened_on < '2024-10-01'",
             ) from error
 
+    def newest_content(self, table: str, day: date) -> str | None:
+        """Changes whenever the newest partition of a table up to a day is another; None when there is none."""
+        row = self.ledger.partition_as_of(table, day) if self.ledger.exists else None
+        return f"{row.day} {row.content}" if row is not None else None
+
+    def newest_rows(self, table: str, day: date, columns: Sequence[str]) -> pa.Table | None:
+        """
+        Some columns of the newest partition of a processed table up to a day.
+
+        Returns:
+            None when there is none.
+
+        Raises:
+            WarehouseDamaged: a file isn't what was written.
+        """
+        row = self.ledger.partition_as_of(table, day) if self.ledger.exists else None
+        if row is None:
+            return None
+        wanted = ", ".join(name(column) for column in columns)
+        return _arrow(self.engine.sql(f"select {wanted} from ({self._deriver.shown(table, [row])})"))
+
     def columns(self, table: str) -> tuple[ColumnDoc, ...]:
         """A table's columns with their docs."""
         layer, table_name = table.split(".", 1)
