@@ -52,7 +52,7 @@ def declared_sql_tables(timezone: str) -> SqlTables:
     Raises:
         DeclarationError: one of them is wrong.
     """
-    return load_sql_tables(declared_datasets(), zone=ZoneInfo(timezone))
+    return load_sql_tables(declared_datasets(), zone=ZoneInfo(timezone), rules=declared_rules())
 
 
 def open_warehouse(settings: Settings | None = None) -> Warehouse:

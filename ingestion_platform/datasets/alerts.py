@@ -18,7 +18,7 @@ alerts = Dataset(
         Column(
             "ordinal",
             INTEGER,
-            "0 when it was raised, 1 when that was withdrawn, 2 when it was raised again, …",
+            "0 when it was raised, 1 when that was withdrawn, and so on.",
             required=True,
         ),
         Column("change", VARCHAR, "What happened to it.", required=True, one_of=("raised", "withdrawn")),

@@ -27,6 +27,7 @@ from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.live.judging import Batch, Judging, Outcome
 from ingestion_platform.live.landed_alerts import LandedAlerts
 from ingestion_platform.rules.knowledge import Knowledge, day_known
+from ingestion_platform.rules.notes import Left, Note
 from ingestion_platform.rules.rule import Rule, Rules
 from ingestion_platform.settings import Settings
 from ingestion_platform.sources.drain import LandedSegment
@@ -52,6 +53,11 @@ LAND_AGAIN_SECONDS = 1.0
 """After which landing is tried again."""
 SLOW_SECONDS = 1.0
 """When the oldest record has waited for so long, only the most urgent rules are judged at once."""
+GATHERED = 10_000
+"""Records that have landed that are judged together when it starts."""
+NOTE_SECONDS = 60.0
+"""How often it is noted until when was judged, and what was left to the batch."""
+TOO_LATE = "it came later than what is held for late events"
 CHUNK = 2_000
 """Records of the backlog that are judged before it is looked whether new ones have come."""
 
@@ -74,12 +80,14 @@ class Backlog:
         records: how many that are.
         done: records that were worked off since it was last empty.
         began: when that was begun (`time.monotonic`).
+        since: the same, UTC.
     """
 
     spans: dict[tuple[str, str], list[Span]] = field(default_factory=dict)
     records: int = 0
     done: int = 0
     began: float = 0.0
+    since: datetime = datetime(9999, 1, 1, tzinfo=UTC)
 
     @property
     def seconds_left(self) -> float | None:
@@ -209,7 +217,8 @@ class LiveRules:
         self._is_settled = False
         self._days: set[date] = set()
         self._known_at = 0.0
-        self._up_to_priority = 9
+        self._left: dict[date, dict[tuple[str, tuple[tuple[str, str], ...], str], int]] = {}
+        self._noted_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="live-rules", daemon=True)
 
     # --- the watcher: in the threads that drain
@@ -241,7 +250,7 @@ class LiveRules:
         """Leave records for when they have landed. The lock is held."""
         rows = waiting.batch.records.num_rows
         if not self._backlog.records:
-            self._backlog.began, self._backlog.done = time.monotonic(), 0
+            self._backlog.began, self._backlog.done, self._backlog.since = time.monotonic(), 0, self._clock()
         self._backlog.records += rows
         self._backlog.spans.setdefault((waiting.stream, waiting.batch.shard), []).append(waiting.span)
         self._left_out[why] = self._left_out.get(why, 0) + rows
@@ -286,6 +295,7 @@ class LiveRules:
             self._open()
             while self._goes_on():
                 self._once()
+            self._note()
         except Exception as error:
             # The streams land without it; the batch judges what it didn't.
             self._problem = f"live rules have ended: {type(error).__name__}: {error}"
@@ -314,9 +324,10 @@ class LiveRules:
                 horizon=self._horizon,
                 most_held=self._most_held,
             )
-        self._refer()
         self._started_at = self._clock()
         self._last_old = time.monotonic()
+        self._refer()
+        self._look_at_known()
         for stream in self._streams.values():
             self._judge_landed(stream)
         log.info("live rules: %s", self.standing())
@@ -345,6 +356,8 @@ class LiveRules:
         self._land()
         self._settle()
         self._look_at_known()
+        if time.monotonic() - self._noted_at >= NOTE_SECONDS:
+            self._note()
 
     def _judge(self, taken: Sequence[_Waiting]) -> None:
         waited = time.monotonic() - taken[0].since
@@ -366,7 +379,12 @@ class LiveRules:
         with self._news:
             self._judged += outcome.events
             self._broken += outcome.broken
-            self._late += sum(outcome.late.values())
+        for (name, day, about), count in outcome.late.items():
+            rule = self._rules[name]
+            subject = tuple((column, str(value)) for column, value in zip(rule.by, about, strict=True))
+            left = self._left.setdefault(day, {})
+            left[name, subject, TOO_LATE] = left.get((name, subject, TOO_LATE), 0) + count
+            self._late += count
         if outcome.newest is not None and outcome.newest < self._started_at:
             self._last_old = time.monotonic()
         self._pending += alerts
@@ -394,6 +412,29 @@ class LiveRules:
             for told in self._on_landed:
                 told(alerts)
 
+    def _note(self) -> None:
+        """Note until when was judged, and what was left to the batch."""
+        self._noted_at = time.monotonic()
+        now = self._clock()
+        with self._news:
+            waiting = self._queue[0].since if self._queue else None
+            until = now - timedelta(seconds=time.monotonic() - waiting) if waiting is not None else now
+            if self._backlog.records:
+                until = min(until, self._backlog.since)
+        known = {f"{table}@{day}": content or "" for (table, day), content in self._known_contents.items()}
+        today = now.astimezone(self._settings.zone).date()
+        for day in sorted({today, *self._left}):
+            entries = self._left.pop(day, {})
+            left = tuple(Left(rule, dict(about), why, count) for (rule, about, why), count in sorted(entries.items()))
+            note = Note(day, self._started_at, until, left, known)
+            try:
+                self._zone.put_if_absent(note.key, note.written())
+            except IngestionError as error:
+                # What can't be noted now is noted with the next one.
+                log.warning("live rules: a note doesn't land: %s", error)
+                self._left[day] = entries
+                return
+
     # --- what has landed
 
     def _judge_landed(self, stream: Stream) -> None:
@@ -405,13 +446,17 @@ class LiveRules:
         longest = max((rule.kind.looks_back for rule in self._judging[stream.name].rules), default=timedelta())
         since = datetime.combine(first, datetime.min.time()) - longest
         outcomes = Outcome()
+        gathered: list[Batch] = []
         for day in [first - timedelta(days=1), *days]:
             for landed, name in self._segments(stream, day):
                 hour = datetime.strptime(landed.key[len(stream.root) :].rpartition("/")[0], "%Y/%m/%d/%H")
                 if name.kind == "segment" and hour >= since - timedelta(hours=1):
-                    for batch in self._read(landed):
-                        outcome = self._judging[stream.name].judge([batch])
-                        outcomes.events += outcome.events
+                    gathered += self._read(landed)
+                    if sum(batch.records.num_rows for batch in gathered) >= GATHERED:
+                        outcomes.events += self._judging[stream.name].judge(gathered).events
+                        gathered = []
+        if gathered:
+            outcomes.events += self._judging[stream.name].judge(gathered).events
         for day in days:
             self._days.add(day)
             outcomes.raised += self._judging[stream.name].deserved(day)
@@ -440,17 +485,16 @@ class LiveRules:
         self._is_settled = True
         rules = {rule.name for judging in self._judging.values() for rule in judging.rules}
         for day in self._days:
-            deserved = {
-                one.alert("raised", 0, self._started_at).id
-                for judging in self._judging.values()
-                for one in judging.deserved(day)
-            }
-            standing = self._alerts.of_day(day).values()
-            gone = [
-                one.id for one in standing if one.rule in rules and one.change == "raised" and one.id not in deserved
+            deserved = [one for judging in self._judging.values() for one in judging.deserved(day)]
+            told = {(one.alert("raised", 0, self._started_at).id, one.action) for one in deserved}
+            standing = [
+                one for one in self._alerts.of_day(day).values() if one.change == "raised" and one.rule in rules
             ]
+            gone = [one.id for one in standing if (one.id, one.action) not in told]
             self._pending += self._alerts.withdrawals(gone, day)
-        self._land()
+            self._land()
+            # Whoever was told to do something else is told anew.
+            self._take(Outcome(raised=deserved))
 
     # --- the backlog
 
@@ -523,7 +567,7 @@ class LiveRules:
             return
         self._known_at = now
         today = self._clock().astimezone(self._settings.zone).date()
-        self._days.add(today)
+        self._alerts.forget((self._clock() - self._horizon).astimezone(self._settings.zone).date())
         contents: dict[tuple[str, date], str | None] = {}
         for judging in self._judging.values():
             for rule in judging.rules:

@@ -49,15 +49,17 @@ class LandedAlerts:
     def changes(self, raised: Iterable[Deserved], withdrawn: Iterable[Deserved]) -> list[Alert]:
         """What of it is news, with its ordinals; withdrawn first."""
         now = self._clock()
-        found: dict[tuple[str, int], Alert] = {}
+        found: list[Alert] = []
+        changed: dict[str, Alert] = {}
         for change, deserved in (("withdrawn", withdrawn), ("raised", raised)):
             for one in deserved:
                 alert = one.alert(change, 0, now)
-                last = self.of_day(one.day).get(alert.id)
+                last = changed.get(alert.id) or self.of_day(one.day).get(alert.id)
                 if change == ("raised" if last is None or last.change == "withdrawn" else "withdrawn"):
-                    ordinal = last.ordinal + 1 if last is not None else 0
-                    found[alert.id, ordinal] = one.alert(change, ordinal, now)
-        return sorted(found.values(), key=lambda one: (one.priority, one.happened_at))
+                    news = one.alert(change, last.ordinal + 1 if last is not None else 0, now)
+                    changed[news.id] = news
+                    found.append(news)
+        return sorted(found, key=lambda one: (one.priority, one.happened_at, one.ordinal))
 
     def withdrawals(self, ids: Iterable[str], day: date) -> list[Alert]:
         """Changes that withdraw alerts which stand."""

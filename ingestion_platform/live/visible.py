@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import date
 
 from ingestion_platform.errors import IngestionError
-from ingestion_platform.warehouse import Warehouse
+from ingestion_platform.warehouse import ALERTS, Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class VisibleAlerts:
 
     def _run(self) -> None:
         warehouse = self._open()
-        dataset = warehouse.datasets["alerts"]
+        dataset = warehouse.datasets[ALERTS]
         published = time.monotonic()
         is_published = True
         try:

@@ -244,12 +244,11 @@ class Judge:
             subject.settle()
             rule, after = self._rules[number], subject.findings
             begins = self._of_days[number][day].begins
-            for key, finding in after.items():
-                if key not in before and finding.happened_at >= begins:
-                    changes.raised.append(Deserved(rule, day, about, finding))
-            for key, finding in before.items():
-                if key not in after and finding.happened_at >= begins:
-                    changes.withdrawn.append(Deserved(rule, day, about, finding))
+            # What is to be done tells two alerts of one event apart: reasons and numbers are those of the moment.
+            now = {(key, one.action): one for key, one in after.items() if one.happened_at >= begins}
+            then = {(key, one.action): one for key, one in before.items() if one.happened_at >= begins}
+            changes.raised += [Deserved(rule, day, about, one) for place, one in now.items() if place not in then]
+            changes.withdrawn += [Deserved(rule, day, about, one) for place, one in then.items() if place not in now]
         return changes
 
     def deserved(self, day: date) -> list[Deserved]:

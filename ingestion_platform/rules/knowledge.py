@@ -63,7 +63,7 @@ class Knowledge:
         if table is None:
             self._missing(rule, day)
             return {}
-        made: Any = namedtuple(rule.known.table.rpartition(".")[2], asked)
+        made: Any = namedtuple("Known", asked)  # type: ignore[misc]
         make = made._make
         columns = [column.to_pylist() for column in table.columns]
         keys = len(rule.known.by)

@@ -52,7 +52,7 @@ def events_sql(dataset: Dataset, rules: Sequence[Rule], rows: str) -> str:
     )
     assert dataset.event_time is not None, "rules are on events"
     columns = "".join(f", {name(column)}" for column in columns_of(rules))
-    return f"select {name(dataset.event_time)} as at, {key} as key, _row{columns}, {bits} as bits from ({rows})"
+    return f'select {name(dataset.event_time)} as "at", {key} as "key", _row{columns}, {bits} as bits from ({rows})'
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class Shop:
         )  # fmt: skip
         Path(self.settings.landing).mkdir(parents=True, exist_ok=True)
         self.zone = open_landing(self.settings.landing)
-        self.sql_tables: SqlTables = load_sql_tables(datasets, zone=ZONE, folder=folder / "sql")
+        self.sql_tables: SqlTables = load_sql_tables(datasets, zone=ZONE, folder=folder / "sql", rules=rules)
 
     def landed(self) -> LandedStream:
         """The stream in the landing zone."""
