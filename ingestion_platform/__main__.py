@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 from pydantic import SecretStr
 
@@ -316,6 +315,9 @@ def _print_csv(table: pa.Table) -> None:
             ]
             table = table.set_column(index, field.name, pa.array(values, pa.string()))
     # Arrow's types, since pandas' own show whole numbers beside a missing one as 1.0, and large ones wrongly.
+    # It takes as long to import as all else that a command needs.
+    import pandas as pd
+
     table.to_pandas(types_mapper=pd.ArrowDtype).to_csv(sys.stdout, index=False)
 
 
