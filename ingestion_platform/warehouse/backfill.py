@@ -155,8 +155,11 @@ def backfill(warehouse: Warehouse, asked: Asked, *, tell: Tell = log.info) -> Ba
                 left[table] = left.get(table, 0) + 1
                 continue
             with _kept(table, day, failures):
-                computed.append(_compute(warehouse, table, day))
-                count += 1
+                done = _compute(warehouse, table, day)
+                # A state that is carried on may come out as it was on the day before: then nothing was to be done.
+                if done.has_changed:
+                    computed.append(done)
+                    count += 1
         if count:
             tell(f"{table}: {count:,} partitions computed")
     return Backfill(tuple(loads), tuple(computed), tuple(failures), left, time.perf_counter() - began)
