@@ -1,6 +1,7 @@
 """The retailer's bank: what its customers pay in at the tills, and what they ask for in cash."""
 
 from datetime import date
+from decimal import Decimal
 
 from ingestion_platform.dataset import Daily, Dataset, LandedFiles
 from ingestion_platform.format import Csv
@@ -22,7 +23,7 @@ account_events = Dataset(
             decimal(12, 2),
             "Amount, positive, South African rand.",
             required=True,
-            minimum="0.01",
+            minimum=Decimal("0.01"),
             maximum=1_000_000,
         ),
     ),

@@ -155,10 +155,10 @@ def backfill(warehouse: Warehouse, asked: Asked, *, tell: Tell = log.info) -> Ba
                 left[table] = left.get(table, 0) + 1
                 continue
             with _kept(table, day, failures):
-                done = _compute(warehouse, table, day)
-                # A state that is carried on may come out as it was on the day before: then nothing was to be done.
-                if done.has_changed:
-                    computed.append(done)
+                made = _compute(warehouse, table, day)
+                # Where the day before came out as it was, nothing was to be done for a state that is carried on.
+                if made.has_changed:
+                    computed.append(made)
                     count += 1
         if count:
             tell(f"{table}: {count:,} partitions computed")

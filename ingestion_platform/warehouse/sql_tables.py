@@ -489,9 +489,7 @@ def _describe_itself(
     # Each round the types of what depends on itself get known; a sum that widens with every round would never end.
     for _ in range(_MOST_ROUNDS):
         empty = ", ".join(f"null::{kind} as {name(column)}" for column, kind in types.items())
-        engine.execute(
-            f"create or replace view {name(layer)}.{name(table_name)} as select {empty} where false"
-        )
+        engine.execute(f"create or replace view {name(layer)}.{name(table_name)} as select {empty} where false")
         described = [(row[0], row[1]) for row in engine.execute(query, values).fetchall()]
         if described == list(types.items()) or [column for column, _ in described] != list(columns):
             return described
