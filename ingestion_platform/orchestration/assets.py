@@ -209,7 +209,15 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
         specs=[
             dg.AssetSpec(
                 asset_key(table.key),
-                deps=[_sql_dep(graph.tables[other], sql, table) for other in sql.depends_on],
+                deps=[
+                    *(_sql_dep(graph.tables[other], sql, table) for other in sql.depends_on),
+                    # Its own state at the end of the day before.
+                    *(
+                        [dg.AssetDep(asset_key(sql.key), partition_mapping=reading_days(-1, -1))]
+                        if sql.carries_on
+                        else []
+                    ),
+                ],
                 description=f"{_with_key(sql.description, sql.primary_key)}\n\n```sql\n{sql.sql.strip()}\n```",
                 partitions_def=partitions,
                 group_name=sql.layer,
