@@ -1,8 +1,8 @@
 """
-What is fetched as folders that are whole by their notes, in the landing zone: which fetches of a day there are, what each has landed; and of
-an endpoint its pages, and where its cursor stands.
+What is fetched as folders that are whole by their notes, in the landing zone: which fetches of a day there are, what each has landed; and
+of an endpoint its pages, and where its cursor stands.
 
-Belongs here: what the names and an endpoint's notes say. Doesn't: asking the API (`fetch.py`), what an extract's notes say (`extracted.py`).
+Belongs here: what the names and an endpoint's notes say. Doesn't: asking the API (`fetch.py`), an extract's notes (`extracted.py`).
 """
 
 import json

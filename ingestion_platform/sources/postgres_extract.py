@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -120,7 +121,7 @@ class PostgresDatabase:
         if state == "57014" and "statement timeout" in error.what:
             return SourceError(
                 error.what,
-                "raise statement_timeout_seconds of the database's declaration, read less at a time (split, columns), or wait for nobody's lock",
+                "raise statement_timeout_seconds of the database's declaration, or read less at a time (split, columns)",
             )
         if "conflict with recovery" in error.what:
             return SourceUnavailable(
@@ -186,8 +187,8 @@ class PostgresState:
         )
         cursor = self._control.execute(sql.SQL("select {} from {} limit 0").format(chosen, self._base))
         result = cursor.pgresult
-        assert result is not None and cursor.description is not None, "a select has a result"
-        names = [column.name for column in cursor.description]
+        assert result is not None, "a select has a result"
+        names = [column.name for column in cursor.description or ()]
         if not names:
             raise SourceChanged(f"{self.where}: {self._extract.what} has no columns", "there is nothing to extract")
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -289,14 +290,11 @@ class PostgresState:
         bounds = [sql.SQL("{}::{}").format(sql.Literal(bound), cast) for bound in split.bounds]
         self._require_ascending(bounds, split.column)
         first = sql.SQL("({} < {} or {} is null)").format(name, bounds[0], name)
-        inner = [
-            sql.SQL("({} >= {} and {} < {})").format(name, low, name, high)
-            for low, high in zip(bounds, bounds[1:], strict=False)
-        ]
+        inner = [sql.SQL("({} >= {} and {} < {})").format(name, low, name, high) for low, high in pairwise(bounds)]
         return [first, *inner, sql.SQL("{} >= {}").format(name, bounds[-1])]
 
     def _require_ascending(self, bounds: Sequence[sql.Composable], column: str) -> None:
-        pairs = [sql.SQL("{} < {}").format(low, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+        pairs = [sql.SQL("{} < {}").format(low, high) for low, high in pairwise(bounds)]
         if pairs:
             found = self._control.execute(sql.SQL("select {}").format(sql.SQL(" and ").join(pairs))).fetchone()
             if found is None or not found[0]:
