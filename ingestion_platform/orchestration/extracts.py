@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from ingestion_platform.database import Extract
-from ingestion_platform.errors import DeclarationError, IngestionError, SourceError
+from ingestion_platform.errors import DeclarationError, IngestionError, SourceError, SourceUnavailable
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.checks import Verdict, specs
 from ingestion_platform.orchestration.graph import Table, fetched_key, table_of
@@ -93,6 +93,7 @@ def extract_asset(extract: Extract, *, time_zone: str, store: str, retries: dg.R
             opened = resource.opened(extract.database) if is_read else None
         except IngestionError as error:
             raise as_failure(error, table.key) from error
+        down: list[date] = []
 
         def work(_warehouse: Warehouse, day: date | None, _is_shown: bool) -> Outcome:
             assert day is not None
@@ -100,8 +101,24 @@ def extract_asset(extract: Extract, *, time_zone: str, store: str, retries: dg.R
             if opened is None or (day != today and not extract.asks_for_days):
                 return _as_it_landed(landed, day, today, is_read=opened is not None)
             progress = ExtractProgress(f"{table.key} {day}", context.log.info)
-            extraction = Extraction(landed, opened, resource.zone, now=resource.now, on_rows=progress.rows_came)
-            extracted = extraction.run(day, restart=config.restart, sweep=config.sweep)
+            if down:
+                raise SourceError(
+                    f"not extracted: the database was down when {down[0]} was", "extract it when it is back"
+                )
+            extraction = Extraction(
+                landed,
+                opened,
+                resource.zone,
+                now=resource.now,
+                on_rows=progress.rows_came,
+                first_wait_seconds=resource.first_wait_seconds,
+            )
+            try:
+                extracted = extraction.run(day, restart=config.restart, sweep=config.sweep)
+            except SourceUnavailable:
+                # It was asked again and again: the days that follow don't ask in vain for as long.
+                down.append(day)
+                raise
             for problem in extracted.problems:
                 context.log.warning(f"{table.key} {day}: begun anew: {problem}")
             shown = _landed_for(landed, day) | of_extract(extracted)

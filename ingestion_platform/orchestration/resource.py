@@ -17,7 +17,7 @@ from ingestion_platform.landing import open_landing
 from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.settings import ApiSettings, RemoteSettings, Settings
 from ingestion_platform.sources.copied import LandedRemote
-from ingestion_platform.sources.extract import OpenDatabase
+from ingestion_platform.sources.extract import FIRST_WAIT_SECONDS, OpenDatabase
 from ingestion_platform.sources.extracted import LandedExtract
 from ingestion_platform.sources.fetch import Client
 from ingestion_platform.sources.fetched import LandedEndpoint
@@ -147,6 +147,7 @@ class DatabasesResource:
         settings: of the deployment; its landing zone is opened when asked for.
         open_database: makes what extracts; default: the one of its engine.
         now: the moment, UTC.
+        first_wait_seconds: before an extract that was interrupted is begun anew.
     """
 
     def __init__(
@@ -154,7 +155,9 @@ class DatabasesResource:
         settings: Settings,
         open_database: Callable[[Database, Connections], OpenDatabase] = open_database,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        first_wait_seconds: float = FIRST_WAIT_SECONDS,
     ) -> None:
+        self.first_wait_seconds = first_wait_seconds
         self._settings = settings
         self._open_database = open_database
         self.now = now
