@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import quarantine, replay, senders
+from ingestion_platform.commands import extracts, quarantine, replay, senders
 from ingestion_platform.commands.arguments import day, number, require_order
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("--last", type=day, help="last business day")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
+    extracts.add_to(commands)
     quarantine.add_to(commands)
     replay.add_to(commands)
     senders.add_to(commands)
@@ -145,6 +146,8 @@ def _run(chosen: argparse.Namespace) -> int:
         from ingestion_platform.orchestration.worker import run_worker
 
         return run_worker(declared_datasets().streams, chosen.stream)
+    if chosen.command == "extract":
+        return extracts.run(chosen)
     if chosen.command == "plan":
         # Not entered: who leaves a warehouse makes the file anew that people open.
         warehouse = open_warehouse()
