@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import quarantine, replay, senders
+from ingestion_platform.commands import alerts, quarantine, replay, senders
 from ingestion_platform.commands.arguments import day, number, require_order
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     quarantine.add_to(commands)
     replay.add_to(commands)
     senders.add_to(commands)
+    alerts.add_to(commands)
     chaos = commands.add_parser(
         "chaos", help="put the path to the test: every fault we know of, against a run without any"
     )
@@ -146,6 +147,8 @@ def _run(chosen: argparse.Namespace) -> int:
         from ingestion_platform.orchestration.worker import run_worker
 
         return run_worker(declared_datasets().streams, chosen.stream)
+    if chosen.command == "alerts":
+        return alerts.run(chosen)
     if chosen.command == "plan":
         # Not entered: who leaves a warehouse makes the file anew that people open.
         warehouse = open_warehouse()

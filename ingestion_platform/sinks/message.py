@@ -116,7 +116,7 @@ class Message:
             lines += [f"- {harmless(reason, _LONGEST_REASON)}" for reason in alert.reasons[:_MOST_REASONS]]
             if len(alert.reasons) > _MOST_REASONS:
                 lines.append(f"- {len(alert.reasons) - _MOST_REASONS} more reasons {CUT}")
-            moment = alert.happened_at.astimezone(UTC).isoformat(" ", "seconds")
+            moment = alert.happened_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
             lines.append(f"{moment}; score {alert.score:.2f}; alert {alert.id}, change {alert.ordinal}")
         left = len(self.alerts) - len(some)
         if left:

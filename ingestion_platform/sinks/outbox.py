@@ -68,6 +68,7 @@ class SinkStatus:
         failing_seconds: for which the sink has taken nothing; 0: it took the last message.
         last_error: what was wrong last, empty: nothing.
         seconds_left: until all that waits is told, at its pace.
+        is_late: the oldest has waited for longer than alerts may.
     """
 
     sink: str
@@ -79,6 +80,12 @@ class SinkStatus:
     failing_seconds: float
     last_error: str
     seconds_left: float
+    is_late: bool = False
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether whoever is to be told is told."""
+        return not self.dead and not self.is_late
 
     def __str__(self) -> str:
         parts = [f"{self.told:,} told in {self.messages:,} messages"]
@@ -178,7 +185,9 @@ class Outbox:
             self._wanted.clear()
             wanting = [teller for teller in self._tellers if teller.wants_look()]
             if not wanting:
-                self._wanted.wait()
+                # Whoever closes says stop before he wakes us: one of the two is seen.
+                if not self._stop.is_set():
+                    self._wanted.wait()
                 continue
             try:
                 look_for(self._zone, wanting, self._clock())
@@ -600,14 +609,16 @@ class _Teller:
         now = time.monotonic()
         waiting, dead_waiting, oldest = self._waiting.counts()
         dead = sum(map(len, self._letters.values()))
+        oldest_seconds = now - oldest if oldest is not None else 0.0
         self._status = SinkStatus(
             sink=self.sink.name,
             told=self._told,
             messages=self._messages,
             waiting=waiting - dead_waiting,
-            oldest_seconds=now - oldest if oldest is not None else 0.0,
+            oldest_seconds=oldest_seconds,
             dead=dead,
             failing_seconds=now - self._failing_since if self._failing_since is not None else 0.0,
             last_error=self._last_error,
             seconds_left=self._waiting.messages() * 60.0 / self.sink.messages_per_minute,
+            is_late=oldest_seconds > self.sink.unsent_minutes * 60,
         )

@@ -115,6 +115,20 @@ def is_raised(ordinal: int | None) -> bool:
     return ordinal is not None and ordinal % 2 == 0
 
 
+def is_due(ordinal: int, told: int | None, *, knows_raising: bool) -> bool:
+    """
+    Whether a sink is to be told of an alert as it stands.
+
+    Args:
+        ordinal: of its last change.
+        told: the last that the sink was told; None: nothing, or nobody knows.
+        knows_raising: everything is known since it was raised: a withdrawal of what nobody was told needn't be told.
+    """
+    if told is None and not knows_raising and not is_raised(ordinal):
+        return True
+    return is_raised(ordinal) != is_raised(told) and (told is None or ordinal > told)
+
+
 class Waiting:
     """
     What waits for one sink.
@@ -180,7 +194,7 @@ class Waiting:
         if id_ in self._where:
             # What was to be told of it before isn't true any more.
             self._settle(id_)
-        if (is_raised(ordinal) == is_raised(told)) and not (is_new and not is_raised(ordinal)):
+        if not is_due(ordinal, told, knows_raising=not is_new):
             self._learn(id_, ordinal, told)
             letter = letter or self._held.pop(id_, "")
             if letter:
@@ -299,6 +313,10 @@ class Waiting:
             if group.ready_at > now and (group.key.is_dead or any(item.attempts for item in group.items.values())):
                 group.ready_at = now
                 self._push(group)
+
+    def has(self, id_: str) -> bool:
+        """Whether something of an alert waits."""
+        return id_ in self._where
 
     def counts(self) -> tuple[int, int, float | None]:
         """How many alerts wait, how many of these are in dead letters, and since when the oldest of the others waits."""
