@@ -96,7 +96,7 @@ class Message:
     def subject(self) -> str:
         """The title as e-mails take it: ASCII, at most 100 letters, the first of them a letter or digit."""
         ascii_only = "".join(letter if " " <= letter <= "~" else "?" for letter in self.title)
-        return ascii_only if len(ascii_only) <= 100 else f"{ascii_only[:92]}... (cut)"[:100]
+        return ascii_only if len(ascii_only) <= 100 else f"{ascii_only[:91]}... (cut)"
 
     def text(self, shown: int | None = None) -> str:
         """
