@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import extracts, quarantine, replay, senders
+from ingestion_platform.commands import alerts, extracts, quarantine, replay, senders
 from ingestion_platform.commands.arguments import day, number, require_order
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     quarantine.add_to(commands)
     replay.add_to(commands)
     senders.add_to(commands)
+    alerts.add_to(commands)
     chaos = commands.add_parser(
         "chaos", help="put the path to the test: every fault we know of, against a run without any"
     )
@@ -148,6 +149,8 @@ def _run(chosen: argparse.Namespace) -> int:
         return run_worker(declared_datasets().streams, chosen.stream)
     if chosen.command == "extract":
         return extracts.run(chosen)
+    if chosen.command == "alerts":
+        return alerts.run(chosen)
     if chosen.command == "plan":
         # Not entered: who leaves a warehouse makes the file anew that people open.
         warehouse = open_warehouse()
