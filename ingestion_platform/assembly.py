@@ -5,11 +5,12 @@ Belongs here: joining declarations, landing zone and warehouse. Doesn't: anythin
 before it is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import ingestion_platform.datasets
+from ingestion_platform.alert import Alert
 from ingestion_platform.dataset import Datasets, find_datasets
 from ingestion_platform.landing import open_landing
 from ingestion_platform.live.worker import LiveWorker
@@ -68,13 +69,16 @@ def open_warehouse(settings: Settings | None = None) -> Warehouse:
     )
 
 
-def open_live(streams: Sequence[Stream], settings: Settings) -> LiveWorker:
+def open_live(
+    streams: Sequence[Stream], settings: Settings, offer: Callable[[Sequence[Alert]], None] | None = None
+) -> LiveWorker:
     """
     The live rules of streams that a worker follows. Nothing is read before it starts.
 
     Args:
         streams: those that are followed.
         settings: of the deployment.
+        offer: takes alerts that have landed, to tell them.
     """
     return LiveWorker(
         declared_rules(),
@@ -83,4 +87,5 @@ def open_live(streams: Sequence[Stream], settings: Settings) -> LiveWorker:
         zone=open_landing(*settings.landing_places),
         settings=settings,
         open_warehouse=lambda: open_warehouse(settings),
+        offer=offer,
     )

@@ -125,10 +125,10 @@ def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
 
 
 def sql_checks(table: SqlTable) -> tuple[Check, ...]:
-    """The checks of a SQL table: the declared ones, and whether it is empty for no reason; a state may be."""
+    """The checks of a SQL table: the declared ones, and, unless it may be, whether it is empty for no reason."""
     if table.judges is not None:
         return (*_keyed(table), LIVE_AGREES)
-    return (*_keyed(table), *table.checks, *((NOT_EMPTY,) if table.of_changes is None else ()))
+    return (*_keyed(table), *table.checks, *(() if table.may_be_empty else (NOT_EMPTY,)))
 
 
 def specs(
@@ -246,7 +246,7 @@ def judge_sql(
     declared = _declared((*_keyed(table), *table.checks), table_day)
     if agreement is not None:
         return [*declared, judge_agreement(agreement)]
-    return [*declared, _not_empty(table_day, inputs)] if table.of_changes is None else declared
+    return declared if table.may_be_empty else [*declared, _not_empty(table_day, inputs)]
 
 
 def judge_agreement(found: Agreement) -> Verdict:
