@@ -8,6 +8,7 @@ The thread that drains a stream only puts records into a queue; another one judg
 what has landed of the day and holds it against the alerts that have landed. What was judged before a kill and hadn't landed comes again.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -228,6 +229,9 @@ class LiveRules:
         if stream.name not in self._streams:
             return
         rows = arrived.records.num_rows
+        last: Any = arrived.records.column("arrived_at")[rows - 1].as_py()
+        if last is not None and last < self._started_at:
+            self._last_old = time.monotonic()
         batch = Batch(arrived.shard, arrived.records, arrived.schemas)
         waiting = _Waiting(stream.name, batch, Span(arrived.first, arrived.last), time.monotonic())
         with self._news:
@@ -393,8 +397,6 @@ class LiveRules:
             left = self._left.setdefault(day, {})
             left[name, subject, TOO_LATE] = left.get((name, subject, TOO_LATE), 0) + count
             self._late += count
-        if outcome.newest is not None and outcome.newest < self._started_at:
-            self._last_old = time.monotonic()
         self._pending += alerts
         self._land()
 
@@ -488,7 +490,9 @@ class LiveRules:
 
         Before that, what isn't deserved by what has landed may be by what comes again.
         """
-        if self._is_settled or time.monotonic() - self._last_old < self._settled_seconds or self._backlog.records:
+        with self._news:
+            waits = bool(self._queue or self._backlog.records)
+        if self._is_settled or waits or time.monotonic() - self._last_old < self._settled_seconds:
             return
         self._is_settled = True
         rules = {rule.name for judging in self._judging.values() for rule in judging.rules}
@@ -599,6 +603,16 @@ class LiveRules:
             for rule in judging.rules:
                 if rule.known is not None and (rule.known.table, day_known(rule, today)) in changed:
                     self._take(judging.know_anew(rule, today))
+
+
+def collect_less_often() -> None:
+    """
+    Have Python look for cyclic garbage a few times a second at most.
+
+    What rules hold are hundreds of thousands of small tuples without a cycle; going through the young ones every 700 of them takes as
+    long as judging does.
+    """
+    gc.set_threshold(50_000, 20, 50)
 
 
 def judged_of(stream: Stream, datasets: Datasets, rules: Rules) -> list[Dataset]:
