@@ -14,12 +14,11 @@ from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import quarantine, replay, senders
+from ingestion_platform.commands import alerts, extracts, quarantine, replay, senders
 from ingestion_platform.commands.arguments import day, number, require_order
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
@@ -95,9 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("--last", type=day, help="last business day")
     worker = commands.add_parser("worker", help="follow streams without end, and report what lands to Dagster")
     worker.add_argument("stream", nargs="*", help="default: those of INGESTION_STREAMS")
+    extracts.add_to(commands)
     quarantine.add_to(commands)
     replay.add_to(commands)
     senders.add_to(commands)
+    alerts.add_to(commands)
     chaos = commands.add_parser(
         "chaos", help="put the path to the test: every fault we know of, against a run without any"
     )
@@ -146,6 +147,10 @@ def _run(chosen: argparse.Namespace) -> int:
         from ingestion_platform.orchestration.worker import run_worker
 
         return run_worker(declared_datasets().streams, chosen.stream)
+    if chosen.command == "extract":
+        return extracts.run(chosen)
+    if chosen.command == "alerts":
+        return alerts.run(chosen)
     if chosen.command == "plan":
         # Not entered: who leaves a warehouse makes the file anew that people open.
         warehouse = open_warehouse()
@@ -316,6 +321,9 @@ def _print_csv(table: pa.Table) -> None:
             ]
             table = table.set_column(index, field.name, pa.array(values, pa.string()))
     # Arrow's types, since pandas' own show whole numbers beside a missing one as 1.0, and large ones wrongly.
+    # It takes as long to import as all else that a command needs.
+    import pandas as pd
+
     table.to_pandas(types_mapper=pd.ArrowDtype).to_csv(sys.stdout, index=False)
 
 

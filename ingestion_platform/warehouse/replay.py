@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-from ingestion_platform.api import ApiPages
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.dataset import Dataset, WholeFetches
 from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import NotMaterialized, ObjectCold
 from ingestion_platform.warehouse.certificates import Certificate, certify, require_days, state_of
@@ -76,7 +75,7 @@ def replay(
     done = Replayed()
     homes = set(also)
     for day, only in sorted(days.items()):
-        wanted = EVERYTHING if isinstance(dataset.source, ApiPages) else only
+        wanted = EVERYTHING if isinstance(dataset.source, WholeFetches) else only
         homes |= _homes(warehouse, dataset, day, only)
         raw = warehouse.load(dataset, day, reload=True, only=wanted, run_id=run_id)
         homes |= {*raw.touched_days, *_homes(warehouse, dataset, day, only)}

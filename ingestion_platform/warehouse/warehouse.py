@@ -74,6 +74,7 @@ PLATFORM_DOCS = {
     "_position": "The record's position in its shard; behind a colon its number, where the source held several records as one."
     " Of an API's record: its fetch, and behind a colon its number there.",
     "_fetched_at": "When the API was asked, UTC.",
+    "_extracted_at": "The moment whose state of the database it is, UTC.",
     "_url": "What it was asked, without secrets.",
     "_page": "Number of the page.",
     "_arrived_at": "When the stream took the record, UTC.",
