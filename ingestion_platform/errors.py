@@ -20,6 +20,7 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     └── WarehouseError        the warehouse can't do what was asked
         ├── WarehouseBusy     somebody else held it too long       (retry)
         ├── WarehouseDamaged  a file is cut, flipped or gone
+        ├── DayBeforeMissing  a state can't be carried on yet         (retry)
         └── NotMaterialized   the table or day asked for isn't there yet
 
 Only orchestration turns one of these into a Dagster failure.
@@ -146,6 +147,12 @@ class WarehouseBusy(WarehouseError):
 
 class WarehouseDamaged(WarehouseError):
     """A file of the warehouse is cut, changed or gone. Everything can be rebuilt from the landing zone."""
+
+
+class DayBeforeMissing(WarehouseError):
+    """A day is made of the state at the end of the day before, which was never computed: by another run soon, or by nobody."""
+
+    can_retry = True
 
 
 class NotMaterialized(WarehouseError):

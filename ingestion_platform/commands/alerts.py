@@ -35,6 +35,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--hours", type=number, default=24, metavar="N", help="that landed in the last N hours; default: %(default)s"
     )
     alerts.add_argument("--follow", action="store_true", help="print changes of alerts as they land, without end")
+    alerts.set_defaults(run=_run)
     asked = alerts.add_subparsers(dest="asked", metavar="COMMAND")
     asked.add_parser("sinks", help="what each sink was told, what waits, what it couldn't be told, and why")
     tried = asked.add_parser("try", help="send a test message to a sink")
@@ -47,7 +48,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     drop.add_argument("--why", required=True, help="the reason, for those who come after")
 
 
-def run(chosen: argparse.Namespace) -> int:
+def _run(chosen: argparse.Namespace) -> int:
     """Do what was asked; the answer is the exit code."""
     settings = Settings.load()
     zone = open_landing(*settings.landing_places)
