@@ -12,6 +12,12 @@ def postgres_is_there() -> bool:
     return shutil.which("initdb") is not None or any((place / "initdb").is_file() for place in places)
 
 
+def mariadbd() -> Path | None:
+    """MariaDB's server program; None when it isn't there."""
+    found = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+    return Path(found) if found else None
+
+
 NEEDED = {
     "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
