@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     )
     databases: Path | None = Field(
         None,
-        description="TOML file with a table for each database: libpq's properties, secrets among them; one without a table isn't asked",
+        description="TOML file with a table for each database: its `kind` (postgres, mariadb), and its client's properties, secrets among"
+        " them; one without a table isn't asked",
     )
     threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
     memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")

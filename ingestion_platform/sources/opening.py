@@ -17,7 +17,7 @@ from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.settings import ApiSettings, RemoteSettings
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.sources.remotes import RemoteFolder
-from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Postgres, Stream
+from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, MariaDb, Postgres, Stream
 
 if TYPE_CHECKING:
     from ingestion_platform.sources.http_client import Access, ApiClient
@@ -45,7 +45,7 @@ def is_configured(stream: Stream, connections: Connections) -> bool:
     match stream.source:
         case Kafka(cluster=cluster):
             return cluster in connections.kafka
-        case Postgres(database=database):
+        case Postgres(database=database) | MariaDb(database=database):
             return database in connections.databases
         case _:
             return True
@@ -79,18 +79,40 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
         case Postgres():
             from ingestion_platform.sources.postgres import BATCH_BYTES, PostgresReader
 
-            if not is_configured(stream, connections):
-                raise SettingsError(
-                    f"stream {stream.name!r} captures database {stream.source.database!r}, and no such database is configured",
-                    f"give it a table [{stream.source.database}] in the file of INGESTION_DATABASES",
-                )
+            properties = _database(stream.name, stream.source.database, "postgres", connections)
             # Segments are closed between batches: so no transaction is torn that fits into one.
             return PostgresReader(
-                stream.source,
-                connections.databases[stream.source.database],
-                name=stream.name,
-                batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4),
+                stream.source, properties, name=stream.name, batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4)
             )
+        case MariaDb():
+            from ingestion_platform.sources.mariadb import BATCH_BYTES, MariaDbReader
+
+            properties = _database(stream.name, stream.source.database, "mariadb", connections)
+            return MariaDbReader(
+                stream.source, properties, name=stream.name, batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4)
+            )
+
+
+def _database(stream: str, database: str, kind: str, connections: Connections) -> dict[str, str]:
+    """
+    A database's properties, without the word for what kind it is.
+
+    Raises:
+        SettingsError: there is none, or it is of another kind.
+    """
+    if database not in connections.databases:
+        raise SettingsError(
+            f"stream {stream!r} captures database {database!r}, and no such database is configured",
+            f"give it a table [{database}] in the file of INGESTION_DATABASES",
+        )
+    properties = dict(connections.databases[database])
+    found = properties.pop("kind", "postgres")
+    if found != kind:
+        raise SettingsError(
+            f"stream {stream!r} captures database {database!r} as one of kind {kind!r}, and the file of INGESTION_DATABASES says {found!r}",
+            f'set kind = "{kind}" there, or declare it otherwise',
+        )
+    return properties
 
 
 def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":

@@ -216,6 +216,19 @@ def test_the_tables_are_read_no_faster_than_declared(tmp_path: Path, world: Post
 # --- the slot
 
 
+def test_an_empty_landing_zone_does_not_take_another_ones_place(
+    captured: Captured, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What the database keeps for somebody else isn't dropped unasked."""
+    captured.drain()
+    other = Captured(tmp_path_factory.mktemp("other"), captured.world)
+    with pytest.raises(Exception, match="it is another one's"):
+        other.drain()
+    captured.world.run(insert(1, 1))
+    captured.drain()
+    captured.assert_same()
+
+
 def test_the_slot_is_confirmed_when_the_segment_has_landed(captured: Captured, world: PostgresWorld) -> None:
     """Neither before it nor much later: the drain's own end tells the database."""
     captured.drain()
