@@ -54,8 +54,8 @@ from ingestion_platform.senders import Senders
 from ingestion_platform.stream import (
     ENVELOPE_FIELDS,
     BytesValues,
-    DynamoDbChanges,
     CapturedDatabase,
+    DynamoDbChanges,
     Segments,
     Stream,
     StreamSegments,

@@ -6,7 +6,7 @@ Belongs here: SQL, and what is said where something isn't as it must be, with th
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -72,10 +72,10 @@ def check_server(connection: Connection, tables: Sequence[str]) -> None:
         SourceError: it doesn't; the hint says what to set.
     """
     where = connection.where
-    version = str(connection.one("select version()"))
-    if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < OLDEST_VERSION:
+    if (version := version_of(connection)) < OLDEST_VERSION:
         raise SourceError(
-            f"{where} is MariaDB {version}, and only 10.5 or later can be captured", "capture it after an upgrade"
+            f"{where} is MariaDB {version[0]}.{version[1]}, and only 10.5 or later can be captured",
+            "capture it after an upgrade",
         )
     if not connection.one("select @@log_bin"):
         raise SourceError(
@@ -106,6 +106,11 @@ def check_server(connection: Connection, tables: Sequence[str]) -> None:
             f"{where} is a replica, and its own log doesn't have what it replicates",
             "put log_slave_updates into its configuration, and restart it; or name the primary's host",
         )
+
+
+def version_of(connection: Connection) -> tuple[int, ...]:
+    """The server's version, as in (10, 11)."""
+    return tuple(int(part) for part in str(connection.one("select version()")).split("-")[0].split(".")[:2])
 
 
 def check_tables(connection: Connection, tables: Iterable[str]) -> None:
@@ -206,7 +211,7 @@ def described(connection: Connection, table: str) -> Table:
 def try_lock(connection: Connection, name: str) -> bool:
     """Take the lock of a capture for as long as the connection lasts; whether nobody else holds it."""
     number = hashlib.sha256(f"ingestion_platform capture {name}".encode()).hexdigest()[:32]
-    return connection.one("select get_lock(%s, 0)", number) == 1
+    return int(connection.one("select get_lock(%s, 0)", number) or 0) == 1
 
 
 def end_of_log(connection: Connection) -> tuple[str, int]:
@@ -245,36 +250,10 @@ class Asked:
 
     @cached_property
     def _collations(self) -> dict[int, str]:
-        # Since 10.10 names of collations are there once, and their numbers are told by character set.
-        found = self._connection.rows(
-            "select id, character_set_name from information_schema.collation_character_set_applicability"
-            if self._has_applicability
-            else "select id, character_set_name from information_schema.collations"
-        )
+        # Since 10.10 some collations are of several character sets, with a number for each.
+        place = "collations" if version_of(self._connection) < (10, 10) else "collation_character_set_applicability"
+        found = self._connection.rows(f"select id, character_set_name from information_schema.{place}")
         return {int(number): str(charset) for number, charset in found if number is not None and charset is not None}
-
-    @cached_property
-    def _has_applicability(self) -> bool:
-        return bool(
-            self._connection.one(
-                "select count(*) from information_schema.columns where table_schema = 'information_schema'"
-                " and table_name = 'COLLATION_CHARACTER_SET_APPLICABILITY' and column_name = 'ID'"
-            )
-        )
-
-    @cached_property
-    def _one_byte(self) -> dict[str, str]:
-        every = bytes(range(256)).hex()
-        names = self._connection.rows(
-            "select character_set_name from information_schema.character_sets where maxlen = 1 and character_set_name <> 'binary'"
-        )
-        found = {}
-        for (name,) in names:
-            told = self._connection.one(f"select hex(convert(_{name} x'{every}' using utf32))")
-            characters = bytes.fromhex(str(told)).decode("utf-32-be", "replace")
-            if len(characters) == 256:
-                found[str(name)] = characters
-        return found
 
     def charset_of(self, collation: int) -> str:
         """See `Catalog`."""
@@ -286,9 +265,12 @@ class Asked:
                 "",
             ) from None
 
-    def one_byte(self) -> Mapping[str, str]:
+    def characters_of(self, charset: str) -> str:
         """See `Catalog`."""
-        return self._one_byte
+        if not charset.isidentifier():
+            return ""
+        told = self._connection.one(f"select hex(convert(_{charset} x'{bytes(range(256)).hex()}' using utf32))")
+        return bytes.fromhex(str(told)).decode("utf-32-be", "replace")
 
     def shown_as(self, table: str, column: str) -> str:
         """See `Catalog`."""

@@ -53,6 +53,8 @@ _SECOND_VERSION = (30, 31, 32, 169, 170, 171)
 _STANDS_ALONE, _IS_PREPARED = 1, 64
 _IS_ARTIFICIAL = 0x20
 _CHECKSUM_BYTES = 4
+_MOST_SHAPES = 1024
+"""Of one table: which columns a row has, and which of them are NULL."""
 
 
 class Catalog(Protocol):
@@ -62,8 +64,8 @@ class Catalog(Protocol):
         """The character set of a collation, by the number of that."""
         ...
 
-    def one_byte(self) -> Mapping[str, str]:
-        """Of each character set whose characters have one byte, the 256 characters."""
+    def characters_of(self, charset: str) -> str:
+        """The characters of all 256 bytes, in a character set whose characters have one byte."""
         ...
 
     def shown_as(self, table: str, column: str) -> str:
@@ -132,8 +134,10 @@ class _Table:
     name: str
     columns: tuple[str, ...]
     readers: tuple[Reader, ...]
+    sizes: tuple[tuple[int, int], ...]
     key: tuple[int, ...]
     plans: dict[bytes, tuple[tuple[int, Reader], ...]]
+    steps: dict[bytes, tuple[tuple[int, int, Reader | None], ...]]
 
     def row(self, found: Sequence[str | None]) -> bytes:
         return _encode(dict(zip(self.columns, found, strict=True)))
@@ -434,14 +438,14 @@ class Decoder:
             )
         columns = tuple(_strings(told[4]))
         kinds = self._kinds(name, columns, types, metas, told)
-        one_byte = self._catalog.one_byte()
-        readers = []
+        readers, sizes = [], []
         for column, kind in zip(columns, kinds, strict=True):
             try:
-                readers.append(values.reader_of(kind, one_byte))
+                readers.append(values.reader_of(kind, self._catalog.characters_of))
+                sizes.append(values.size_of(kind))
             except SourceChanged as error:
                 raise SourceError(f"{self._where}: column {column!r} of {name!r}: {error.what}", error.hint) from None
-        return _Table(name, columns, tuple(readers), _key(told) or tuple(range(count)), {})
+        return _Table(name, columns, tuple(readers), tuple(sizes), _key(told) or tuple(range(count)), {}, {})
 
     def _kinds(
         self, table: str, columns: Sequence[str], types: Sequence[int], metas: Sequence[int], told: Mapping[int, bytes]
@@ -470,7 +474,9 @@ class Decoder:
             charset = charsets.get(index, "binary")
             names: tuple[str, ...] = ()
             if index in named:
-                decode = values.text_reader(charset, self._catalog.one_byte()) if charset != "binary" else bytes.decode
+                decode = (
+                    values.text_reader(charset, self._catalog.characters_of) if charset != "binary" else bytes.decode
+                )
                 names = tuple(decode(one) for one in named[index])
             is_address = type_ == values.STRING and charset == "binary" and meta & 0xFF in (4, 16)
             shown_as = self._catalog.shown_as(table, columns[index]) if is_address else ""
@@ -553,6 +559,27 @@ class Decoder:
             nulls >>= 1
         return found, at
 
+    def _key_image(self, table: _Table, event: bytes, at: int, present: bytes) -> tuple[list[str | None] | None, int]:
+        """Only the key of a row, and where the row ends; None instead of a key that isn't all there, or may be NULL."""
+        width = (sum(one.bit_count() for one in present) + 7) // 8
+        shape = present + event[at : at + width]
+        steps = table.steps.get(shape)
+        if steps is None:
+            if len(table.steps) > _MOST_SHAPES:
+                table.steps.clear()
+            steps = table.steps[shape] = _steps(table, present, int.from_bytes(shape[len(present) :], "little"))
+        at += width
+        key: list[str | None] = []
+        for size, length_bytes, reader in steps:
+            if reader is not None:
+                text, at = reader(event, at)
+                key.append(text)
+                continue
+            at += size
+            if length_bytes:
+                at += length_bytes + int.from_bytes(event[at : at + length_bytes], "little")
+        return (key if len(key) == len(table.key) else None), at
+
     def _insert(self, table: _Table, event: bytes, at: int, present: bytes, _: bytes | None) -> int:
         found, at = self._image(table, event, at, present)
         self._add(table, b"INSERT", self._whole(table, found))
@@ -565,8 +592,13 @@ class Decoder:
 
     def _update(self, table: _Table, event: bytes, at: int, present: bytes, after: bytes | None) -> int:
         assert after is not None
-        before, at = self._image(table, event, at, present)
+        begins = at
+        key, at = self._key_image(table, event, at, present)
         now, at = self._image(table, event, at, after)
+        if key is not None and key == [now[index] for index in table.key]:
+            self._add(table, b"UPDATE", now)
+            return at
+        before, _ = self._image(table, event, begins, present)
         for index in table.key:
             # What an update didn't touch may be in the former row only.
             if now[index] is _NOT_SENT:
@@ -619,6 +651,38 @@ class Decoder:
         before = self.gathered.size_bytes
         self.gathered.add(position, self.moment_us, key, value, (table, operation, self._transaction), unsent)
         self.transaction_bytes += self.gathered.size_bytes - before
+
+
+def _steps(table: _Table, present: bytes, nulls: int) -> tuple[tuple[int, int, Reader | None], ...]:
+    """
+    How a row is gone through for its key: so many bytes on, and then past one value whose length stands in so many bytes; or a reader.
+
+    Args:
+        table: whose.
+        present: bits of the columns that the row has.
+        nulls: bits of those of them that are NULL.
+    """
+    steps: list[tuple[int, int, Reader | None]] = []
+    fixed = 0
+    for index, (size, length_bytes) in enumerate(table.sizes):
+        if not present[index >> 3] >> (index & 7) & 1:
+            continue
+        is_null, nulls = nulls & 1, nulls >> 1
+        if is_null:
+            continue
+        if index in table.key:
+            if fixed:
+                steps.append((fixed, 0, None))
+                fixed = 0
+            steps.append((0, 0, table.readers[index]))
+        elif length_bytes:
+            steps.append((fixed, length_bytes, None))
+            fixed = 0
+        else:
+            fixed += size
+    if fixed:
+        steps.append((fixed, 0, None))
+    return tuple(steps)
 
 
 def number_of(file: str) -> int:

@@ -23,7 +23,8 @@ KIND = "mariadb"
 
 _TEXTS = ("host", "user", "password", "database", "unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password")
 _NUMBERS = ("port", "connect_timeout")
-_TRUTHS = ("ssl_verify_cert", "ssl_verify_identity")
+_TRUTHS = ("ssl_verify_cert", "ssl_verify_identity", "ssl_disabled")
+_HERE = ("127.0.0.1", "::1", "localhost")
 _CONNECT_SECONDS = 20
 _READ_SECONDS = 120
 """So long nobody waits for an answer that should come at once; statements that may take longer have a limit of their own."""
@@ -98,6 +99,9 @@ def access(properties: Mapping[str, str], name: str) -> Access:
     if arguments.get("ssl_ca"):
         # Whoever names an authority wants to know who answers.
         arguments = {"ssl_verify_cert": True, "ssl_verify_identity": True, **arguments}
+    if not any(key.startswith("ssl_") for key in arguments) and arguments.get("host", _HERE[0]) in _HERE:
+        # Nobody is in between. Otherwise a connection is encrypted where the server can do that.
+        arguments["ssl_disabled"] = True
     return Access(f"MariaDB database {name!r}", arguments)
 
 
@@ -183,7 +187,7 @@ def connect(to: Access, *, timeout_seconds: float = 0.0) -> Connection:
 def _opened(to: Access, read_seconds: float | None) -> Any:
     with telling(to.where):
         opened: Any = pymysql.connect(
-            **{"host": "127.0.0.1", "connect_timeout": _CONNECT_SECONDS, **to.arguments},
+            **{"host": _HERE[0], "connect_timeout": _CONNECT_SECONDS, **to.arguments},
             charset="utf8mb4",
             autocommit=None,
             read_timeout=read_seconds,

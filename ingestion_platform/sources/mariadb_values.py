@@ -27,6 +27,8 @@ from ingestion_platform.errors import SourceChanged
 Reader: TypeAlias = Callable[[bytes, int], tuple[str, int]]
 """Bytes, and where a value begins in them → its text, and where the next one begins."""
 Decode: TypeAlias = Callable[[bytes], str]
+Characters: TypeAlias = Callable[[str], str]
+"""The name of a character set whose characters have one byte → the 256 characters, in order; of another one something else."""
 
 (
     TINY,
@@ -90,19 +92,24 @@ class Kind:
     shown_as: str = ""
 
 
-def text_reader(charset: str, one_byte: Mapping[str, str]) -> Decode:
+def text_reader(charset: str, characters: Characters) -> Decode:
     """
     What makes text of the bytes of a character set.
 
     Args:
         charset: MariaDB's name.
-        one_byte: of each character set whose characters have one byte: the 256 characters, in order.
+        characters: asked for those of a character set whose characters have one byte.
+
+    Raises:
+        SourceChanged: nobody knows it.
     """
-    if charset in one_byte:
-        table = one_byte[charset]
-        return lambda data: codecs.charmap_decode(data, "strict", table)[0]
     if charset not in CODECS:
-        raise SourceChanged(f"a column's character set is {charset!r}, which isn't understood", "convert it to utf8mb4")
+        table = characters(charset)
+        if len(table) != 256:
+            raise SourceChanged(
+                f"a column's character set is {charset!r}, which isn't understood", "convert it to utf8mb4"
+            )
+        return lambda data: codecs.charmap_decode(data, "strict", table)[0]
     codec = CODECS[charset]
 
     def decode(data: bytes) -> str:
@@ -114,7 +121,7 @@ def text_reader(charset: str, one_byte: Mapping[str, str]) -> Decode:
     return decode
 
 
-def reader_of(kind: Kind, one_byte: Mapping[str, str]) -> Reader:
+def reader_of(kind: Kind, characters: Characters) -> Reader:
     """
     What reads the values of a column from the log.
 
@@ -148,12 +155,44 @@ def reader_of(kind: Kind, one_byte: Mapping[str, str]) -> Reader:
         case 248:
             return _set(kind)
         case 15 | 253:
-            return _long(1 if kind.meta < 256 else 2, _shown(kind, one_byte))
+            return _long(1 if kind.meta < 256 else 2, _shown(kind, characters))
         case 252 | 255:
-            return _long(kind.meta & 0xFF, _shown(kind, one_byte))
+            return _long(kind.meta & 0xFF, _shown(kind, characters))
         case 254:
-            return _fixed(kind, one_byte)
+            return _fixed(kind, characters)
     raise SourceChanged(f"the log has a column of type {kind.type}, which isn't understood", hint_of(kind.type))
+
+
+def size_of(kind: Kind) -> tuple[int, int]:
+    """How many bytes a value has, and how many say the length of those that follow: one of the two is 0."""
+    match kind.type:
+        case 1 | 13:
+            return 1, 0
+        case 2:
+            return 2, 0
+        case 9 | 10 | 14:
+            return 3, 0
+        case 3 | 4:
+            return 4, 0
+        case 5 | 8:
+            return 8, 0
+        case 246:
+            return sum(_DIGIT_BYTES[digits] for digits in _groups(kind.meta >> 8, kind.meta & 0xFF)), 0
+        case 17:
+            return 4 + _FRACTION_BYTES[kind.meta], 0
+        case 18:
+            return 5 + _FRACTION_BYTES[kind.meta], 0
+        case 19:
+            return 3 + _FRACTION_BYTES[kind.meta], 0
+        case 16:
+            return (kind.meta >> 8) + (1 if kind.meta & 0xFF else 0), 0
+        case 247 | 248:
+            return kind.meta & 0xFF, 0
+        case 252 | 255:
+            return 0, kind.meta & 0xFF
+        case 254:
+            return 0, 1 if _fixed_bytes(kind.meta) < 256 else 2
+    return 0, 1 if kind.meta < 256 else 2
 
 
 def hint_of(type_: int) -> str:
@@ -195,12 +234,17 @@ def float8_text(value: float) -> str:
     return repr(value).removesuffix(".0")
 
 
-def _decimal(precision: int, scale: int) -> Reader:
-    """Groups of nine digits in four bytes, the first and the last group with fewer; negative ones are inverted."""
+def _groups(precision: int, scale: int) -> list[int]:
+    """Digits of each group."""
     before, after = precision - scale, scale
-    groups = [
+    return [
         *([before % 9] if before % 9 else []), *([9] * (before // 9)), *([9] * (after // 9)), *([after % 9] if after % 9 else []),
     ]  # fmt: skip
+
+
+def _decimal(precision: int, scale: int) -> Reader:
+    """Groups of nine digits in four bytes, the first and the last group with fewer; negative ones are inverted."""
+    groups = _groups(precision, scale)
     size = sum(_DIGIT_BYTES[digits] for digits in groups)
     sign, all_bits = 1 << (8 * size - 1), (1 << 8 * size) - 1
     steps = []
@@ -296,10 +340,10 @@ def _time(places: int) -> Reader:
 # --- texts and bytes
 
 
-def _shown(kind: Kind, one_byte: Mapping[str, str]) -> Decode:
+def _shown(kind: Kind, characters: Characters) -> Decode:
     if kind.type == GEOMETRY or kind.charset == "binary":
         return hex_text
-    return text_reader(kind.charset, one_byte)
+    return text_reader(kind.charset, characters)
 
 
 def hex_text(data: bytes) -> str:
@@ -324,18 +368,22 @@ def _long(length_bytes: int, decode: Decode) -> Reader:
     return read
 
 
-def _fixed(kind: Kind, one_byte: Mapping[str, str]) -> Reader:
+def _fixed(kind: Kind, characters: Characters) -> Reader:
     """CHAR and BINARY: the spaces or zero bytes behind them aren't in the log."""
-    # The length's upper two bits stand, inverted, among those of the type.
-    size = kind.meta & 0xFF | ((kind.meta >> 4 & 0x300) ^ 0x300)
+    size = _fixed_bytes(kind.meta)
     length_bytes = 1 if size < 256 else 2
     if kind.charset != "binary":
-        decode = text_reader(kind.charset, one_byte)
+        decode = text_reader(kind.charset, characters)
         return _long(length_bytes, lambda data: decode(data).rstrip(" "))
     if kind.shown_as in _ADDRESSES:
         shown = _ADDRESSES[kind.shown_as]
         return _long(length_bytes, lambda data: shown(data.ljust(size, b"\0")))
     return _long(length_bytes, lambda data: hex_text(data.ljust(size, b"\0")))
+
+
+def _fixed_bytes(meta: int) -> int:
+    """How many bytes it may have: the upper two bits stand, inverted, among those of the type."""
+    return meta & 0xFF | ((meta >> 4 & 0x300) ^ 0x300)
 
 
 def _uuid(data: bytes) -> str:

@@ -1,11 +1,13 @@
-"""MariaDB for the behaviour suite of captures."""
+"""MariaDB for the behaviour suite of captures, and for the campaign against them."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import date
 
 from ingestion_platform.sources.opening import Connections, open_reader
 from ingestion_platform.sources.reading import StreamReader
-from ingestion_platform.stream import MariaDb, Stream
+from ingestion_platform.stream import CapturedDatabase, MariaDb, Stream
+from ingestion_platform_tests.sources import capture_kills
 from ingestion_platform_tests.sources.database_world import TABLES
 from ingestion_platform_tests.sources.mariadb_server import Server
 
@@ -59,3 +61,36 @@ class MariaDbWorld:
         """The first value of a query's first row."""
         found = self.server.run(query, database=self.database)
         return found[0][0] if found else None
+
+
+class MariaDbBank:
+    """See `capture_kills.Bank`."""
+
+    module = "ingestion_platform.sources.mariadb"
+
+    def __init__(self, server: Server) -> None:
+        self.name = server.new_database(
+            "create table accounts (id bigint primary key, version int, balance numeric(14,2), notes text)",
+            "create table ledger (id bigint auto_increment primary key, account bigint, delta numeric(14,2))",
+            "create table waiting (id bigint auto_increment primary key, account bigint)",
+            f"insert into accounts select seq, 0, 0, repeat('n', 3000) from seq_1_to_{capture_kills.ACCOUNTS}",
+        )
+        self.names: Mapping[str, str] = {table: f"{self.name}.{table}" for table in capture_kills.TABLES}
+        self.source: CapturedDatabase = MariaDb(database="bank", tables=tuple(self.names.values()))
+        self.properties = server.properties(self.name)
+        self._connection = server.connect(self.name)
+
+    def run(self, statements: Sequence[str]) -> None:
+        """See `Bank`; a TRUNCATE commits what was before it."""
+        with self._connection.cursor() as cursor:
+            self._connection.begin()
+            for statement in statements:
+                cursor.execute(statement)
+            self._connection.commit()
+
+    def rows(self, table: str, columns: Sequence[str]) -> list[tuple[str | None, ...]]:
+        """See `Bank`."""
+        listed = ", ".join(f"cast({column} as char)" for column in columns)
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"select {listed} from {table}")
+            return list(cursor.fetchall())
