@@ -29,15 +29,15 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from ingestion_platform.api import ApiPages
 from ingestion_platform.control import Totals
-from ingestion_platform.dataset import Dataset, LandedFiles
+from ingestion_platform.dataset import Dataset, LandedFiles, WholeFetches
 from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing, ObjectRejected, WarehouseError
 from ingestion_platform.format import Csv
 from ingestion_platform.formats import (
     Field,
     RecordReader,
     Records,
+    arrays,
     detect_dialect,
     dialect_departures,
     open_records,
@@ -190,7 +190,7 @@ class Loader:
         source = self._dataset.source
         ours = {key for key in found if (match := source.match(key)) is not None and match[0] == day}
         replaced: dict[str, str] = {}
-        if isinstance(source, ApiPages | RemoteObjects):
+        if isinstance(source, WholeFetches | RemoteObjects):
             # What counts is told by the notes that stand beside the pages, and by the other versions of a file.
             counting, reasons = source.choose(found)
             replaced = {key: reasons[key] for key in ours if key in reasons}
@@ -317,7 +317,7 @@ class Loader:
             run_id: noted in the ledger.
             progress: told of each object that was read.
         """
-        if isinstance(self._dataset.source, ApiPages) and not only.takes_all:
+        if isinstance(self._dataset.source, WholeFetches) and not only.takes_all:
             raise WarehouseError(
                 f"{self._dataset.raw} {day}: part of its objects was asked for, and a fetch counts as a whole",
                 "leave keys and up_to_bytes out",
@@ -477,7 +477,7 @@ class Loader:
         keys = {one.key for one in waiting}
         return (
             [landed for landed in todo if landed.key not in keys],
-            not (waiting and isinstance(self._dataset.source, ApiPages)),
+            not (waiting and isinstance(self._dataset.source, WholeFetches)),
         )
 
     def _claim_order(self, landed: LandedObject) -> tuple[object, ...]:
@@ -537,7 +537,7 @@ class Loader:
                 landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False
             )
         except ObjectCold:
-            if isinstance(self._dataset.source, ApiPages):
+            if isinstance(self._dataset.source, WholeFetches):
                 raise
             return _Reading(landed, "", landed.size_bytes, None, is_archived=True)
         except ObjectMissing:
@@ -649,7 +649,7 @@ class Loader:
         if self.span_of(key) is not None:
             # What two segments have in common is told by their positions.
             return None
-        if isinstance(self._dataset.source, ApiPages):
+        if isinstance(self._dataset.source, WholeFetches):
             # Two fetches may well have been told the same.
             return None
         found = self._dataset.source.match(key)
@@ -713,21 +713,21 @@ class Loader:
         rows = table.num_rows
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
-        arrays: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
+        columns: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
         for column in self._dataset.columns:
             if column.capture is not None:
-                arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))
+                columns.append(arrays.repeated_text(captures[column.capture], rows))
             else:
-                arrays.append(table.column(column.name))
-        arrays += [table.column(name) for name, _ in self._contract.envelope]
+                columns.append(table.column(column.name))
+        columns += [table.column(name) for name, _ in self._contract.envelope]
         extra = table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
-        arrays += [
+        columns += [
             extra,
-            pa.repeat(pa.scalar(key, pa.string()), rows),
+            arrays.repeated_text(key, rows),
             table.column("_row"),
-            pa.repeat(pa.scalar(day, pa.date32()), rows),
+            arrays.repeated_day(day, rows),
         ]
-        return pa.Table.from_arrays(arrays, schema=self._schema)
+        return pa.Table.from_arrays(columns, schema=self._schema)
 
     def count_home_days(self, path: str, day: date) -> dict[str, dict[str, int]]:
         """Object → processed day → rows, of a file just written."""

@@ -20,8 +20,7 @@ from datetime import date, datetime, timedelta
 
 import duckdb
 
-from ingestion_platform.api import ApiPages
-from ingestion_platform.dataset import Dataset, Datasets
+from ingestion_platform.dataset import Dataset, Datasets, WholeFetches
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse.adopt import Adopter
@@ -35,7 +34,13 @@ from ingestion_platform.warehouse.results import Balance, TableDay
 
 log = logging.getLogger(__name__)
 
-COPY_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
+COPY_OPTIONS = (
+    "(format parquet, parquet_version v2, compression zstd, compression_level 1, dictionary_size_limit 5000,"
+    " row_group_size 122880)"
+)
+"""A dictionary of many values costs more than it saves, and so does zstd's third level: a quarter of the time, for 3 % of room."""
+PUBLISHED_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
+"""Any reader of Parquet takes the first version of its pages."""
 
 LANDING_ORDER = "order by _landed_on, length(_object), _object, _row"
 """The order in which a load that finds everything there writes rows: the order of claims (see `ObjectRow.order`)."""
@@ -251,7 +256,7 @@ class Processor:
     def _replaced_objects(self, objects: list[ObjectRow]) -> list[str]:
         """Of a snapshot's day: objects that a later one of the same sender replaces."""
         # Of an API's day only the groups of one fetch are here, and together they are its snapshot.
-        if self._dataset.kind != "snapshots" or isinstance(self._dataset.source, ApiPages):
+        if self._dataset.kind != "snapshots" or isinstance(self._dataset.source, WholeFetches):
             return []
         newest: dict[str, str] = {}
         for row in objects:

@@ -21,7 +21,7 @@ def mariadbd() -> Path | None:
 NEEDED = {
     "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
-    "postgres": (postgres_is_there(), ["test_postgres.py"]),
+    "postgres": (postgres_is_there(), ["test_extracts.py", "test_postgres.py"]),
     "mariadb": (mariadbd() is not None, ["test_mariadb.py"]),
     "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
     "chromium": (

@@ -1,4 +1,4 @@
-"""MariaDB as only MariaDB is: log files that are gone, settings and statements that hide changes, types, restarts; and Dagster's command line."""
+"""MariaDB as only MariaDB is: log files that are gone, settings and statements that hide changes, types, restarts; and Dagster's own way."""
 
 from collections.abc import Iterator
 from pathlib import Path
