@@ -83,7 +83,9 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
         case Postgres():
             from ingestion_platform.sources.postgres import BATCH_BYTES, PostgresReader
 
-            properties = _database(stream.name, stream.source.database, "postgres", connections)
+            properties = _properties(
+                connections.databases, stream.source.database, "postgresql", f"stream {stream.name!r} captures"
+            )
             # Segments are closed between batches: so no transaction is torn that fits into one.
             return PostgresReader(
                 stream.source, properties, name=stream.name, batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4)
@@ -91,30 +93,38 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
         case MariaDb():
             from ingestion_platform.sources.mariadb import BATCH_BYTES, MariaDbReader
 
-            properties = _database(stream.name, stream.source.database, "mariadb", connections)
+            properties = _properties(
+                connections.databases, stream.source.database, "mariadb", f"stream {stream.name!r} captures"
+            )
             return MariaDbReader(
                 stream.source, properties, name=stream.name, batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4)
             )
 
 
-def _database(stream: str, database: str, kind: str, connections: Connections) -> dict[str, str]:
+def _properties(known: Mapping[str, Mapping[str, str]], database: str, kind: str, who: str) -> dict[str, str]:
     """
     A database's properties, without the word for what kind it is.
+
+    Args:
+        known: database → its properties.
+        database: which.
+        kind: what it is declared as.
+        who: wants it, as messages begin.
 
     Raises:
         SettingsError: there is none, or it is of another kind.
     """
-    if database not in connections.databases:
+    if database not in known:
         raise SettingsError(
-            f"stream {stream!r} captures database {database!r}, and no such database is configured",
+            f"{who} database {database!r}, and no such database is configured",
             f"give it a table [{database}] in the file of INGESTION_DATABASES",
         )
-    properties = dict(connections.databases[database])
-    found = properties.pop("kind", "postgres")
+    properties = dict(known[database])
+    found = properties.pop("kind", "postgresql")
     if found != kind:
         raise SettingsError(
-            f"stream {stream!r} captures database {database!r} as one of kind {kind!r}, and the file of INGESTION_DATABASES says {found!r}",
-            f'set kind = "{kind}" there, or declare it otherwise',
+            f"{who} database {database!r} as one of kind {kind!r}, and the file of INGESTION_DATABASES says {found!r}",
+            f'say kind = "{kind}" there, or declare it otherwise',
         )
     return properties
 
@@ -130,12 +140,8 @@ def open_database(database: Database, connections: Connections) -> "OpenDatabase
 
     is_replica = database.from_replica and database.name in connections.replicas
     known = connections.replicas if is_replica else connections.databases
-    if database.name not in known:
-        raise SettingsError(
-            f"no database {database.name!r} is configured",
-            f"give it a table [{database.name}] in the file of INGESTION_DATABASES",
-        )
-    return PostgresDatabase(database, known[database.name], is_replica=is_replica)
+    properties = _properties(known, database.name, database.engine, "an extract reads")
+    return PostgresDatabase(database, properties, is_replica=is_replica)
 
 
 def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":

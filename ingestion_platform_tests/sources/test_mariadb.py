@@ -1,4 +1,4 @@
-"""MariaDB as only MariaDB is: log files that are gone, settings and statements that hide changes, types, restarts; and Dagster's own way."""
+"""MariaDB as only MariaDB is: log files that are gone, settings and statements that hide changes, types, restarts."""
 
 from collections.abc import Iterator
 from pathlib import Path
