@@ -46,6 +46,7 @@ pos_events = Dataset(
     primary_key=("transaction_id",),
     event_time="sold_at",
     daily=Daily(FIRST_DAY, allowed_lateness_days=3),
+    # As of the tills' files: what was sold stays.
     erase="columns",
     checks=(
         Check(

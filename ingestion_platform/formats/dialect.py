@@ -169,7 +169,7 @@ class Dialect:
             NotErasable: this dialect can't say them.
         """
         plain = self.delimiter.join(cells)
-        if plain and self.cells(plain) == cells:
+        if plain and not self.lines.search(plain) and self.cells(plain) == cells:
             return plain
         if self.quote:
             before = self.escape or self.quote
