@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from ingestion_platform.assembly import declared_datasets, open_warehouse
-from ingestion_platform.commands import quarantine, replay, senders
+from ingestion_platform.commands import forget, quarantine, replay, senders
 from ingestion_platform.commands.arguments import day, number, require_order
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import IngestionError, SettingsError
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     quarantine.add_to(commands)
     replay.add_to(commands)
     senders.add_to(commands)
+    forget.add_to(commands)
     chaos = commands.add_parser(
         "chaos", help="put the path to the test: every fault we know of, against a run without any"
     )
@@ -188,6 +189,8 @@ def _run(chosen: argparse.Namespace) -> int:
             return quarantine.run(warehouse, chosen)
         elif chosen.command == "replay":
             return replay.run(warehouse, chosen)
+        elif chosen.command == "forget":
+            return forget.run(warehouse, chosen)
         elif chosen.command == "age":
             print(ageing.age(warehouse, tell=print))
         elif chosen.command in senders.COMMANDS:
