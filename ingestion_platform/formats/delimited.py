@@ -23,6 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, BinaryIO, Literal
 
 import msgspec
@@ -580,13 +581,11 @@ def _parse(
             wrong.append(row)
         return "skip"
 
-    names = [str(index) for index in range(cells)]
     source: Any = pa.BufferReader(pa.py_buffer(block))
+    read_options, convert_options = _options(cells)
     return pyarrow.csv.read_csv(
         source,
-        read_options=pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=min(len(block) + 1, _BLOCK_BYTES), column_names=names
-        ),
+        read_options=read_options,
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=dialect.delimiter,
             quote_char=dialect.quote if has_quotes else False,
@@ -596,9 +595,18 @@ def _parse(
             ignore_empty_lines=True,
             invalid_row_handler=None if wrong is None else set_aside,
         ),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=True
-        ),
+        convert_options=convert_options,
+    )
+
+
+@lru_cache(maxsize=64)
+def _options(cells: int) -> tuple[pyarrow.csv.ReadOptions, pyarrow.csv.ConvertOptions]:
+    """How cells become texts; made once, since of a small file that takes as long as its cells."""
+    names = [str(index) for index in range(cells)]
+    return pyarrow.csv.ReadOptions(
+        use_threads=False, block_size=_BLOCK_BYTES, column_names=names
+    ), pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=True
     )
 
 

@@ -30,7 +30,7 @@ from ingestion_platform.warehouse.engine import name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Along, Conflict, Ledger, nothing
 from ingestion_platform.warehouse.ledger_rows import NO_DAY, FileRow, PartitionRow
-from ingestion_platform.warehouse.process import COPY_OPTIONS, Processor, count_failures
+from ingestion_platform.warehouse.process import COPY_OPTIONS, PUBLISHED_OPTIONS, Processor, count_failures
 from ingestion_platform.warehouse.results import TableDay
 from ingestion_platform.warehouse.row_versions import RowVersions
 from ingestion_platform.warehouse.sql_tables import CURRENT, STATE, SqlTable, SqlTables
@@ -486,7 +486,7 @@ class Deriver:
         noted = self._noted(table, row)
         noted.unlink(missing_ok=True)
         writer = self._store.begin_publishing(table.key, row.day or "all")
-        for ending, options in (("parquet", COPY_OPTIONS), ("csv", "(format csv, header true)")):
+        for ending, options in (("parquet", PUBLISHED_OPTIONS), ("csv", "(format csv, header true)")):
             target = self.published(table, row.day, ending)
             half = target.with_name(f".{target.name}.{writer}.half")
             try:

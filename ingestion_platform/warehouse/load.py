@@ -38,6 +38,7 @@ from ingestion_platform.formats import (
     Field,
     RecordReader,
     Records,
+    arrays,
     detect_dialect,
     dialect_departures,
     open_records,
@@ -730,21 +731,21 @@ class Loader:
         rows = table.num_rows
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
-        arrays: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
+        columns: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
         for column in self._dataset.columns:
             if column.capture is not None:
-                arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))
+                columns.append(arrays.repeated_text(captures[column.capture], rows))
             else:
-                arrays.append(table.column(column.name))
-        arrays += [table.column(name) for name, _ in self._contract.envelope]
+                columns.append(table.column(column.name))
+        columns += [table.column(name) for name, _ in self._contract.envelope]
         extra = table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
-        arrays += [
+        columns += [
             extra,
-            pa.repeat(pa.scalar(key, pa.string()), rows),
+            arrays.repeated_text(key, rows),
             table.column("_row"),
-            pa.repeat(pa.scalar(day, pa.date32()), rows),
+            arrays.repeated_day(day, rows),
         ]
-        return pa.Table.from_arrays(arrays, schema=self._schema)
+        return pa.Table.from_arrays(columns, schema=self._schema)
 
     def count_home_days(self, path: str, day: date) -> dict[str, dict[str, int]]:
         """Object → processed day → rows, of a file just written."""
