@@ -1,17 +1,20 @@
 """`python -m ingestion_platform forget …`: take a person out of everything that has landed and was made of it."""
 
 import argparse
-import os
-import stat
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TextIO
 
 from ingestion_platform.commands.quarantine import shown, who
-from ingestion_platform.errors import SettingsError
 from ingestion_platform.warehouse import Warehouse
-from ingestion_platform.warehouse.forget import Forgot, Plan, forget, person_of, plan, who_returned
+from ingestion_platform.warehouse.forget import (
+    Forgot,
+    Plan,
+    forget,
+    keys_of_file,
+    keys_of_lines,
+    person_of,
+    plan,
+    who_returned,
+)
 
 STDIN = "-"
 
@@ -50,9 +53,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
     """Do what was asked; the answer is the exit code."""
-    pairs = [*map(_pair, chosen.key)]
+    pairs = keys_of_lines(chosen.key)
     if chosen.file:
-        pairs += keys_of_file(chosen.file)
+        pairs += keys_of_lines(sys.stdin) if chosen.file == STDIN else keys_of_file(chosen.file)
     if chosen.again:
         warehouse.forgotten.take_in()
         back = who_returned(warehouse)
@@ -75,42 +78,6 @@ def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
         tell=lambda line: print(shown(line)),
     )
     return _tell_done(done)
-
-
-def keys_of_file(file: str) -> list[tuple[str, str]]:
-    """
-    Keys of a person out of a file.
-
-    Args:
-        file: its path; `-`: standard input.
-
-    Raises:
-        SettingsError: it isn't there, or others may read it.
-    """
-    if file == STDIN:
-        return list(_pairs(sys.stdin))
-    path = Path(file)
-    try:
-        with path.open(encoding="utf-8") as opened:
-            if os.fstat(opened.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise SettingsError(f"{path} may be read by others", f"chmod 600 {path}")
-            return list(_pairs(opened))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} can't be read: {error}", "a line for each key, as in customer=C00123") from error
-
-
-def _pairs(lines: TextIO) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        if line.strip() and not line.startswith("#"):
-            yield _pair(line.rstrip("\r\n"))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    kind, found, value = text.partition("=")
-    if not found:
-        # Not shown: it may be the value.
-        raise SettingsError("a key of a person is KIND=VALUE, and one has no =", "as in customer=C00123")
-    return kind.strip(), value
 
 
 def _tell_plan(made: Plan, warehouse: Warehouse) -> None:

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -194,6 +195,51 @@ def person_of(warehouse: Warehouse, pairs: Iterable[tuple[str, str]], *, everywh
     if not keys:
         raise DeclarationError("nobody is named", "as in customer=C00123")
     return Person({kind: frozenset(values) for kind, values in keys.items()}, everywhere)
+
+
+def keys_of_lines(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """
+    Keys of a person, a line each: `customer=C00123`. Empty lines and those that begin with # are none.
+
+    Raises:
+        SettingsError: a line isn't so.
+    """
+    found = []
+    for line in lines:
+        if not line.strip() or line.startswith("#"):
+            continue
+        kind, mark, value = line.rstrip("\r\n").partition("=")
+        if not mark:
+            # Not shown: it may be the value.
+            raise SettingsError("a key of a person is KIND=VALUE, and one has no =", "as in customer=C00123")
+        found.append((kind.strip(), value))
+    return found
+
+
+def keys_of_file(file: str) -> list[tuple[str, str]]:
+    """
+    Keys of a person out of a file that nobody else may read; see `keys_of_lines`.
+
+    Raises:
+        SettingsError: it isn't there, or others may read it.
+    """
+    path = Path(file)
+    try:
+        with path.open(encoding="utf-8") as opened:
+            if os.fstat(opened.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise SettingsError(f"{path} may be read by others", f"chmod 600 {path}")
+            return keys_of_lines(opened)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path} can't be read: {type(error).__name__}", "a line for each key, as in customer=C00123"
+        ) from error
+
+
+def discreet(person: Person, text: str) -> str:
+    """A text for those who may not know who is forgotten: without the person's keys, wherever they stand."""
+    for value in sorted(person.values, key=len, reverse=True):
+        text = text.replace(value, INSTEAD)
+    return text
 
 
 def salt_of(warehouse: Warehouse) -> str:
@@ -992,7 +1038,9 @@ def returned(warehouse: Warehouse, dataset: Dataset, first: date, last: date) ->
     found = []
     for kind, source, value, digests in _returning(warehouse, dataset, first, last):
         rows = warehouse.engine.execute(
-            f"select _object, _day, count(*) from ({source}) where {value} is not null and list_contains($digests,"
+            # A key that tells of the person isn't told to everybody who reads of checks.
+            f"select case when contains(_object, trim({value})) then 'sha256:' || left(sha256(_object), 32) else _object end, _day,"
+            f" count(*) from ({source}) where {value} is not null and list_contains($digests,"
             f" {digest_sql(salt_of(warehouse), kind, value)}) group by 1, 2 order by 1",
             {"digests": sorted(digests)},
         ).fetchall()
