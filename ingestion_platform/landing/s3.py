@@ -372,6 +372,10 @@ class S3Landing:
                 "have it removed whole",
             )
         head = self._head(what, name, etag)
+        storage_class = head.get("StorageClass", "STANDARD")
+        if storage_class in ARCHIVES:
+            # There it couldn't be read, and its day is to be loaded; the bucket's rules will move it again.
+            storage_class = "STANDARD"
 
         def put() -> None:
             nonlocal sent
@@ -383,7 +387,7 @@ class S3Landing:
                         Key=name,
                         Body=body,
                         IfMatch=f'"{etag}"',
-                        StorageClass=head.get("StorageClass", "STANDARD"),
+                        StorageClass=storage_class,
                         ContentType=head.get("ContentType", "binary/octet-stream"),
                         Metadata={**head.get("Metadata", {}), _PUT_ID: put_id},
                     )

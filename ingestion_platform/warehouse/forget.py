@@ -740,13 +740,14 @@ class _Act:
     tell: Tell
     changes: list[Change] = field(default_factory=list)
     spellings: set[str] = field(default_factory=set)
-    struck: set[date] = field(default_factory=set)
+    settled: set[str] = field(default_factory=set)
 
     def run(self) -> Forgot:
         """All of it."""
         self._clear_landing()
         self._carry_decisions()
         self._load()
+        self._settle_raw()
         self._compute()
         self._clear_warehouse()
         return self._end()
@@ -786,9 +787,7 @@ class _Act:
                 self.door.remove(one.landed)
                 for dataset in self.warehouse.datasets.values():
                     if dataset.source.match(key) is not None and self.warehouse.ledger.exists:
-                        self.struck |= set(
-                            map(date.fromisoformat, self.warehouse.ledger.strike(dataset.name, key, self.run_id))
-                        )
+                        self.warehouse.ledger.strike(dataset.name, key, self.run_id)
                 return True
             finder = _Finder(self.warehouse, self.person, self.remove_objects)
             with landing.open(one.landed) as opened, tempfile.TemporaryDirectory() as folder:
@@ -862,6 +861,28 @@ class _Act:
                 self.warehouse.load(dataset, day, reload=True, only=only, run_id=self.run_id)
                 self.tell(f"{dataset.raw} {day}: {len(of_day):,} objects read again")
 
+    def _settle_raw(self) -> None:
+        """
+        Rows that raw has of objects that have nothing of the person: they have changed since they were loaded, or are gone.
+
+        A producer may have put another version there, or a killed run removed one before it could strike it out.
+        """
+        if not self.warehouse.ledger.exists:
+            return
+        wanted = wanted_of(self.warehouse, self.person, self.spellings)
+        for dataset in self.warehouse.datasets.values():
+            for key in sorted(objects_with(self.warehouse, dataset, wanted)):
+                self.settled.add(dataset.name)
+                found = dataset.source.match(key)
+                if (
+                    found is None
+                    or next((one for one in self.warehouse.landing.list(key) if one.key == key), None) is None
+                ):
+                    self.warehouse.ledger.strike(dataset.name, key, self.run_id)
+                    continue
+                only = EVERYTHING if isinstance(dataset.source, ApiPages) else Only(keys=frozenset({key}))
+                self.warehouse.load(dataset, found[0], reload=True, only=only, run_id=self.run_id)
+
     def _affected(self) -> list[str]:
         """Tables that are made of what was changed, in order."""
         names = {
@@ -869,6 +890,7 @@ class _Act:
             for dataset in self.warehouse.datasets.values()
             if any(dataset.source.match(one.key) is not None for one in self.changes if one.after)
             or any(not one.after for one in self.changes)
+            or dataset.name in self.settled
         }
         return followers(self.warehouse, names)
 
@@ -904,7 +926,6 @@ class _Act:
         for table, role, file in list(traces.in_use()):
             if table.startswith("raw.") and file.excluded:
                 traces.compact(table, role, file)
-        self._strike_what_is_gone()
         for table, _, file in list(traces.in_use()):
             if not table.startswith("raw."):
                 self._make(table, date.fromisoformat(file.day) if file.day else None, force=True)
@@ -916,17 +937,6 @@ class _Act:
             self.tell(f"{blanked:,} texts of the ledger blanked")
         traces.scrub_ledger()
         self.warehouse.publish()
-
-    def _strike_what_is_gone(self) -> None:
-        """Objects that a killed run had removed, and not struck out."""
-        wanted = wanted_of(self.warehouse, self.person, self.spellings)
-        for dataset in self.warehouse.datasets.values():
-            for key in objects_with(self.warehouse, dataset, wanted):
-                if next((one for one in self.warehouse.landing.list(key) if one.key == key), None) is None:
-                    self.warehouse.ledger.strike(dataset.name, key, self.run_id)
-                    for table in followers(self.warehouse, {dataset.name: []}):
-                        for day in self.warehouse.stale_days(table):
-                            self._make(table, day, force=False)
 
     # --- the end
 

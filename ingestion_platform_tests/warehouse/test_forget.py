@@ -15,12 +15,14 @@ from ingestion_platform.control import Control
 from ingestion_platform.dataset import Datasets, LandedFiles
 from ingestion_platform.errors import WarehouseBusy
 from ingestion_platform.format import Csv
+from ingestion_platform.landing.s3 import S3Landing
 from ingestion_platform.table import VARCHAR, Column
 from ingestion_platform.warehouse import quarantine
 from ingestion_platform.warehouse.forget import forget, person_of, plan, returned, who_returned
 from ingestion_platform.warehouse.ledger_file import LedgerFile
 from ingestion_platform.warehouse.quarantine import Chosen
 from ingestion_platform.warehouse.upkeep import catch_up, verify
+from ingestion_platform_tests.s3_faults import S3Server
 from ingestion_platform_tests.warehouse.building import Bench, differences
 from ingestion_platform_tests.warehouse.forgetting import (
     COMMON,
@@ -191,7 +193,7 @@ def test_killed_at_any_step_it_goes_on_and_ends_in_the_same_state(bench: Bench, 
         other.warehouse = other.open()
         assert list(differences(expected, other.export())) == [], number
         # Both halves are one forgetting, with one certificate.
-        assert len(list((other.landing_folder / "forgotten").iterdir())) == 1
+        assert len({note.parent for note in (other.landing_folder / "forgotten").glob("*/*.json")}) == 1, number
 
 
 def test_two_at_once_are_one_after_the_other(bench: Bench) -> None:
@@ -359,3 +361,116 @@ def test_a_reason_that_names_the_person_is_refused(tmp_path: Path) -> None:
     person = person_of(bench.warehouse, [("customer", WHO)])
     with pytest.raises(Exception, match="holds a key"):
         forget(bench.warehouse, person, by="me", why=f"{WHO} asked for it")
+
+
+def test_on_s3_a_person_is_gone_with_all_versions_and_senders_were_on_time(s3_server: S3Server, tmp_path: Path) -> None:
+    """In a bucket that keeps versions none holds the key; a rebuild agrees; what is rewritten later still landed when it did."""
+    name = s3_server.new_bucket()
+    zone = S3Landing(f"s3://{name}/zone")
+    client = zone._client
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    bench = Bench(tmp_path / "bench", SMALL, zone=zone)
+    for key, content in [*landed([one for one in COMMON if one.name in SMALL]), segment()]:
+        zone.put_if_absent(key, content)
+    s3_server.put(name, "zone/csv_rows/2024-10-01/s1.csv", f"id,who,units\na,{WHO},1\nb,{OTHER},2\n".encode())
+    with bench.open() as warehouse:
+        catch_up(warehouse)
+    done = forgotten(bench)
+    assert (done.stuck, done.waiting, done.is_done) == ((), (), True)
+    assert found_in(bench.root, WHO, hashed()) == []
+    versions = client.list_object_versions(Bucket=name)["Versions"]
+    folder = tmp_path / "bucket"
+    for number, one in enumerate(versions):
+        body = client.get_object(Bucket=name, Key=one["Key"], VersionId=one["VersionId"])["Body"].read()
+        path = folder / str(number) / Path(one["Key"]).name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(body)
+    assert found_in(folder, WHO, hashed()) == []
+    bench.warehouse = bench.open()
+    other = rebuilt(bench, tmp_path / "other")
+    assert list(differences(bench.export(), other.export())) == []
+
+
+def test_what_is_in_an_archive_waits_and_the_forgetting_is_not_done(s3_server: S3Server, tmp_path: Path) -> None:
+    """It is asked for; when it is back, asking for the same person again ends it, with one certificate."""
+    name = s3_server.new_bucket()
+    zone = S3Landing(f"s3://{name}/zone")
+    bench = Bench(tmp_path / "bench", SMALL, zone=zone)
+    keys = ["csv_rows/2024-10-01/s1.csv", "csv_rows/2024-10-01/s2.csv"]
+    zone.put_if_absent(keys[0], f"id,who,units\na,{WHO},1\nb,{OTHER},2\n".encode())
+    zone.put_if_absent(keys[1], f"id,who,units\nc,{OTHER},1\n".encode())
+    with bench.open() as warehouse:
+        catch_up(warehouse)
+    for key in keys:
+        s3_server.move(name, f"zone/{key}", "GLACIER")
+    done = forgotten(bench)
+    # What raw knows to have nothing isn't asked for.
+    assert (done.is_done, done.waiting) == (False, (keys[0],))
+    s3_server.restored(name, f"zone/{keys[0]}")
+    done = forgotten(bench)
+    assert (done.stuck, done.waiting, done.is_done) == ((), (), True)
+    assert found_in(bench.root, WHO, hashed()) == []
+    bench.warehouse = bench.open()
+    assert bench.rows("raw.csv_rows", "id") == [("b",), ("c",)]
+
+
+def test_what_has_aged_is_cleared_with_what_is_hidden(tmp_path: Path) -> None:
+    """Objects in a colder folder are rewritten there; a former version that a producer has overwritten since goes."""
+    roots = {place: tmp_path / "bench" / place for place in ("warm", "cold")}
+    for root in roots.values():
+        root.mkdir(parents=True)
+    bench = Bench(
+        tmp_path / "bench",
+        SMALL,
+        overrides={"landing_warm": str(roots["warm"]), "landing_cold": str(roots["cold"])},
+    )
+    for key, content in [*landed([one for one in COMMON if one.name in SMALL]), segment()]:
+        bench.put(key, content)
+    with bench.open() as warehouse:
+        catch_up(warehouse)
+    with bench.landing.ageing():
+        for number, one in enumerate(list(bench.landing.list())):
+            bench.landing.age(one, "cold" if number % 2 else "warm", "")
+    bench.put("lines/2024-10-01/s1.jsonl", json.dumps({"id": "new", "who": OTHER, "units": 1}) + "\n")
+    done = forgotten(bench)
+    assert (done.stuck, done.is_done) == ((), True)
+    assert found_in(bench.root, WHO, hashed()) == []
+    assert found_in(roots["cold"], OTHER)
+    bench.warehouse = bench.open()
+    other = rebuilt(bench, tmp_path / "other")
+    assert list(differences(bench.export(), other.export())) == []
+
+
+def test_while_others_load_and_compute_it_ends_in_the_same_state(bench: Bench) -> None:
+    """Other processes load and compute the same days all the time: nothing of the person is left when all have ended."""
+    stop = bench.root / "stop"
+    children = []
+    for number in range(2):
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                while not stop.exists():
+                    with bench.open() as warehouse:
+                        for dataset in bench.datasets.values():
+                            warehouse.load(dataset, DAY, reload=number == 0)
+                            warehouse.process(dataset, DAY)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    try:
+        done = forgotten(bench)
+    finally:
+        stop.touch()
+        ended = [os.waitpid(child, 0)[1] for child in children]
+    assert ended == [0, 0]
+    done = forgotten(bench) if not done.is_done else done
+    assert (done.stuck, done.is_done) == ((), True)
+    bench.warehouse = bench.open()
+    for dataset in bench.datasets.values():
+        bench.load(dataset.name)
+        bench.process(dataset.name)
+    assert forgotten(bench).is_done
+    assert found_in(bench.root, WHO, hashed()) == []
+    assert verify(bench.open()) == []
