@@ -15,7 +15,7 @@ The rules, for one record:
 import re
 from functools import lru_cache
 
-from ingestion_platform.errors import DeclarationError
+from ingestion_platform.errors import DeclarationError, NotErasable
 from ingestion_platform.format import Csv, Detect
 
 MOST_TRAILERS = 10
@@ -161,6 +161,28 @@ class Dialect:
                 return None
             return found if end == len(line) else None
         return line.split(self.delimiter)
+
+    def written(self, cells: list[str]) -> str:
+        """
+        A record of these cells, which is read as them.
+
+        Raises:
+            NotErasable: this dialect can't say them.
+        """
+        plain = self.delimiter.join(cells)
+        if plain and not self.lines.search(plain) and self.cells(plain) == cells:
+            return plain
+        if self.quote:
+            before = self.escape or self.quote
+            marks = {self.quote: before + self.quote} | ({self.escape: self.escape * 2} if self.escape else {})
+            quoted = [self.quote + "".join(marks.get(one, one) for one in cell) + self.quote for cell in cells]
+            line = self.delimiter.join(quoted)
+            if self.record(line, 0) == (cells, len(line)):
+                return line
+        raise NotErasable(
+            "a record can't be emptied: its other cells can't be written again in its dialect",
+            "erase='row' takes it out whole",
+        )
 
     def is_split(self, line: str) -> bool:
         """Whether the cells of *line* are what is between its delimiters."""
