@@ -41,13 +41,15 @@ pos_events = Dataset(
             required=True,
             one_of=("cash", "card", "mobile", "voucher"),
         ),
-        Column("customer_id", VARCHAR, "Loyalty card.", source="loyalty.customer_id", pii=Mask.HASH),
+        Column("customer_id", VARCHAR, "Loyalty card.", source="loyalty.customer_id", pii=Mask.HASH, person="customer"),
         Column("till_id", VARCHAR, "Which till.", source="@header.till"),
         Column("arrived_at", TIMESTAMP, "When the stream took it.", source="@arrived_at", required=True),
     ),
     primary_key=("transaction_id",),
     event_time="sold_at",
     daily=Daily(FIRST_DAY, allowed_lateness_days=3),
+    # As of the tills' files: what was sold stays.
+    erase="columns",
     checks=(
         Check(
             "amount_is_price_times_quantity",

@@ -11,7 +11,7 @@ around a value as text (`envelope.py`), what a value's bytes mean (`values.py`).
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from ingestion_platform.formats.change_records import change_decoder, tombstone,
 from ingestion_platform.formats.envelope import Envelope, Envelopes
 from ingestion_platform.formats.json_columns import Columns, ColumnTaker
 from ingestion_platform.formats.json_members import NotAnObject, Taker, peek
+from ingestion_platform.formats.parquet_edit import forgotten_rows
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
 from ingestion_platform.formats.texts import excerpt, is_utf_8
 from ingestion_platform.formats.values import decoder_of
@@ -113,7 +114,7 @@ def read_segment(
     if named is not None and shard != named[0]:
         raise ObjectRejected(f"is a segment of shard {excerpt(shard)}, and its key says {excerpt(named[0])}")
     reader = _Reader(format, fields, shard, metadata)
-    rows = reader.table(table)
+    rows = reader.table(table, forgotten_rows(metadata))
     missing = (
         dict.fromkeys(
             source for source in reader.value_sources if source not in reader.taker.seen and source[:1] != "@"
@@ -275,13 +276,16 @@ class _Reader:
         self.rejected: list[RejectedRecord] = []
         self.objects = 0
 
-    def table(self, table: pa.Table) -> pa.Table:
-        """A row for each of the dataset's records; those that can't be read are kept in `rejected`."""
+    def table(self, table: pa.Table, forgotten: Collection[int] = ()) -> pa.Table:
+        """A row for each of the dataset's records; those that can't be read are kept in `rejected`. What is forgotten is none."""
         found: list[pa.RecordBatch] = []
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))
         begin = 1
-        for batch in table.to_batches(max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))):
-            found += self._batch(Envelopes(self._shard, batch), begin)
-            begin += batch.num_rows
+        for last in [*sorted(row for row in forgotten if row <= table.num_rows), table.num_rows + 1]:
+            for batch in table.slice(begin - 1, last - begin).to_batches(rows):
+                found += self._batch(Envelopes(self._shard, batch), begin)
+                begin += batch.num_rows
+            begin = last + 1
         return pa.Table.from_batches(found, schema=tables.schema(self._fields))
 
     def _batch(self, records: Envelopes, begin: int) -> list[pa.RecordBatch]:

@@ -29,6 +29,7 @@ from ingestion_platform.orchestration.steps import Event, Outcome, run_days
 from ingestion_platform.stream import Segments
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse import ALERTS, Agreement, Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
+from ingestion_platform.warehouse.forget import returned
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """On top of the landing zone's and the warehouse's own waiting, and only for errors that say it can help: 20, 60, 140 s."""
@@ -130,6 +131,7 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
                 is_over=day < resource.today(),
                 unknown_types=unknown,
                 drift=warehouse.drift(dataset),
+                returned=returned(warehouse, dataset, day, day) if dataset.people else (),
             )
             shown = show.of_raw_day(raw, senders)
             if is_shown:

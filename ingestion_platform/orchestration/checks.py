@@ -29,6 +29,7 @@ from ingestion_platform.warehouse import (
     TableDay,
     told_waiting,
 )
+from ingestion_platform.warehouse.forget import Returned
 
 TOLD_BEFORE = "told_before"
 """Metadata of a failed check whose cause began in an earlier run, which told it: nobody is told again."""
@@ -64,6 +65,12 @@ SCHEMA_DRIFT = Check(
     "schema_drift",
     "",
     "Objects have the declared columns, no more and no fewer, in the dialect that is declared or recorded.",
+    severity="warn",
+)
+FORGOTTEN = Check(
+    "forgotten",
+    "",
+    "Nobody who was forgotten has come back with a file or a record that was sent again.",
     severity="warn",
 )
 VOLUME = Check(
@@ -116,7 +123,8 @@ def raw_checks(dataset: Dataset) -> tuple[Check, ...]:
     source = dataset.source
     types = (KNOWN_TYPES,) if isinstance(source, StreamSegments) and source.takes_the_rest else ()
     ages = (NOTHING_WAITS,) if dataset.ages is not None else ()
-    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *ages, *roster, *types, SCHEMA_DRIFT, VOLUME)
+    people = (FORGOTTEN,) if dataset.people else ()
+    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *ages, *roster, *types, *people, SCHEMA_DRIFT, VOLUME)
 
 
 def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
@@ -203,6 +211,7 @@ def judge_raw(
     is_over: bool,
     unknown_types: Mapping[str, int] | None = None,
     drift: Sequence[DriftEvent] = (),
+    returned: Sequence[Returned] = (),
 ) -> list[Verdict]:
     """
     Judge a raw day.
@@ -215,6 +224,7 @@ def judge_raw(
         is_over: whether the business day has ended, so that its volume can be judged.
         unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
         drift: the dataset's events.
+        returned: rows of people who were forgotten.
     """
     verdicts = [_ledger_balance(raw), _no_rejected_objects(raw, is_over=is_over)]
     if dataset.ages is not None:
@@ -223,7 +233,23 @@ def judge_raw(
         verdicts += [_all_senders_reported(senders), _senders_in_order(senders)]
     if unknown_types is not None:
         verdicts.append(_known_types(dataset, raw, unknown_types))
+    if dataset.people:
+        verdicts.append(_forgotten(returned))
     return [*verdicts, _schema_drift(dataset, raw, drift), _volume(dataset, raw, trailing, is_over=is_over)]
+
+
+def _forgotten(returned: Sequence[Returned]) -> Verdict:
+    rows = sum(one.rows for one in returned)
+    details = show.numbers({"rows": rows, "objects": len({one.key for one in returned})})
+    if not returned:
+        return Verdict(FORGOTTEN, True, "nobody who was forgotten is in it", details)
+    return Verdict(
+        FORGOTTEN,
+        False,
+        f"{rows:,} rows are of people who were forgotten, and have come back in {_some(one.key for one in returned)}:"
+        " `python -m ingestion_platform forget --again` takes them out",
+        details,
+    )
 
 
 def judge_processed(dataset: Dataset, table_day: TableDay) -> list[Verdict]:

@@ -38,8 +38,10 @@ from ingestion_platform.warehouse.drift import DriftEvent, Drifts
 from ingestion_platform.warehouse.engine import connect, name, relation
 from ingestion_platform.warehouse.excuses import Excuses, require_excuse
 from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.forgotten import Forgotten
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
+from ingestion_platform.warehouse.personal import Reading
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
 from ingestion_platform.warehouse.receipts import Receipts
@@ -119,6 +121,7 @@ class Warehouse:
         self.decisions = LandedDecisions(landing)
         self.discards = Discards(self.ledger)
         self.certificates = Certificates(self.ledger)
+        self.forgotten = Forgotten(self.ledger, landing)
         self._taken_in: set[str] = set()
         self.store = store or FileStore(self.folder)
         self.clock = clock
@@ -156,6 +159,7 @@ class Warehouse:
             self.engine,
             self.settings.threads,
             self.receipts,
+            self.forgotten,
         )
 
     def _processor(self, dataset: Dataset) -> Processor:
@@ -238,6 +242,8 @@ class Warehouse:
         Raises:
             LandingUnavailable: the landing zone gave no answer.
         """
+        if not self._taken_in:
+            self.forgotten.take_in()
         self.discards.take_in(self.decisions, dataset.name)
         self.certificates.take_in(self.decisions, dataset.name)
         if dataset.senders is not None:
@@ -340,7 +346,21 @@ class Warehouse:
             self.store.discard(path)
         self.ledger.forget(dropped)
 
+    def ledger_forgets_decision(self, key: str) -> None:
+        """Strike out a decision that was removed from the landing zone, because another one says the same of what is there now."""
+        self.discards.strike(key)
+        self.certificates.strike(key)
+        self.excuses.strike(key)
+
     # --- questions
+
+    def reading(self, dataset: Dataset) -> Reading:
+        """How a dataset's objects are read."""
+        return self._loader(dataset).reading()
+
+    def raw_columns(self, dataset: Dataset) -> Sequence[tuple[str, str]]:
+        """Name and type of each column of a raw table."""
+        return self._contracts[dataset.name].raw_columns
 
     def listing(self, dataset: Dataset, day: date) -> list[LandedObject]:
         """What has landed for a day."""
