@@ -429,14 +429,15 @@ class LiveRules:
         with self._news:
             waiting = self._queue[0].since if self._queue else None
             until = now - timedelta(seconds=time.monotonic() - waiting) if waiting is not None else now
-            if self._backlog.records:
+            backlog, seconds = self._backlog.records, self._backlog.seconds_left
+            if backlog:
                 until = min(until, self._backlog.since)
         known = {f"{table}@{day}": content or "" for (table, day), content in self._known_contents.items()}
         today = now.astimezone(self._settings.zone).date()
         for day in sorted({today, *self._left}):
             entries = self._left.pop(day, {})
             left = tuple(Left(rule, dict(about), why, count) for (rule, about, why), count in sorted(entries.items()))
-            note = Note(day, self._started_at, until, left, known)
+            note = Note(day, self._started_at, until, left, backlog, seconds, known)
             try:
                 self._zone.put_if_absent(note.key, note.written())
             except IngestionError as error:
