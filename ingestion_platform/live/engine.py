@@ -166,6 +166,7 @@ class LiveRules:
         most_held: see `MOST_HELD`.
         most_queued: see `MOST_QUEUED`.
         settled_seconds: see `SETTLED_SECONDS`.
+        slow_seconds: see `SLOW_SECONDS`.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class LiveRules:
         most_held: int = MOST_HELD,
         most_queued: int = MOST_QUEUED,
         settled_seconds: float = SETTLED_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
     ) -> None:
         self._rules = rules
         self._datasets = datasets
@@ -196,6 +198,7 @@ class LiveRules:
         self._most_held = most_held
         self._most_queued = most_queued
         self._settled_seconds = settled_seconds
+        self._slow_seconds = slow_seconds
         self._alerts = LandedAlerts(zone, clock)
         self._queue: deque[_Waiting] = deque()
         self._news = threading.Condition()
@@ -373,14 +376,16 @@ class LiveRules:
 
     def _judge(self, taken: Sequence[_Waiting]) -> None:
         waited = time.monotonic() - taken[0].since
-        up_to = self._most_urgent() if waited > SLOW_SECONDS else 9
+        up_to = self._most_urgent() if waited > self._slow_seconds else 9
         if up_to < 9:
             with self._news:
                 for one in taken:
                     self._leave(one, f"only rules of priority {up_to} were judged at once")
         for stream, of_stream in _by_stream(taken).items():
             judging = self._judging[stream]
-            outcome = judging.judge([one.batch for one in of_stream], up_to_priority=up_to)
+            outcome = judging.judge(
+                [one.batch for one in of_stream], up_to_priority=up_to, has_backlog=bool(self._backlog.records)
+            )
             self._take(outcome)
 
     def _most_urgent(self) -> int:
@@ -534,7 +539,7 @@ class LiveRules:
 
     def _work_off(self) -> None:
         piece = self._pieces.popleft()
-        self._take(self._judging[piece.stream].judge([piece.batch]))
+        self._take(self._judging[piece.stream].judge([piece.batch], has_backlog=True))
         with self._news:
             rows = piece.batch.records.num_rows
             self._backlog.records -= rows

@@ -97,14 +97,14 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     ]
     now = datetime(DAY.year, DAY.month, DAY.day, 23, tzinfo=ZONE)
     engine = LiveRules(
-        rules, datasets, [pos], zone=zone, settings=settings, clock=lambda: now, settled_seconds=1.0,
+        rules, datasets, [pos], zone=zone, settings=settings, clock=lambda: now, settled_seconds=1.0, slow_seconds=300.0,
         open_warehouse=lambda: Warehouse(settings, zone, datasets, sql_tables),
     )  # fmt: skip
     stop, drain = threading.Event(), Drain(LandedStream(pos, zone, ZONE), source, watchers=[engine], clock=lambda: now)
     following = threading.Thread(target=drain.follow, args=(stop,))
     engine.start()
     following.start()
-    until = time.monotonic() + 120
+    until = time.monotonic() + 200
     while time.monotonic() < until and not (
         engine.is_settled and SHARD in drain.states() and drain.states()[SHARD].is_caught_up
     ):
