@@ -78,6 +78,7 @@ class Business:
                 "publish": place / "published",
                 "pii_salt": self.settings.pii_salt or SecretStr(SALT),
                 "alert_webhook": None,
+                "sinks": None,
                 "threads": 2,
                 "memory_limit": "",
             }

@@ -8,13 +8,13 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 import dagster as dg
 
 from ingestion_platform.alert import ROOT
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.checks import Verdict, evaluation
-from ingestion_platform.sinks import Outbox
 from ingestion_platform.sinks.outbox import SinkStatus
 from ingestion_platform.sinks.standing import SinkStanding
 from ingestion_platform.table import Check
@@ -83,6 +83,14 @@ def judge_status(statuses: Sequence[SinkStatus]) -> Verdict:
     return Verdict(ALERTS_ARE_TOLD, True, ". ".join(map(str, statuses)), details)
 
 
+class HasStatus(Protocol):
+    """An outbox, as far as it is reported on."""
+
+    def status(self) -> list[SinkStatus]:
+        """How it stands with each sink."""
+        ...
+
+
 class Telling:
     """
     Reports how it stands with an outbox: to the log, and to Dagster whenever it begins or ceases to be in order, and while it isn't.
@@ -92,7 +100,7 @@ class Telling:
         instance: of Dagster, that is told.
     """
 
-    def __init__(self, outbox: Outbox, instance: dg.DagsterInstance) -> None:
+    def __init__(self, outbox: HasStatus, instance: dg.DagsterInstance) -> None:
         self._outbox = outbox
         self._instance = instance
         self._reported = time.monotonic()

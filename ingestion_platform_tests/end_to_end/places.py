@@ -49,6 +49,7 @@ class Place:
             timezone="Africa/Johannesburg",
             pii_salt=SecretStr(SALT),
             alert_webhook=None,
+            sinks=None,
             threads=2,
             memory_limit="",
         )
