@@ -5,6 +5,7 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     ├── DeclarationError      a dataset or SQL file contradicts itself
     ├── SettingsError         a variable of the environment is missing or wrong
     ├── ObjectRejected        one landed object can't be read as declared
+    ├── NotErasable           records can't be taken out of one landed object
     ├── LandingError          the landing zone refused or lost something
     │   ├── ObjectMissing     no object under that key
     │   ├── ObjectChanged     it changed while being read          (retry)
@@ -60,6 +61,10 @@ class SettingsError(IngestionError):
 
 class ObjectRejected(IngestionError):
     """One landed object can't be read as declared; the others are untouched by that."""
+
+
+class NotErasable(IngestionError):
+    """Records can't be taken out of one landed object without touching the others."""
 
 
 class LandingError(IngestionError):
