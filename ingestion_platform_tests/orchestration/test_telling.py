@@ -7,10 +7,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ingestion_platform.assembly import declared_datasets, open_warehouse
+from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.orchestration import telling as judging
-from ingestion_platform.orchestration.telling import ALERTS_ARE_TOLD, TABLE, Telling, judge_status, judge_told
+from ingestion_platform.orchestration.checks import ALERTS_ARE_TOLD, processed_checks
+from ingestion_platform.orchestration.telling import TABLE, Telling, judge_status, judge_told, told_verdicts
+from ingestion_platform.settings import Settings
 from ingestion_platform.sinks.outbox import SinkStatus
 from ingestion_platform.sinks.standing import SinkStanding
+from ingestion_platform_tests.sinks.telling import land, some_alert
 
 NOW = datetime(2024, 10, 1, 9, tzinfo=UTC)
 WELL = SinkStatus("security", 9, 3, 1, 2.0, 0, 0.0, "", 1.0)
@@ -52,6 +57,26 @@ def test_dead_letters_and_what_waits_too_long_fail_the_check() -> None:
     )
     assert "alerts resend" in verdict.story
     assert verdict.details["dead"].value == 5
+
+
+def test_the_table_of_alerts_has_the_check_and_others_have_not(tmp_path: Path) -> None:
+    """It judges by what has landed; a file of sinks that can't be read fails the check, and not the run."""
+    (tmp_path / "landing").mkdir()
+    settings = Settings(
+        landing=str(tmp_path / "landing"), warehouse=tmp_path / "w.duckdb", sinks=tmp_path / "sinks.toml"
+    )
+    warehouse = open_warehouse(settings)
+    datasets = declared_datasets()
+    with_check = [name for name, dataset in datasets.items() if ALERTS_ARE_TOLD in processed_checks(dataset)]
+    assert with_check == [TABLE.removeprefix("processed.")]
+    alerts, other = datasets[with_check[0]], next(one for one in datasets.values() if one.name not in with_check)
+    assert told_verdicts(warehouse, other) == []
+    (verdict,) = told_verdicts(warehouse, alerts)
+    assert (verdict.passed, "can't be known: INGESTION_SINKS" in verdict.story) == (False, True)
+    (tmp_path / "sinks.toml").write_text('[audit]\nkind = "log"\n')
+    land(LocalLanding(tmp_path / "landing"), [some_alert()], datetime.now(UTC) - timedelta(hours=1))
+    (verdict,) = told_verdicts(warehouse, alerts)
+    assert "sink audit: 1 not told, the oldest for 60 minutes" in verdict.story
 
 
 def test_what_waits_for_a_moment_is_in_order() -> None:
