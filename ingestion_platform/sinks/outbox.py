@@ -49,6 +49,8 @@ MOST_OFFERED = 50_000
 CLOSE_SECONDS = 5.0
 LANDING_WAIT_SECONDS = 5.0
 _OVERDUE_SECONDS = 1.0
+_STATUS_SECONDS = 0.2
+"""Counting takes as long as there are alerts that wait."""
 _REFUSALS_IN_A_ROW = 20
 """A sink that refuses so many messages in a row refuses everything, and not one alert among others."""
 _LOOK_MARGIN = timedelta(minutes=10)
@@ -328,6 +330,7 @@ class _Teller:
         self._overdue_at = 0.0
         self._told = 0
         self._messages = 0
+        self._status_at = 0.0
         self._last_error = ""
         self._status = SinkStatus(sink.name, 0, 0, 0, 0.0, 0, 0.0, "", 0.0)
 
@@ -407,7 +410,8 @@ class _Teller:
         self._bury_overdue(now)
         wait = self._send(now) if not self._is_over() else NOTE_SECONDS
         self._land()
-        self._tell_status()
+        if wait > 0 or now - self._status_at >= _STATUS_SECONDS:
+            self._tell_status()
         return wait
 
     def _is_over(self) -> bool:
@@ -426,7 +430,7 @@ class _Teller:
             offered.append(kept)
         for some in offered:
             for alert in some:
-                if alert.ordinal and not self._has_looked:
+                if alert.ordinal and not self._has_looked and not self._waiting.knows(alert):
                     # Whether its raising was told, the notes know.
                     self._kept_back.append(alert)
                 else:
@@ -646,7 +650,7 @@ class _Teller:
         log.error("sink %s: %s", self.sink.name, what)
 
     def _tell_status(self) -> None:
-        now = time.monotonic()
+        now = self._status_at = time.monotonic()
         waiting, dead_waiting, oldest = self._waiting.counts()
         dead = sum(map(len, self._letters.values()))
         oldest_seconds = now - oldest if oldest is not None else 0.0
