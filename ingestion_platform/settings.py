@@ -93,7 +93,12 @@ class Settings(BaseSettings):
     )
     databases: Path | None = Field(
         None,
-        description="TOML file with a table for each database: libpq's properties, secrets among them; one without a table isn't asked",
+        description="TOML file with a table for each database: its `kind` (postgresql, mariadb), and its client's properties, secrets among"
+        " them; one without a table isn't asked",
+    )
+    sinks: Path | None = Field(
+        None,
+        description="TOML file with a table for each sink that alerts of live rules are told to, secrets among them; none: nobody is told",
     )
     threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
     memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")
@@ -229,6 +234,17 @@ class Settings(BaseSettings):
                 raise SettingsError(f"{where}: url of {remote!r} is no text", 'as in url = "sftp://…"')
             said[remote] = RemoteSettings(url, rest)
         return said
+
+    def sink_tables(self) -> dict[str, dict[str, Any]]:
+        """
+        What is said of sinks, by their names; `sinks/sink.py` knows what it means.
+
+        Raises:
+            SettingsError: the file isn't there, or isn't one of tables.
+        """
+        if self.sinks is None:
+            return {}
+        return _tables(self.sinks, f"INGESTION_SINKS: {self.sinks}", 'as in [security] and kind = "webhook"')
 
     @property
     def landing_places(self) -> tuple[str, str, str]:

@@ -17,13 +17,14 @@ from ingestion_platform.sources.opening import Connections, open_database
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Say what can be asked."""
     parser = commands.add_parser("extract", help="read tables and queries of databases into the landing zone, now")
+    parser.set_defaults(run=_run)
     parser.add_argument("extract", nargs="+", help="names")
     parser.add_argument("--day", type=day, help="of a query that asks for days; default: today")
     parser.add_argument("--restart", action="store_true", help="with a cursor: all that was known is void, read all")
     parser.add_argument("--sweep", action="store_true", help="with a cursor: compare all keys, also when it isn't time")
 
 
-def run(chosen: argparse.Namespace) -> int:
+def _run(chosen: argparse.Namespace) -> int:
     """Do what was asked; the answer is the exit code."""
     settings = Settings.load()
     extracts = declared_datasets().extracts

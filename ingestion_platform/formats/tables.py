@@ -5,12 +5,14 @@ Belongs here: putting columns together. Doesn't: finding the values.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from ingestion_platform.formats import arrays
 from ingestion_platform.formats.records import Field, Piece, RejectedRecord
 
 Column: TypeAlias = Any
@@ -23,7 +25,11 @@ BATCH_ROWS = 50_000
 
 def schema(fields: Sequence[Field]) -> pa.Schema:
     """The schema of `Records.table`."""
-    names = [*(field.name for field in fields), "_extra"]
+    return _schema((*(field.name for field in fields), "_extra"))
+
+
+@lru_cache(maxsize=64)
+def _schema(names: tuple[str, ...]) -> pa.Schema:
     columns: list[tuple[str, pa.DataType]] = [(name, pa.string()) for name in names]
     return pa.schema([*columns, ("_row", pa.int64())])
 
@@ -43,11 +49,7 @@ def numbered(
     fields: Sequence[Field], columns: Sequence[Column], extra: Column, row_numbers: "np.typing.NDArray[np.int64]"
 ) -> pa.Table:
     """The table of whole columns, and the numbers of their rows."""
-    # pa.array would import pandas, half a second of CPU, to see whether it is given something of it.
-    numbers = pa.Array.from_buffers(
-        pa.int64(), len(row_numbers), [None, pa.py_buffer(np.ascontiguousarray(row_numbers, np.int64).data)]
-    )
-    return pa.Table.from_arrays([*columns, extra, numbers], schema=schema(fields))
+    return pa.Table.from_arrays([*columns, extra, arrays.integers(row_numbers)], schema=schema(fields))
 
 
 def from_rows(fields: Sequence[Field], rows: Iterable[Sequence[str | int | None]]) -> pa.Table:
@@ -56,11 +58,11 @@ def from_rows(fields: Sequence[Field], rows: Iterable[Sequence[str | int | None]
     iterator: Iterator[Sequence[str | int | None]] = iter(rows)
     batches = []
     while batch := list(islice(iterator, BATCH_ROWS)):
-        arrays = [
+        columns = [
             pa.array(list(values), type=field.type)
             for values, field in zip(zip(*batch, strict=True), wanted, strict=True)
         ]
-        batches.append(pa.RecordBatch.from_arrays(arrays, schema=wanted))
+        batches.append(pa.RecordBatch.from_arrays(columns, schema=wanted))
     return pa.Table.from_batches(batches, schema=wanted)
 
 

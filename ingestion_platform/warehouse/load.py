@@ -37,6 +37,7 @@ from ingestion_platform.formats import (
     Field,
     RecordReader,
     Records,
+    arrays,
     detect_dialect,
     dialect_departures,
     open_records,
@@ -52,10 +53,12 @@ from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
 from ingestion_platform.warehouse.dialects import DialectNote
 from ingestion_platform.warehouse.engine import parquet
 from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.forgotten import Forgotten
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
 from ingestion_platform.warehouse.ledger_file import now
 from ingestion_platform.warehouse.ledger_rows import ObjectRow, position_text
 from ingestion_platform.warehouse.moves import AliasReader
+from ingestion_platform.warehouse.personal import Reading
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.raw_files import (
     IN_MEMORY_BYTES,
@@ -133,6 +136,7 @@ class Loader:
         engine: counts rows by processed day.
         threads: that fetch and parse.
         receipts: keep what senders' objects were before they were overwritten.
+        forgotten: tells which objects are others because somebody was forgotten.
     """
 
     def __init__(
@@ -145,8 +149,10 @@ class Loader:
         engine: duckdb.DuckDBPyConnection,
         threads: int,
         receipts: Receipts,
+        forgotten: Forgotten,
     ) -> None:
         self._receipts = receipts
+        self._forgotten = forgotten
         self._contract = contract
         self._dataset = contract.dataset
         self._landing = landing
@@ -257,6 +263,11 @@ class Loader:
                 self._note.write(found.format, landed.key)
                 return self._look_up_dialect()
         return False
+
+    def reading(self) -> Reading:
+        """How objects are read, by what is recorded of their dialect."""
+        self._look_up_dialect()
+        return Reading(self._dataset, self._format, self._fields)
 
     def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
         """Those of a day's objects that a load would read."""
@@ -564,7 +575,11 @@ class Loader:
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, is_double=True)
         source = self._dataset.source
-        if isinstance(source, RemoteObjects) and not sha256.startswith(digest_in(landed.key)):
+        if (
+            isinstance(source, RemoteObjects)
+            and not sha256.startswith(digest_in(landed.key))
+            and not self._forgotten.is_rewritten(landed.key, sha256)
+        ):
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, "isn't what was copied: its digest is another one")
         departures: tuple[str, ...] = ()
@@ -573,7 +588,7 @@ class Loader:
             declared = self._dataset.source.format
             if isinstance(declared, Csv) and isinstance(self._format, Csv) and declared != self._format:
                 departures = dialect_departures(declared, self._format, opened.file, self._fields, key=landed.key)
-            records, more = self._gather(landed, opened, batch)
+            records, more = self._gather(landed, opened, batch, sha256)
             departures = tuple(map(self._without_excerpts, (*departures, *records.departures, *more)))
             opened.check()
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
@@ -592,7 +607,7 @@ class Loader:
         return _Reading(landed, sha256, size_bytes, records, departures=departures)
 
     def _gather(
-        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch"
+        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch", sha256: str
     ) -> tuple[Records | OwnFiles, tuple[str, ...]]:
         """
         Read an object to its end, and hold it against what its sender says of it.
@@ -606,6 +621,9 @@ class Loader:
         reader = self._open_records(opened, landed.key)
         control = self._control
         if control is None or not (control.trailer or control.manifest):
+            return batch.gather(landed.key, reader), ()
+        if self._forgotten.is_rewritten(landed.key, sha256):
+            # What its sender has counted was counted before somebody in it was forgotten, and was compared then.
             return batch.gather(landed.key, reader), ()
         totals: Totals | None = None
         if control.manifest:
@@ -712,21 +730,21 @@ class Loader:
         rows = table.num_rows
         found = self._dataset.source.match(key)
         captures = found[1] if found else {}
-        arrays: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
+        columns: list[pa.ChunkedArray[Any] | pa.Array[Any]] = []
         for column in self._dataset.columns:
             if column.capture is not None:
-                arrays.append(pa.repeat(pa.scalar(captures[column.capture], pa.string()), rows))
+                columns.append(arrays.repeated_text(captures[column.capture], rows))
             else:
-                arrays.append(table.column(column.name))
-        arrays += [table.column(name) for name, _ in self._contract.envelope]
+                columns.append(table.column(column.name))
+        columns += [table.column(name) for name, _ in self._contract.envelope]
         extra = table.column("_extra") if self._dataset.on_unknown_column == "keep" else pa.nulls(rows, pa.string())
-        arrays += [
+        columns += [
             extra,
-            pa.repeat(pa.scalar(key, pa.string()), rows),
+            arrays.repeated_text(key, rows),
             table.column("_row"),
-            pa.repeat(pa.scalar(day, pa.date32()), rows),
+            arrays.repeated_day(day, rows),
         ]
-        return pa.Table.from_arrays(arrays, schema=self._schema)
+        return pa.Table.from_arrays(columns, schema=self._schema)
 
     def count_home_days(self, path: str, day: date) -> dict[str, dict[str, int]]:
         """Object → processed day → rows, of a file just written."""
@@ -984,7 +1002,9 @@ class _Batch:
         for row in self._decided:
             before = self._found.get(row.key)
             if before is not None and before.version != row.version and before.state != "replaced":
-                gone.append(before)
+                is_same = self._loader._forgotten.is_rewritten(row.key, row.sha256)
+                # Nobody has sent anything: the object has been there all the time.
+                gone.append(replace(before, version=row.version) if is_same else before)
         if gone:
             self._loader._receipts.note([receipt_of(row) for row in gone], lands=senders.cutoff is not None)
 

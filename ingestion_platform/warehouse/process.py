@@ -34,7 +34,13 @@ from ingestion_platform.warehouse.results import Balance, TableDay
 
 log = logging.getLogger(__name__)
 
-COPY_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
+COPY_OPTIONS = (
+    "(format parquet, parquet_version v2, compression zstd, compression_level 1, dictionary_size_limit 5000,"
+    " row_group_size 122880)"
+)
+"""A dictionary of many values costs more than it saves, and so does zstd's third level: a quarter of the time, for 3 % of room."""
+PUBLISHED_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
+"""Any reader of Parquet takes the first version of its pages."""
 
 LANDING_ORDER = "order by _landed_on, length(_object), _object, _row"
 """The order in which a load that finds everything there writes rows: the order of claims (see `ObjectRow.order`)."""

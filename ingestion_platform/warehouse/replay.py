@@ -90,8 +90,8 @@ def replay(
     seen = set(done.computed) if is_followed else set(done.changed)
     for key, table in warehouse.sql_tables.items():
         for behind in _days_behind(warehouse, key, seen):
-            # A state of changes is made of the one before: only those of the replayed days are made from the beginning.
-            is_forced = force and (table.of_changes is None or behind in homes)
+            # A state is made of the one before: only those of the replayed days are made in any case.
+            is_forced = force and (not table.is_cumulative or behind in homes)
             _compute(warehouse, done, (key, behind), force=is_forced, run_id=run_id, tell=tell)
             seen.add((key, behind))
     return done
@@ -180,6 +180,10 @@ def _days_behind(warehouse: Warehouse, table: str, seen: set[Partition]) -> list
     if not warehouse.sql_tables[table].is_daily:
         candidates = {None}
     found = [day for day in candidates if seen & warehouse.partitions_read(table, day)]
+    if warehouse.sql_tables[table].carries_on and found:
+        # Each is made of the one before, and so of all these.
+        first = min(day for day in found if day is not None)
+        found = [day for day in candidates if day is not None and day >= first]
     return sorted(found, key=lambda day: day or date.min)
 
 
