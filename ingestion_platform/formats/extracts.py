@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -46,6 +47,7 @@ class RowsNote:
         operation: what the rows tell: SNAPSHOT, UPSERT, DELETE, RESTART.
         extracted_at: whose state they are: ISO 8601, UTC, by the database's clock.
         types: column → the type that it has in the database.
+        gone: numbers, as they were at first, of rows that were taken out since: those of the others stay what they are.
     """
 
     extract: str
@@ -54,6 +56,11 @@ class RowsNote:
     operation: str
     extracted_at: str
     types: Mapping[str, str]
+    gone: Sequence[int] = ()
+
+    def numbers(self, rows: int) -> "npt.NDArray[np.int64]":
+        """The numbers that the rows of a group had at first."""
+        return np.delete(np.arange(1, rows + len(self.gone) + 1), [number - 1 for number in self.gone])
 
 
 def column_name(name: str) -> str:
@@ -173,12 +180,13 @@ def read_extract(
             wanted = {field.source for field in fields}
             unknown = [name for name in names if name not in wanted]
             largest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+            numbers = note.numbers(opened.metadata.num_rows)
             rows = 0
             for batch in opened.iter_batches(
                 max(1, min(_MOST_ROWS, block_bytes // max(largest, 1))), use_threads=False
             ):
                 batch.validate(full=True)
-                yield Piece(_with_note(fields, pa.Table.from_batches([batch]), unknown, note, rows + 1))
+                yield Piece(_with_note(fields, pa.Table.from_batches([batch]), unknown, note, numbers, rows + 1))
                 rows += batch.num_rows
             if rows != opened.metadata.num_rows:
                 raise ObjectRejected(
@@ -195,7 +203,12 @@ def read_extract(
 
 
 def _with_note(
-    fields: Sequence[Field], table: pa.Table, unknown: Sequence[str], note: RowsNote, first: int
+    fields: Sequence[Field],
+    table: pa.Table,
+    unknown: Sequence[str],
+    note: RowsNote,
+    numbers: "npt.NDArray[np.int64]",
+    first: int,
 ) -> pa.Table:
     rows = table.num_rows
     names = set(table.column_names)
@@ -205,8 +218,8 @@ def _with_note(
             columns.append(table.column(field.source))
         elif field.source == "@position":
             began = "".join(filter(str.isdigit, note.fetch.partition("-")[0]))
-            numbers = np.arange(first, first + rows)
-            columns.append(pa.chunked_array([[f"{began}{note.group:07}:{number}" for number in numbers]], pa.string()))
+            own = numbers[first - 1 : first - 1 + rows]
+            columns.append(pa.chunked_array([[f"{began}{note.group:07}:{number}" for number in own]], pa.string()))
         elif field.source in EXTRACT_FIELDS:
             columns.append(pa.chunked_array([pa.repeat(pa.scalar(_told(note, field.source), pa.string()), rows)]))
         else:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,9 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.sources.extract import Extraction
 from ingestion_platform.sources.extracted import ExtractNote, LandedExtract, window_of
 from ingestion_platform.sources.opening import Connections, open_database
-from ingestion_platform.table import VARCHAR, Column
+from ingestion_platform.table import VARCHAR, Column, Mask
 from ingestion_platform.warehouse import upkeep
+from ingestion_platform.warehouse.forget import forget, person_of
 from ingestion_platform_tests.sources.extract_world import DAY, NOON, ZONE
 from ingestion_platform_tests.sources.memory_database import MemoryDatabase, Row
 from ingestion_platform_tests.warehouse.building import Bench, Through
@@ -424,7 +426,7 @@ def test_a_replica_has_what_its_database_has_but_what_it_says(tmp_path: Path) ->
     assert "hunter2" not in repr(connections)
     primary = Database(name="shop", from_replica=False)
     assert "replica" not in str(vars(open_database(primary, connections))["where"])
-    with pytest.raises(SettingsError, match="no database 'none' is configured"):
+    with pytest.raises(SettingsError, match="database 'none', and no such database is configured"):
         open_database(Database(name="none"), connections)
     for text, told in (
         ('[shop]\nreplica = "two"\n', "replica of 'shop' is no table"),
@@ -435,3 +437,25 @@ def test_a_replica_has_what_its_database_has_but_what_it_says(tmp_path: Path) ->
             settings.replica_properties()
     assert Settings.model_validate({}).replica_properties() == {}
     assert datetime.now(UTC) > NOON
+
+
+@pytest.mark.parametrize("kind", ["whole", "new"])
+def test_a_person_is_forgotten_in_extracts(tmp_path: Path, kind: str) -> None:
+    """Rows of others stay as they are, with their places; the next sweep goes on."""
+    site = Site(tmp_path, declared(group_bytes=10**6) if kind == "whole" else replace(NEW, group_bytes=10**6))
+    site.memory.rows = [row(number, f"person-{number}") for number in range(4)]
+    site.run()
+    found = dataset(site.extract)
+    columns = [replace(one, person="member", pii=Mask.HASH) if one.name == "id" else one for one in found.columns]
+    bench = Bench(tmp_path, datasets=Datasets([replace(found, columns=tuple(columns))]))
+    upkeep.catch_up(bench.warehouse)
+    names = ("at", "operation", "position") if kind == "new" else ("at",)
+    before = bench.rows("processed.things", *names)
+    assert len(before) == (5 if kind == "new" else 4)
+    done = forget(bench.warehouse, person_of(bench.warehouse, [("member", "001")]), by="me", why="asked")
+    assert (done.stuck, done.waiting, done.is_done) == ((), (), True)
+    assert bench.rows("processed.things", *names) == [one for one in before if one[0] != "person-1"]
+    if kind == "new":
+        site.memory.rows.pop(1)
+        swept = site.run(sweep=True)
+        assert (swept.removed, swept.missed, swept.keys) == (0, 0, 3)
