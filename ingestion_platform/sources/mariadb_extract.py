@@ -28,7 +28,7 @@ from ingestion_platform.sources import mariadb_client as client
 from ingestion_platform.sources.asking import Window
 from ingestion_platform.sources.extract import Rows
 from ingestion_platform.sources.extracted import DIGEST_BYTES
-from ingestion_platform.sources.mariadb_catalog import TableColumn, described, now, try_lock
+from ingestion_platform.sources.mariadb_catalog import TRANSACTIONAL, TableColumn, described, now, try_lock
 from ingestion_platform.sources.mariadb_client import Connection
 from ingestion_platform.sources.mariadb_snapshot import begin, quoted_name, ranges, text_of
 
@@ -227,6 +227,15 @@ class MariaDbState:
             names = self._extract.table_names
             if not names or any("." in name for name in names):
                 return ["true"]
+            if not self._has_transactions(*names):
+                # One statement sees one state of such a table, two don't.
+                if self._extract.cursor is not None:
+                    raise SourceError(
+                        f"{self.where}: {self._extract.what} is of an engine without transactions: its keys and rows can't be read as"
+                        " of one moment",
+                        "alter table … engine = InnoDB, or extract it without a cursor",
+                    )
+                return ["true"]
             found = ranges(described(self._control, ".".join(names)), self._control)
             return [one.where.removeprefix(" where ") or "true" for one in found]
         column = self.column(split.column, "split")
@@ -239,6 +248,13 @@ class MariaDbState:
             )
         inner = [f"{name} >= {low} and {name} < {high}" for low, high in pairwise(bounds)]
         return [f"({name} < {bounds[0]} or {name} is null)", *inner, f"{name} >= {bounds[-1]}"]
+
+    def _has_transactions(self, database: str, table: str) -> bool:
+        found = self._control.rows(
+            "select engine from information_schema.tables where table_schema = %s and table_name = %s", database, table
+        )
+        # A view has no engine.
+        return not found or found[0][0] is None or found[0][0] in TRANSACTIONAL
 
     def key_parts(self) -> int:
         """See `State.key_parts`."""

@@ -211,6 +211,16 @@ def test_a_query_is_read_in_ranges_and_for_days(world: MariaDbExtractWorld) -> N
     assert world.extract(of_day).rows == 100
 
 
+def test_a_table_without_transactions_is_read_by_one_statement(world: MariaDbExtractWorld) -> None:
+    """As it is then; by a cursor it can't be. A view is read as its tables are."""
+    world.run(insert(1, 20), "create table old (id bigint primary key, at datetime) engine = MyISAM",
+              f"insert into old values (1, {MOMENT})", "create view seen as select * from things")  # fmt: skip
+    assert world.extract(world.declared(table=f"{world.name}.old")).rows == 1
+    assert world.extract(world.declared(name="seen", table=f"{world.name}.seen")).rows == 20
+    with pytest.raises(SourceError, match="engine without transactions"):
+        world.extract(world.declared(name="o", table=f"{world.name}.old", cursor=RowCursor(column="at"), key=("id",)))
+
+
 def test_what_goes_wrong_is_told_without_the_password(world: MariaDbExtractWorld) -> None:
     """A wrong password, a table that isn't there, a column that isn't, a statement that takes too long."""
     with pytest.raises(SourceError, match="Access denied") as told:
