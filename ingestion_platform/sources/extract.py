@@ -302,7 +302,13 @@ class Extraction:
             writing = _Writing(self._landed, day, name, state, standing if is_same_plan else None, note)
             work = _Work(self, state, writing)
             parts, greatest = state.begin(since)
-            is_anew = extract.cursor is not None and since is None
+            is_still_without = (
+                note is not None and is_same_plan and not restart and note.cursor is None and greatest is None
+            )
+            is_anew = extract.cursor is not None and since is None and not is_still_without
+            if extract.cursor is not None and is_still_without:
+                # No row has a cursor, as before: those without are a sweep's.
+                parts = 0
             if is_anew:
                 writing.land_alone("RESTART", _nothing(state.types, 1))
             known = note.digests if note is not None and since is not None else frozenset()
@@ -548,9 +554,7 @@ class _Work:
             table.append_column("", pa.repeat(pa.scalar(False), table.num_rows)) for table in self._new
         ]  # what this extract has found is the last to land
         all_ = self._with_key(found, has_mark=True)
-        places = pa.table(
-            {"key": _joined(all_, list(self._extract.key)), "place": pa.array(range(all_.num_rows), pa.int64())}
-        )
+        places = pa.table({"key": _joined(all_, list(self._extract.key)), "place": pa.arange(0, all_.num_rows)})
         last = places.group_by("key", use_threads=False).aggregate([("place", "max")]).column("place_max")
         states = all_.take(last)
         return states.filter(pc.invert(states.column(""))).select(self._compared)

@@ -548,11 +548,15 @@ def test_an_empty_table_has_no_cursor_yet(world: ExtractWorld) -> None:
     """It begins when there is a row."""
     extract = by_cursor(world)
     assert world.extract(extract).rows == 0
+    assert not world.extract(extract).has_landed
+    world.run(insert(9, 9, "null"))
+    assert not world.extract(extract).has_landed
+    assert world.extract(extract, sweep=True).missed == 1
     world.run(insert(1, 2))
-    assert world.extract(extract).rows == 2
+    assert world.extract(extract).rows == 3
     assert_same(world, extract)
     world.run("delete from things")
-    assert world.extract(extract, sweep=True).removed == 2
+    assert world.extract(extract, sweep=True).removed == 3
     assert_same(world, extract)
 
 
