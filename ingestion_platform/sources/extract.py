@@ -554,7 +554,8 @@ class _Work:
             table.append_column("", pa.repeat(pa.scalar(False), table.num_rows)) for table in self._new
         ]  # what this extract has found is the last to land
         all_ = self._with_key(found, has_mark=True)
-        places = pa.table({"key": _joined(all_, list(self._extract.key)), "place": pa.arange(0, all_.num_rows)})
+        numbered = pa.arange(0, all_.num_rows)  # type: ignore[attr-defined]  # newer than its stubs
+        places = pa.table({"key": _joined(all_, list(self._extract.key)), "place": numbered})
         last = places.group_by("key", use_threads=False).aggregate([("place", "max")]).column("place_max")
         states = all_.take(last)
         return states.filter(pc.invert(states.column(""))).select(self._compared)
