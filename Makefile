@@ -96,9 +96,9 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 	@$(MAKE) setup
 
 .PHONY: bench
-bench: setup ## measure against baselines: files, a replayed stream, Kafka, Kinesis, PostgreSQL, changes, an API, polluted files (half an hour on a quiet machine)
-	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh && scripts/servers/postgres.sh
-	@for one in day replay kafka kinesis postgres changes adoption fetch pollock; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
+bench: setup ## measure against baselines: files, a replayed stream, Kafka, Kinesis, PostgreSQL, MariaDB, changes, an API, polluted files (half an hour on a quiet machine)
+	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh && scripts/servers/postgres.sh && scripts/servers/mariadb.sh
+	@for one in day replay kafka kinesis postgres mariadb changes adoption fetch pollock; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 	@echo; echo "## memory (all formats and 2 GB: benchmarks/memory.py, half an hour more)"; $(BIN)/python benchmarks/memory.py --megabytes 10 200
 
 .PHONY: screenshots

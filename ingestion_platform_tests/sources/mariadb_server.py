@@ -121,8 +121,8 @@ class Server:
 
 
 @contextmanager
-def serve() -> Iterator[Server]:
-    """A server, for as long as the context lasts."""
+def serve(**settings: str) -> Iterator[Server]:
+    """A server, for as long as the context lasts; with settings as of `Server.start`."""
     assert mariadbd() is not None, "scripts/servers/mariadb.sh installs it"
     folder = Path(tempfile.mkdtemp(prefix="mariadb-"))
     user = _user()
@@ -134,10 +134,13 @@ def serve() -> Iterator[Server]:
             shutil.chown(folder / "data", user["user"], user["group"])
         _make(folder / "data")
         server = Server(folder, _free_port())
-        server.start()
+        server.start(**settings)
         try:
             yield server
         finally:
+            import shutil as _s
+
+            _s.copy(folder / "server.log", f"/tmp/mb_log_{server.port}_{server.process.poll()}")
             server.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -187,9 +187,9 @@ def test_each_value_lands_as_the_same_text_from_the_table_and_from_the_log(tmp_p
 
 def test_a_capture_killed_again_and_again_misses_nothing(server: Server, tmp_path: Path) -> None:
     """Current tables are the source's, the history has every change once."""
-    outcome = campaign(MariaDbBank(server), tmp_path, changes=2_000, kills=6)
+    outcome = campaign(MariaDbBank(server), tmp_path, changes=1_500, kills=5)
     assert outcome.wrong == []
-    assert outcome.changes >= 2_000
+    assert outcome.changes >= 1_500
 
 
 # --- what is lost is told
@@ -448,13 +448,12 @@ def test_a_statement_instead_of_rows_is_told(captured: Captured, world: MariaDbW
     """Somebody has set another format for his session; that of other tables is his own business."""
     world.run("create table noise (id int)")
     captured.drain()
-    world.run(
-        "set session binlog_format = STATEMENT", "insert into noise values (1)", "set session binlog_format = ROW"
-    )
+    as_statements = "set session binlog_format = STATEMENT"
+    world.server.run(as_statements, "insert into noise values (1)", database=world.database)
     world.run(insert(1, 2))
     captured.drain()
     captured.assert_same()
-    world.run("set session binlog_format = STATEMENT", "update customers set town = 'x'")
+    world.server.run(as_statements, "update customers set town = 'x'", database=world.database)
     with pytest.raises(StreamGap, match=r"were changed by a statement.*update customers.*binlog_format"):
         captured.drain()
     captured.drain(anew=True)
@@ -472,7 +471,7 @@ def test_values_that_a_session_does_not_log_stay_what_they_were(captured: Captur
     captured.drain()
     captured.assert_same()
     world.run("set session binlog_row_image = MINIMAL", "insert into customers (id) values (7)")
-    with pytest.raises(StreamGap, match="a new row .* without its 'name'.*binlog_row_image"):
+    with pytest.raises(StreamGap, match=r"a new row .* without its 'name'.*binlog_row_image"):
         captured.drain()
 
 
@@ -545,19 +544,24 @@ def insert_long(first: int, last: int) -> str:
 
 def test_rows_larger_than_a_packet_are_read(captured: Captured, world: MariaDbWorld) -> None:
     """A packet has 16 MB at most; one that is exactly as large is followed by an empty one."""
-    world.run("alter table customers modify notes longtext")
     world.server.run("set global max_allowed_packet = 67108864")
-    world.run("insert into customers values (1, 'a', 'b', repeat('x', 17000000))")
+    world.run(
+        "alter table customers modify notes longtext",
+        "insert into customers values (1, 'a', 'b', repeat('x', 17000000))",
+    )
     captured.drain()
-    world.run("insert into customers values (2, 'a', 'b', repeat('y', 17000000))")
-    # The largest packet has 16,777,215 bytes: some of these lengths make one, and one that is a little smaller or larger.
-    for length in range(16_777_215 - 100, 16_777_215 - 80, 5):
-        world.run(
-            f"update customers set notes = repeat('z', {length}) where id = 2", "delete from customers where id = 1"
-        )
+    # Around its row an event has some bytes of its own: one of these fills a packet to the last byte.
+    lengths = range(16_777_215 - 55, 16_777_215 - 50)
+    world.run(
+        "delete from customers", *(f"insert into customers values ({n}, 'a', 'b', repeat('y', {n}))" for n in lengths)
+    )
     captured.drain()
-    (row,) = captured.current("customers")
-    assert len(row[3]) == 16_777_130
+    sizes = sorted(
+        len(value["notes"] or "")
+        for headers, value in landed_rows(captured.folder)
+        if value and headers["operation"] == b"INSERT"
+    )
+    assert sizes == list(lengths)
 
 
 # --- who reads when
@@ -583,7 +587,9 @@ def test_the_place_of_a_quiet_table_moves_on(captured: Captured, world: MariaDbW
 
 def test_a_server_that_is_restarted_is_followed_again(tmp_path: Path) -> None:
     """In order or killed; each time it begins another file of its log."""
-    with serve() as own:
+    # A server that is killed remembers what it has committed only if it is told to.
+    durable = {"innodb_flush_log_at_trx_commit": "1"}
+    with serve(**durable) as own:
         world = MariaDbWorld(own)
         captured = Captured(tmp_path, world, segment_seconds=0.1)
         captured.drain()
@@ -595,7 +601,7 @@ def test_a_server_that_is_restarted_is_followed_again(tmp_path: Path) -> None:
                 world.run(insert(10 * number + 1, 10 * number + 5))
                 wait_until(lambda number=number: len(captured.places()) == 2 + number)  # type: ignore[misc]
                 end()
-                own.start()
+                own.start(**durable)
             world.run(insert(30, 31))
             wait_until(lambda: len(captured.places()) == 4)
         finally:
@@ -692,13 +698,13 @@ def test_whoever_may_not_is_told_what_is_needed(tmp_path: Path, world: MariaDbWo
         ).to_now()
 
     for grant in ("replication slave on *.*", "binlog monitor on *.*", f"select on {world.database}.*"):
-        with pytest.raises(SourceError, match="replication slave, binlog monitor|mayn't be read") as told:
+        with pytest.raises(SourceError, match=r"replication slave, binlog monitor|mayn't be read") as told:
             drain()
         assert "hidden-thing" not in str(told.value)
         world.server.run(f"grant {grant} to {user}@'127.0.0.1'")
     drain()
     captured.assert_same()
-    with pytest.raises(SourceError, match="Access denied.*check user, password") as told:
+    with pytest.raises(SourceError, match=r"Access denied.*check user, password") as told:
         drain(password="wrong-thing")
     assert "wrong-thing" not in str(told.value)
     for changes, said in (
