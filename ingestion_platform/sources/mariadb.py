@@ -251,6 +251,7 @@ class _Reading:
     def _begin(self, control: Connection, number: int) -> Generator[Event, None, Position]:
         """Read the tables as they are at one place of the log; from there on it is read."""
         reader = self.reader
+        catalog.check_columns(control, reader.source.tables)
         beginning = Position(number, reader.digest)
         if reader.source.begin == "oldest":
             patience = reader.source.statement_timeout_seconds * 60

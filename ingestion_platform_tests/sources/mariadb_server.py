@@ -93,6 +93,8 @@ class Server:
                 [
                     str(program), "--no-defaults", f"--datadir={self.folder / 'data'}", f"--port={self.port}",
                     f"--socket={self.folder / 'server.socket'}", f"--pid-file={self.folder / 'server.pid'}",
+                    # What a killed server has left there would be in the way of another one with its number.
+                    f"--tmpdir={self.folder / 'temporary'}",
                     *(f"--{name}={value}" if value else f"--{name}" for name, value in said.items()),
                 ],
                 stdout=log, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent, **_user(),
@@ -128,19 +130,16 @@ def serve(**settings: str) -> Iterator[Server]:
     user = _user()
     try:
         folder.chmod(0o755)
-        (folder / "data").mkdir()
-        if user:
-            shutil.chown(folder, user["user"], user["group"])
-            shutil.chown(folder / "data", user["user"], user["group"])
+        for one in (folder, folder / "data", folder / "temporary"):
+            one.mkdir(exist_ok=True)
+            if user:
+                shutil.chown(one, user["user"], user["group"])
         _make(folder / "data")
         server = Server(folder, _free_port())
         server.start(**settings)
         try:
             yield server
         finally:
-            import shutil as _s
-
-            _s.copy(folder / "server.log", f"/tmp/mb_log_{server.port}_{server.process.poll()}")
             server.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -196,7 +196,7 @@ def test_a_capture_killed_again_and_again_misses_nothing(server: Server, tmp_pat
 
 
 def test_log_files_that_are_gone_are_told_every_time(captured: Captured, world: MariaDbWorld) -> None:
-    """With which, and which are left; nothing is begun anew unasked, and when somebody asks, the gap is recorded and the tables are right."""
+    """With which, and which are left; nothing is begun anew unasked. When somebody asks, the gap is recorded and the tables are right."""
     world.run(insert(1, 5))
     captured.drain()
     world.run("delete from customers where id = 1", insert(6, 6))
