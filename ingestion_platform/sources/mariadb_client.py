@@ -7,6 +7,7 @@ the catalog for a capture (`mariadb_catalog.py`), when what is asked (`mariadb.p
 
 import contextlib
 import re
+import ssl
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -330,8 +331,11 @@ def telling(where: str) -> Iterator[None]:
         yield
     except pymysql.Error as error:
         raise as_ours(error, where) from error
-    except (OSError, ValueError) as error:
-        # The client's own words for a socket that is gone, or a file of a certificate that isn't there.
+    except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
+        raise SourceError(
+            f"{where}: {error}", "check ssl_ca, ssl_cert and ssl_key in the file of INGESTION_DATABASES"
+        ) from error
+    except OSError as error:
         raise SourceUnavailable(f"{where}: {error}", "is the database up, and reachable from here?") from error
 
 

@@ -1,10 +1,12 @@
 """MariaDB as only MariaDB is: log files that are gone, settings and statements that hide changes, types, restarts."""
 
+import random
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +18,9 @@ import pymysql
 import pytest
 
 from ingestion_platform.errors import IngestionError, SettingsError, SourceError, SourceUnavailable, StreamGap
+from ingestion_platform.sources import mariadb_client as client
 from ingestion_platform.sources.drain import Drain
-from ingestion_platform.sources.mariadb_changes import Position
+from ingestion_platform.sources.mariadb_changes import Decoder, Position
 from ingestion_platform.sources.mariadb_statements import Done, look_through
 from ingestion_platform.sources.opening import Connections, open_reader
 from ingestion_platform_tests.sources.capture_kills import campaign
@@ -770,3 +773,90 @@ def test_a_position_is_the_digits_of_its_parts() -> None:
 def test_statements_are_looked_through_for_what_they_do_to_tables(statement: str, done: Done) -> None:
     """However they are written."""
     assert look_through(statement, "d") == done
+
+
+class Told:
+    """A catalog that knows one character set."""
+
+    def charset_of(self, collation: int) -> str:
+        """See `Catalog`."""
+        return "utf8mb4" if collation != 63 else "binary"
+
+    def characters_of(self, charset: str) -> str:
+        """See `Catalog`."""
+        return ""
+
+    def shown_as(self, table: str, column: str) -> str:
+        """See `Catalog`."""
+        return ""
+
+    def check(self, tables: Iterable[str]) -> None:
+        """See `Catalog`."""
+
+
+def test_events_that_are_damaged_end_in_the_platforms_own_errors(world: MariaDbWorld) -> None:
+    """Whichever byte is another one, with a check sum that fits: nothing else is raised, and nothing hangs."""
+    world.server.run("flush binary logs")
+    (file, offset, *_), *_ = world.server.run("show master status")
+    world.run(
+        insert(1, 2), "update customers set id = id + 10, name = null", "delete from customers", "truncate orders"
+    )
+    access = client.access(world.server.properties(), "shop")
+    with closing(client.Log(access, file, offset, replica=4_000_000_009, follows=False)) as log:
+        events = [event for event in log.events() if event is not None]
+
+    def decoded(found: list[bytes]) -> int:
+        decoder = Decoder(Position(1, 2, int(file[-6:]), 0, offset), [f"{world.database}.customers"], Told(), "here")
+        for event in found:
+            decoder.take(event)
+        return len(decoder.gathered)
+
+    assert decoded(events) == 8
+    chance, refused = random.Random(3), 0
+    for _ in range(3_000):
+        number = chance.randrange(2, len(events))
+        body = bytearray(events[number][:-4])
+        body[chance.randrange(13, len(body))] = chance.randrange(256)
+        event = bytes(body) + zlib.crc32(body).to_bytes(4, "little")
+        try:
+            decoded([*events[:number], event, *events[number + 1 :]])
+        except IngestionError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_connection_is_encrypted_and_its_server_known(tmp_path: Path) -> None:
+    """Where the settings name an authority: the log comes through it, and a server that it doesn't vouch for is refused."""
+    for name in ("server", "stranger"):
+        subprocess.run(
+            [
+                "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+                "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem"),
+            ],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    with serve() as own:
+        own.stop()
+        for ending in ("key", "pem"):
+            shutil.copy(tmp_path / f"server.{ending}", own.folder)
+            (own.folder / f"server.{ending}").chmod(0o644)
+        own.start(ssl_cert=str(own.folder / "server.pem"), ssl_key=str(own.folder / "server.key"))
+        world = MariaDbWorld(own)
+        own.run("create user safe@'127.0.0.1' identified by 'x' require ssl", "grant all on *.* to safe@'127.0.0.1'")
+        captured = Captured(tmp_path, world)
+        properties = own.properties() | {"user": "safe", "password": "x"}
+
+        def drain(**changes: str) -> None:
+            databases = {"shop": properties | changes}
+            Drain(captured.landed(), open_reader(captured.stream, Connections(databases=databases))).to_now()
+
+        with pytest.raises(SourceError, match="Access denied"):
+            drain()
+        with pytest.raises(SourceError, match="check ssl_ca"):
+            drain(ssl_ca=str(tmp_path / "stranger.pem"))
+        with pytest.raises(SourceError, match="check ssl_ca"):
+            drain(ssl_ca=str(tmp_path / "nobody.pem"))
+        drain(ssl_ca=str(tmp_path / "server.pem"))
+        world.run(insert(1, 3), *(insert(first, first + 999) for first in range(10, 4000, 1000)))
+        drain(ssl_ca=str(tmp_path / "server.pem"))
+        captured.assert_same()
