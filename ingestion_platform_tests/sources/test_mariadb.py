@@ -813,7 +813,7 @@ def test_events_that_are_damaged_end_in_the_platforms_own_errors(world: MariaDbW
 
     assert decoded(events) == 8
     chance, refused = random.Random(3), 0
-    for _ in range(3_000):
+    for _ in range(1_000):
         number = chance.randrange(2, len(events))
         body = bytearray(events[number][:-4])
         body[chance.randrange(13, len(body))] = chance.randrange(256)
@@ -822,7 +822,7 @@ def test_events_that_are_damaged_end_in_the_platforms_own_errors(world: MariaDbW
             decoded([*events[:number], event, *events[number + 1 :]])
         except IngestionError:
             refused += 1
-    assert refused > 100
+    assert refused > 50
 
 
 def test_a_connection_is_encrypted_and_its_server_known(tmp_path: Path) -> None:
