@@ -588,6 +588,42 @@ def test_the_place_of_a_quiet_table_moves_on(captured: Captured, world: MariaDbW
     captured.assert_same()
 
 
+def test_a_log_that_others_write_to_without_a_pause_is_followed(tmp_path: Path, world: MariaDbWorld) -> None:
+    """What has come lands in time, and whoever follows it can be stopped."""
+    world.run("create table noise (id int auto_increment primary key, t int)")
+    captured = Captured(tmp_path, world, segment_seconds=0.1)
+    captured.drain()
+    reader: Any = world.reader(captured.stream)
+    reader.mark_seconds = 0.0
+    stop, enough = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with closing(world.server.connect(world.database)) as connection, connection.cursor() as cursor:
+            while not enough.is_set():
+                cursor.execute("insert into noise (t) values (1), (2), (3)")
+
+    threads = [
+        threading.Thread(target=write),
+        threading.Thread(target=lambda: Drain(captured.landed(), reader).follow(stop)),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        world.run(insert(1, 2))
+        wait_until(lambda: len(captured.places()) == 2)
+        world.server.run("flush binary logs")
+        # One was noted when the capture began, another one when the log went on to its next file.
+        wait_until(lambda: len(list((tmp_path / "landing").rglob("*.mark.json"))) >= 2)
+    finally:
+        stop.set()
+        threads[1].join(WITHIN_SECONDS)
+        enough.set()
+        threads[0].join(WITHIN_SECONDS)
+    assert not threads[1].is_alive()
+    captured.drain()
+    captured.assert_same()
+
+
 def test_a_server_that_is_restarted_is_followed_again(tmp_path: Path) -> None:
     """In order or killed; each time it begins another file of its log."""
     # A server that is killed remembers what it has committed only if it is told to.
