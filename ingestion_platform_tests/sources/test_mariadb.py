@@ -599,7 +599,7 @@ def test_a_log_that_others_write_to_without_a_pause_is_followed(tmp_path: Path, 
 
     def write() -> None:
         with closing(world.server.connect(world.database)) as connection, connection.cursor() as cursor:
-            while not enough.is_set():
+            while not enough.wait(0.002):
                 cursor.execute("insert into noise (t) values (1), (2), (3)")
 
     threads = [
