@@ -26,7 +26,7 @@ from ingestion_platform.orchestration.worker import run_worker
 from ingestion_platform.settings import Settings
 from ingestion_platform.sources.drain import LandedSegment, ShardState
 from ingestion_platform.sources.reading import Arrived, Behind, Event, StreamReader, Throttled, Where
-from ingestion_platform.stream import LandedName, Postgres, Span, Stream
+from ingestion_platform.stream import LandedName, MariaDb, Postgres, Span, Stream
 from ingestion_platform_tests.sinks.telling import land, some_alert, until
 from ingestion_platform_tests.sources.memory import MemoryStream
 from ingestion_platform_tests.sources.test_drain import MORNING, declared, everything, filled
@@ -578,6 +578,17 @@ def test_a_slot_that_keeps_too_much_of_a_databases_log_fails_the_check() -> None
     assert not full.passed
     assert "keeps 1,001 bytes of its log for the capture; 1,000 allowed" in full.story
     assert full.details["kept_log_bytes"].value == 1_001
+
+
+def test_a_log_of_which_much_has_not_landed_fails_the_check() -> None:
+    """The database keeps it for nobody: what isn't read soon is gone."""
+    stream = declared(source=MariaDb(database="shop", tables=("shop.customers",), max_behind_bytes=1_000))
+    near = judge_lag(stream, {"log": ShardState(behind_seconds=0.0, kept_bytes=1_000)})
+    far = judge_lag(stream, {"log": ShardState(behind_seconds=0.0, kept_bytes=1_001)})
+    assert near.passed
+    assert not far.passed
+    assert "1,001 bytes of the database's log haven't landed; 1,000 allowed" in far.story
+    assert far.details["log_bytes_behind"].value == 1_001
 
 
 def test_a_database_that_the_settings_do_not_name_is_not_asked(tmp_path: Path) -> None:
