@@ -15,9 +15,13 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     │   ├── SourceUnavailable no answer after every attempt        (retry)
     │   ├── SourceChanged     what came isn't what was declared
     │   └── StreamGap         records of a stream are gone for ever
+    ├── SinkError             an alert couldn't be told
+    │   ├── SinkUnavailable   whoever is told can't be reached     (retry)
+    │   └── SinkRefused       this one message won't be taken
     └── WarehouseError        the warehouse can't do what was asked
         ├── WarehouseBusy     somebody else held it too long       (retry)
         ├── WarehouseDamaged  a file is cut, flipped or gone
+        ├── DayBeforeMissing  a state can't be carried on yet         (retry)
         └── NotMaterialized   the table or day asked for isn't there yet
 
 Only orchestration turns one of these into a Dagster failure.
@@ -107,6 +111,31 @@ class StreamGap(SourceError):
     """Records of a stream are gone before they could land. The range is recorded in the landing zone, and what came after it has landed."""
 
 
+class SinkError(IngestionError):
+    """An alert couldn't be told."""
+
+
+class SinkUnavailable(SinkError):
+    """
+    Whoever is told can't be reached, or takes nothing at present.
+
+    Args:
+        what: as of any error.
+        hint: likewise.
+        again_seconds: after which it wants to be asked again; None: it doesn't say.
+    """
+
+    can_retry = True
+
+    def __init__(self, what: str, hint: str = "", again_seconds: float | None = None) -> None:
+        super().__init__(what, hint)
+        self.again_seconds = again_seconds
+
+
+class SinkRefused(SinkError):
+    """A sink won't take this message, however often it is sent; others it may."""
+
+
 class WarehouseError(IngestionError):
     """The warehouse can't do what was asked."""
 
@@ -119,6 +148,12 @@ class WarehouseBusy(WarehouseError):
 
 class WarehouseDamaged(WarehouseError):
     """A file of the warehouse is cut, changed or gone. Everything can be rebuilt from the landing zone."""
+
+
+class DayBeforeMissing(WarehouseError):
+    """A day is made of the state at the end of the day before, which was never computed: by another run soon, or by nobody."""
+
+    can_retry = True
 
 
 class NotMaterialized(WarehouseError):

@@ -84,7 +84,9 @@ def test_every_dataset_and_query_is_an_asset(defs: dg.Definitions) -> None:
     wanted |= {asset_key(one.processed) for one in found.values()} | {asset_key(key) for key in sql_tables}
     assert graph.get_all_asset_keys() == wanted
     for key, table in sql_tables.items():
-        assert graph.get(asset_key(key)).parent_keys == {asset_key(other) for other in table.depends_on}
+        assert graph.get(asset_key(key)).parent_keys == {
+            asset_key(other) for other in (*table.depends_on, *([key] if table.carries_on else []))
+        }
     sensors = {sensor.name for sensor in defs.sensors or ()}
     assert sensors == {f"{name}_arrives" for name in found} | {
         "restatement",

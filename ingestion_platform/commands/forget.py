@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from ingestion_platform.commands.arguments import in_warehouse
 from ingestion_platform.commands.quarantine import shown, who
 from ingestion_platform.warehouse import Warehouse
 from ingestion_platform.warehouse.forget import (
@@ -24,6 +25,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser(
         "forget", help="take a person out of everything; says what would go, and does it with --yes"
     )
+    parser.set_defaults(run=in_warehouse(_run))
     parser.add_argument(
         "key",
         nargs="*",
@@ -51,7 +53,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--why", default="", help="as the number of the request; needed with --yes")
 
 
-def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
+def _run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
     """Do what was asked; the answer is the exit code."""
     pairs = keys_of_lines(chosen.key)
     if chosen.file:

@@ -58,6 +58,25 @@ pos_events = Dataset(
     ),
 )
 
+loyalty_events = Dataset(
+    name="loyalty_events",
+    description="One row each time that a customer earns points, or asks to pay with them.",
+    owners=("team:retail-data",),
+    source=StreamSegments(pos, routed_by="event_type", types=("points_earned", "points_redeemed")),
+    columns=(
+        Column("event_id", VARCHAR, "The till's own number of the event.", required=True),
+        Column("customer_id", VARCHAR, "Loyalty card.", required=True, pii=Mask.HASH),
+        Column("store_id", VARCHAR, "Where.", required=True, references="stores.store_id"),
+        Column("happened_at", TIMESTAMP, "When.", required=True),
+        Column("event_type", VARCHAR, "Earned or redeemed.", required=True),
+        Column("points", INTEGER, "How many.", required=True, minimum=1, maximum=1_000_000),
+        Column("arrived_at", TIMESTAMP, "When the stream took it.", source="@arrived_at", required=True),
+    ),
+    primary_key=("event_id",),
+    event_time="happened_at",
+    daily=Daily(FIRST_DAY, allowed_lateness_days=3),
+)
+
 till_sessions = Dataset(
     name="till_sessions",
     description="One row each time that a till is opened or closed.",

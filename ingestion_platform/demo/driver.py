@@ -346,7 +346,7 @@ def _tell_stream(warehouse: Warehouse, told: Told, say: Callable[[str], None]) -
         ).to_pylist()
         return found[0] if found else {}
 
-    tables = ("pos_events", "till_sessions", "pos_unknown")
+    tables = ("pos_events", "till_sessions", "loyalty_events", "pos_unknown")
     raw = {table: number(f"select count(*) from raw.{table}") for table in tables}
     broken = number("select count(*) from platform.quarantine where dataset = 'pos_unknown'")
     again = number("select count(*) from (select distinct _shard, _position from raw.pos_events)")

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from ingestion_platform.api import Pages
 from ingestion_platform.change_log import ChangeLog, Debezium, Dms, DynamoDbExport, Maxwell
+from ingestion_platform.database import ExtractFile
 from ingestion_platform.errors import NotErasable, ObjectRejected
 from ingestion_platform.format import Avro, Bounded, Csv, Excel, FixedWidth, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats.change_files import inner_fields
@@ -55,7 +56,7 @@ class OfPages:
 
 
 def erase_records(
-    format: Format | ChangeLog | Segments | Pages,
+    format: Format | ChangeLog | Segments | Pages | ExtractFile,
     file: BinaryIO,
     fields: Sequence[Field],
     erasure: Erasure | OfPages,
@@ -91,7 +92,7 @@ def erase_records(
 
 
 def _erase(
-    format: Format | ChangeLog | Segments | Pages,
+    format: Format | ChangeLog | Segments | Pages | ExtractFile,
     content: Content,
     fields: Sequence[Field],
     erasure: Erasure | OfPages,
@@ -127,8 +128,8 @@ def _erase(
             from ingestion_platform.formats.avro_files import erase_avro
 
             erase_avro(format, content, erasure, target)
-        case Parquet():
-            erase_parquet(format, content, erasure, target)
+        case Parquet() | ExtractFile():
+            erase_parquet(content, erasure, target)
         case Segments():
             if erasure.emptied and not isinstance(format.values, JsonValues):
                 raise NotErasable(
@@ -146,7 +147,7 @@ def _erase(
             if isinstance(format.inside, Csv):
                 erase_delimited(format.inside, content, inner_fields(format, fields, key), erasure, target)
             else:
-                erase_parquet(format.inside, content, erasure, target)
+                erase_parquet(content, erasure, target)
         case _:
             raise NotErasable(
                 f"nobody knows how to write {type(format).__name__} again", "have the object removed whole"

@@ -1,5 +1,5 @@
 """
-Parquet written again without some rows: plain files, segments of streams, groups of an API's pages.
+Parquet written again without some rows: plain files, rows of a database, segments of streams, groups of an API's pages.
 
 Belongs here: rows out of a table that is written as it was: schema, metadata, compression, row groups. Doesn't: which rows go.
 
@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion_platform.errors import NotErasable, ObjectRejected
-from ingestion_platform.format import Parquet
 from ingestion_platform.formats.content import Content
 from ingestion_platform.formats.erasure import Emptying, Erasure, Words
 from ingestion_platform.formats.json_edit import emptied
@@ -26,12 +25,11 @@ FORGOTTEN = "forgotten"
 """In a segment's metadata: first and last number of each run of records that were taken out, as JSON."""
 
 
-def erase_parquet(format: Parquet, content: Content, erasure: Erasure, target: BinaryIO) -> None:
+def erase_parquet(content: Content, erasure: Erasure, target: BinaryIO) -> None:
     """
     Write Parquet again without some rows, row group by row group.
 
     Args:
-        format: of the object.
         content: the object.
         erasure: what goes.
         target: takes the file.

@@ -8,6 +8,7 @@ Doesn't: how days are gone through (`steps.py`), what is judged (`checks.py`).
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 
 import dagster as dg
 from pydantic import Field
@@ -210,7 +211,15 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
         specs=[
             dg.AssetSpec(
                 asset_key(table.key),
-                deps=[_sql_dep(graph.tables[other], sql, table) for other in sql.depends_on],
+                deps=[
+                    *(_sql_dep(graph.tables[other], sql, table) for other in sql.depends_on),
+                    # Its own state at the end of the day before.
+                    *(
+                        [dg.AssetDep(asset_key(sql.key), partition_mapping=reading_days(-1, -1))]
+                        if sql.carries_on
+                        else []
+                    ),
+                ],
                 description=f"{_with_key(sql.description, sql.primary_key)}\n\n```sql\n{sql.sql.strip()}\n```",
                 partitions_def=partitions,
                 group_name=sql.layer,
@@ -255,7 +264,9 @@ def _with_key(description: str, primary_key: Sequence[str]) -> str:
     return f"{description}\n\nKey: {', '.join(f'`{name}`' for name in primary_key)}." if primary_key else description
 
 
+@lru_cache(maxsize=8)
 def _freshness(time_zone: str) -> dg.FreshnessPolicy:
+    """One for all assets: Dagster goes through a thousand days to see that a schedule isn't too dense, each time one is made."""
     return dg.FreshnessPolicy.cron(deadline_cron=FRESH_BY, lower_bound_delta=FRESH_SINCE, timezone=time_zone)
 
 

@@ -121,8 +121,8 @@ def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
 
 
 def sql_checks(table: SqlTable) -> tuple[Check, ...]:
-    """The checks of a SQL table: the declared ones, and whether it is empty for no reason; a state may be."""
-    return (*_keyed(table), *table.checks, *((NOT_EMPTY,) if table.of_changes is None else ()))
+    """The checks of a SQL table: the declared ones, and, unless it may be, whether it is empty for no reason."""
+    return (*_keyed(table), *table.checks, *(() if table.may_be_empty else (NOT_EMPTY,)))
 
 
 def specs(
@@ -253,7 +253,7 @@ def judge_sql(table: SqlTable, table_day: TableDay, inputs: Mapping[str, int | N
         inputs: rows that each table it reads has on the day; None where it has no such day.
     """
     declared = _declared((*_keyed(table), *table.checks), table_day)
-    return [*declared, _not_empty(table_day, inputs)] if table.of_changes is None else declared
+    return declared if table.may_be_empty else [*declared, _not_empty(table_day, inputs)]
 
 
 def blocking_failures(checks: Iterable[Check], table_day: TableDay) -> list[str]:

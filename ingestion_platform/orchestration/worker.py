@@ -23,12 +23,15 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from ingestion_platform.errors import IngestionError, LandingError, SettingsError
+from ingestion_platform.landing import open_landing
 from ingestion_platform.orchestration import streams
 from ingestion_platform.orchestration.checks import Verdict, evaluation
 from ingestion_platform.orchestration.graph import stream_key, table_of
 from ingestion_platform.orchestration.quiet import quieten
 from ingestion_platform.orchestration.resource import StreamsResource, is_drained
+from ingestion_platform.orchestration.telling import Telling
 from ingestion_platform.settings import Settings
+from ingestion_platform.sinks import Outbox, open_outbox
 from ingestion_platform.sources.drain import Drain, LandedSegment, ShardState, Watcher
 from ingestion_platform.sources.landed import FILLED_WITHIN_DAYS
 from ingestion_platform.stream import Span, Stream
@@ -203,6 +206,7 @@ def run_worker(
     resource: StreamsResource | None = None,
     instance: dg.DagsterInstance | None = None,
     watchers: Sequence[Watcher] = (),
+    outbox: Outbox | None = None,
     stop: threading.Event | None = None,
 ) -> int:
     """
@@ -215,6 +219,7 @@ def run_worker(
         resource: default: what the settings name.
         instance: of Dagster; default: the one of DAGSTER_HOME.
         watchers: look at what arrives: live rules.
+        outbox: tells the alerts that they raise; default: the one that the settings name.
         stop: ends the worker when set, as the signals do.
 
     Returns:
@@ -249,12 +254,18 @@ def run_worker(
     log.info(
         "worker: %s; began %s", ", ".join(stream.name for stream in chosen), datetime.now(UTC).isoformat("T", "seconds")
     )
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        for one, thread in zip(following, threads, strict=True):
-            # One that was given up is told of again and again, for as long as the others go on.
+    outbox = outbox or open_outbox(settings, open_landing(*settings.landing_places))
+    telling = Telling(outbox, instance)
+    with outbox:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            for one, thread in zip(following, threads, strict=True):
+                # One that was given up is told of again and again, for as long as the others go on.
+                if not stop.is_set():
+                    one.report_when_due()
+                thread.join(0.5)
             if not stop.is_set():
-                one.report_when_due()
-            thread.join(0.5)
+                telling.report_when_due()
+    telling.report()
     return 1 if any(one.error is not None for one in following) else 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ingestion_platform.api import SECRETS, Api
+from ingestion_platform.database import Database
 from ingestion_platform.errors import DeclarationError, SettingsError
 from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.settings import ApiSettings, RemoteSettings
@@ -20,6 +21,7 @@ from ingestion_platform.sources.remotes import RemoteFolder
 from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Postgres, Stream
 
 if TYPE_CHECKING:
+    from ingestion_platform.sources.extract import OpenDatabase
     from ingestion_platform.sources.http_client import Access, ApiClient
 
 
@@ -31,10 +33,12 @@ class Connections:
     Args:
         kafka: cluster → librdkafka's properties, secrets among them.
         databases: database → its client's properties, secrets among them.
+        replicas: the same of replicas, which extracts read from.
     """
 
     kafka: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     databases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    replicas: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Connections(kafka={sorted(self.kafka)}, databases={sorted(self.databases)})"
@@ -91,6 +95,25 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
                 name=stream.name,
                 batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4),
             )
+
+
+def open_database(database: Database, connections: Connections) -> "OpenDatabase":
+    """
+    A database to extract from. Nothing is connected before it is read.
+
+    Raises:
+        SettingsError: the deployment doesn't say where it is.
+    """
+    from ingestion_platform.sources.postgres_extract import PostgresDatabase
+
+    is_replica = database.from_replica and database.name in connections.replicas
+    known = connections.replicas if is_replica else connections.databases
+    if database.name not in known:
+        raise SettingsError(
+            f"no database {database.name!r} is configured",
+            f"give it a table [{database.name}] in the file of INGESTION_DATABASES",
+        )
+    return PostgresDatabase(database, known[database.name], is_replica=is_replica)
 
 
 def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":

@@ -155,8 +155,11 @@ def backfill(warehouse: Warehouse, asked: Asked, *, tell: Tell = log.info) -> Ba
                 left[table] = left.get(table, 0) + 1
                 continue
             with _kept(table, day, failures):
-                computed.append(_compute(warehouse, table, day))
-                count += 1
+                made = _compute(warehouse, table, day)
+                # Where the day before came out as it was, nothing was to be done for a state that is carried on.
+                if made.has_changed:
+                    computed.append(made)
+                    count += 1
         if count:
             tell(f"{table}: {count:,} partitions computed")
     return Backfill(tuple(loads), tuple(computed), tuple(failures), left, time.perf_counter() - began)

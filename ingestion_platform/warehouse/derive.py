@@ -5,7 +5,8 @@ Belongs here: computing one partition of a SQL table, and publishing it as Parqu
 (`sql_tables.py`).
 
 A query sees only the partitions that its day may depend on: its own and `history_days` before it; of `…_current` tables the
-newest as of its day, of `…_history` what was known by then.
+newest as of its day, of `…_history` what was known by then. A query that reads its own table carries its state on: it sees the partition
+of the day before, which is the last day on which there was anything to compute; where that was never computed, it can't be either.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from ingestion_platform.dataset import Dataset, Datasets
-from ingestion_platform.errors import WarehouseDamaged, WarehouseError
+from ingestion_platform.errors import DayBeforeMissing, WarehouseDamaged, WarehouseError
 from ingestion_platform.warehouse import current, history
 from ingestion_platform.warehouse.attendance import Attendance, ReportState
 from ingestion_platform.warehouse.contract import Contract
@@ -116,7 +117,26 @@ class Deriver:
             else:
                 first = day - timedelta(days=table.history_days)
                 seen[read] = self._ledger.partitions(source, first.isoformat(), day.isoformat())
+        if table.carries_on and day is not None:
+            before = self._day_before(table, day)
+            row = self._ledger.partition(table.key, before) if before else None
+            seen[table.key] = [row] if row else []
         return seen
+
+    def _day_before(self, table: SqlTable, day: date) -> date | None:
+        """The last day before *day* that a table has or should have; None when *day* is its first."""
+        moving = [source for source in table.depends_on if not self._is_reference(table, source)]
+        return self._ledger.last_day_before([table.key, *moving], day, table.first_day)
+
+    def _require_day_before(self, table: SqlTable, day: date | None, seen: Mapping[str, list[PartitionRow]]) -> None:
+        if not table.carries_on or day is None or seen[table.key]:
+            return
+        before = self._day_before(table, day)
+        if before is not None:
+            raise DayBeforeMissing(
+                f"{table.key} {day} carries on the state at the end of {before}, which was never computed",
+                f"compute {before} first, and after it {day}: a backfill of both does it in this order",
+            )
 
     def partitions_read(self, table: SqlTable, day: date | None) -> set[tuple[str, date | None]]:
         """The partitions that a table's day sees."""
@@ -134,12 +154,13 @@ class Deriver:
         return [row] if row else []
 
     def _is_state(self, table: str) -> bool:
-        """Whether a table tells at each day's end what all changes up to it have made."""
-        return table in self._sql_tables and self._sql_tables[table].of_changes is not None
+        """Whether a table tells at each day's end what all days up to it have made."""
+        return table in self._sql_tables and self._sql_tables[table].is_cumulative
 
     def counting(self, table: str, rows: list[PartitionRow]) -> list[PartitionRow]:
         """Those of a table's partitions, by day, that a reader of all of them sees: of states the last one."""
-        if table in self._sql_tables and self._sql_tables[table].state_of is not None:
+        made = self._sql_tables.get(table)
+        if made is not None and (made.carries_on or made.state_of is not None):
             return rows[-1:]
         return rows
 
@@ -187,7 +208,10 @@ class Deriver:
         return {
             "query": hashlib.sha256(repr(query).encode()).hexdigest(),
             "reads": {
-                read: hashlib.sha256(repr([(row.day, row.content) for row in rows]).encode()).hexdigest()
+                # Of its own state the content alone: on which day there last was anything to compute makes no other one of it.
+                read: hashlib.sha256(
+                    repr([(row.day if read != table.key else "", row.content) for row in rows]).encode()
+                ).hexdigest()
                 for read, rows in sorted(seen.items())
             },
         }
@@ -204,7 +228,12 @@ class Deriver:
         return lambda day: digests[bisect_right(days, day) - 1]
 
     def stale_days(self, table: SqlTable) -> list[date | None]:
-        """Partitions whose inputs have changed since they were computed, or that never were though their inputs are there."""
+        """
+        Partitions whose inputs have changed since they were computed, or that never were though their inputs are there.
+
+        Of a table that carries its state on, all days from the first of these on: each may become stale when the one before it is computed.
+        Computing one whose day before came out as it was does nothing.
+        """
         computed = {row.day: row.inputs for row in self._ledger.partitions(table.key)}
         if not table.is_daily:
             has_input = any(self._ledger.partitions(source) for source in table.depends_on)
@@ -218,10 +247,12 @@ class Deriver:
             return [date.fromisoformat(iso) for iso in sorted(days) if computed.get(iso) != inputs(iso)]
         if table.has_state and days:
             self._attendance.prefetch(table.sender_days, date.fromisoformat(min(days)), date.fromisoformat(max(days)))
+        if table.carries_on:
+            days = {iso for iso in days if iso >= table.first_day.isoformat()}
         stale: list[date | None] = []
         for iso in sorted(days):
             day = date.fromisoformat(iso)
-            if computed.get(iso) != self.inputs(table, day):
+            if (table.carries_on and stale) or computed.get(iso) != self.inputs(table, day):
                 stale.append(day)
         return stale
 
@@ -238,6 +269,7 @@ class Deriver:
         Compute a partition, unless nothing that it depends on has changed, and publish reports.
 
         Raises:
+            DayBeforeMissing: the table carries its state on, and that of the day before was never computed.
             WarehouseError: the query fails on the data there is.
         """
         began = time.perf_counter()
@@ -245,6 +277,7 @@ class Deriver:
             # In one state: what is read is what the digest is of.
             with self._ledger.reading():
                 seen = self._read_by(table, day)
+                self._require_day_before(table, day, seen)
                 row_inputs, state = self._row_inputs(table, day), self._report_state(table, day)
                 inputs = _with_state(row_inputs, state)
                 made_of = self.made_of(table, day)

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from ingestion_platform import decisions
-from ingestion_platform.api import ApiPages, Pages
+from ingestion_platform.api import Pages
 from ingestion_platform.change_log import ChangeLog
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.dataset import Dataset, WholeFetches
 from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import (
     DeclarationError,
@@ -194,7 +194,18 @@ def person_of(warehouse: Warehouse, pairs: Iterable[tuple[str, str]], *, everywh
         keys.setdefault(kind, set()).add(value.strip())
     if not keys:
         raise DeclarationError("nobody is named", "as in customer=C00123")
-    return Person({kind: frozenset(values) for kind, values in keys.items()}, everywhere)
+    values = sorted({value for values in keys.values() for value in values})
+    return Person(
+        {kind: frozenset(values) for kind, values in keys.items()}, everywhere, tuple(hashes_of(warehouse, values))
+    )
+
+
+def hashes_of(warehouse: Warehouse, values: Iterable[str]) -> list[str]:
+    """What hashed columns show of values; nothing without a salt."""
+    salt = warehouse.settings.pii_salt
+    if salt is None:
+        return []
+    return [hashlib.sha256((salt.get_secret_value() + value).encode()).hexdigest() for value in values]
 
 
 def keys_of_lines(lines: Iterable[str]) -> list[tuple[str, str]]:
@@ -511,7 +522,7 @@ def _may_hold(reading: Reading, file: BinaryIO, key: str, person: Person) -> boo
     elif not isinstance(format, FixedWidth):
         marks = [b"\\u", b"\\/"]
     try:
-        for value in person.values:
+        for value in (*person.values, *person.hashes):
             # As it stands in the middle of a text: what marks the order of bytes stands at its beginning.
             plain = encoding.lower().replace("_", "-")
             names = [f"{plain}-le", f"{plain}-be"] if plain in ("utf-16", "utf-32") else [encoding]
@@ -615,12 +626,7 @@ def _rewritten(
 def wanted_of(warehouse: Warehouse, person: Person, spellings: Iterable[str] = ()) -> Wanted:
     """What of a person may stand in the warehouse's own files: keys, and what hashed columns show of them."""
     values = {*person.values, *spellings}
-    salt = warehouse.settings.pii_salt
-    hashes = (
-        [hashlib.sha256((salt.get_secret_value() + value).encode()).hexdigest() for value in sorted(values)]
-        if salt is not None
-        else []
-    )
+    hashes = hashes_of(warehouse, sorted(values))
     columns: dict[str, list[tuple[str, frozenset[str]]]] = {}
     for dataset in warehouse.datasets.values():
         for kind, found in dataset.people.items():
@@ -857,7 +863,7 @@ class _Act:
                 if row.sha256 not in {one.after for one in self.changes if one.key == key} or row.state == "pending":
                     by_day.setdefault(found[0], set()).add(key)
             for day, of_day in sorted(by_day.items()):
-                only = EVERYTHING if isinstance(dataset.source, ApiPages) else Only(keys=frozenset(of_day))
+                only = EVERYTHING if isinstance(dataset.source, WholeFetches) else Only(keys=frozenset(of_day))
                 self.warehouse.load(dataset, day, reload=True, only=only, run_id=self.run_id)
                 self.tell(f"{dataset.raw} {day}: {len(of_day):,} objects read again")
 
@@ -880,7 +886,7 @@ class _Act:
                 ):
                     self.warehouse.ledger.strike(dataset.name, key, self.run_id)
                     continue
-                only = EVERYTHING if isinstance(dataset.source, ApiPages) else Only(keys=frozenset({key}))
+                only = EVERYTHING if isinstance(dataset.source, WholeFetches) else Only(keys=frozenset({key}))
                 self.warehouse.load(dataset, found[0], reload=True, only=only, run_id=self.run_id)
 
     def _affected(self) -> list[str]:

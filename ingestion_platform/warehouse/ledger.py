@@ -745,6 +745,15 @@ class Ledger(LedgerFile):
             ).fetchone()
             return self.partition(table, date.fromisoformat(row[0])) if row[0] else None
 
+    def last_day_before(self, tables: Sequence[str], day: date, first: date) -> date | None:
+        """The last day before *day*, from *first* on, of which any of these tables has a partition, with rows or without."""
+        with self.reading() as connection:
+            row = connection.execute(
+                f"select max(day) from partitions where table_name in ({', '.join('?' * len(tables))}) and day >= ? and day < ?",
+                (*tables, first.isoformat(), day.isoformat()),
+            ).fetchone()
+        return date.fromisoformat(row[0]) if row[0] else None
+
     def partition_files(self, rows: Sequence[PartitionRow]) -> list[FileRow]:
         """The files of these partitions, in their order."""
         with self.reading() as connection:

@@ -29,9 +29,8 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from ingestion_platform.api import ApiPages
 from ingestion_platform.control import Totals
-from ingestion_platform.dataset import Dataset, LandedFiles
+from ingestion_platform.dataset import Dataset, LandedFiles, WholeFetches
 from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing, ObjectRejected, WarehouseError
 from ingestion_platform.format import Csv
 from ingestion_platform.formats import (
@@ -196,7 +195,7 @@ class Loader:
         source = self._dataset.source
         ours = {key for key in found if (match := source.match(key)) is not None and match[0] == day}
         replaced: dict[str, str] = {}
-        if isinstance(source, ApiPages | RemoteObjects):
+        if isinstance(source, WholeFetches | RemoteObjects):
             # What counts is told by the notes that stand beside the pages, and by the other versions of a file.
             counting, reasons = source.choose(found)
             replaced = {key: reasons[key] for key in ours if key in reasons}
@@ -328,7 +327,7 @@ class Loader:
             run_id: noted in the ledger.
             progress: told of each object that was read.
         """
-        if isinstance(self._dataset.source, ApiPages) and not only.takes_all:
+        if isinstance(self._dataset.source, WholeFetches) and not only.takes_all:
             raise WarehouseError(
                 f"{self._dataset.raw} {day}: part of its objects was asked for, and a fetch counts as a whole",
                 "leave keys and up_to_bytes out",
@@ -488,7 +487,7 @@ class Loader:
         keys = {one.key for one in waiting}
         return (
             [landed for landed in todo if landed.key not in keys],
-            not (waiting and isinstance(self._dataset.source, ApiPages)),
+            not (waiting and isinstance(self._dataset.source, WholeFetches)),
         )
 
     def _claim_order(self, landed: LandedObject) -> tuple[object, ...]:
@@ -548,7 +547,7 @@ class Loader:
                 landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False
             )
         except ObjectCold:
-            if isinstance(self._dataset.source, ApiPages):
+            if isinstance(self._dataset.source, WholeFetches):
                 raise
             return _Reading(landed, "", landed.size_bytes, None, is_archived=True)
         except ObjectMissing:
@@ -667,7 +666,7 @@ class Loader:
         if self.span_of(key) is not None:
             # What two segments have in common is told by their positions.
             return None
-        if isinstance(self._dataset.source, ApiPages):
+        if isinstance(self._dataset.source, WholeFetches):
             # Two fetches may well have been told the same.
             return None
         found = self._dataset.source.match(key)

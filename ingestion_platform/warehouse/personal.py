@@ -21,6 +21,7 @@ import pyarrow.compute
 
 from ingestion_platform.api import PAGE_FIELDS, Pages
 from ingestion_platform.change_log import ChangeLog
+from ingestion_platform.database import ExtractFile
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import Format
@@ -40,7 +41,7 @@ from ingestion_platform.stream import Segments, StreamSegments
 pc: Any = pyarrow.compute
 """Its stubs know nothing of texts beside arrays."""
 
-AnyFormat = Format | ChangeLog | Segments | Pages
+AnyFormat = Format | ChangeLog | Segments | Pages | ExtractFile
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class Person:
     Args:
         keys: kind of key → the person's.
         everywhere: a key tells in any column where it stands as a word, and not only where nobody knows what a text is.
+        hashes: what hashed columns show of the keys; they tell wherever they stand, in what lands of tables.
     """
 
     keys: Mapping[str, frozenset[str]]
     everywhere: bool = False
+    hashes: tuple[str, ...] = ()
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -64,7 +67,7 @@ class Person:
     @property
     def words(self) -> Words:
         """Those that tell wherever they stand."""
-        return Words(self.values)
+        return Words([*self.values, *self.hashes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +205,11 @@ def _judge_records(
             for name in _undeclared(dataset, fields):
                 mask |= _holding(table.column(name), words)
             beside = np.zeros(table.num_rows, np.bool_)
+            hashes = Words(person.hashes)
             for name in table.column_names:
                 if name != "_row":
                     beside |= _holding(table.column(name), words)
+                    mask |= _holding(table.column(name), hashes)
             if person.everywhere:
                 mask |= beside
             judged.elsewhere += int((beside & ~mask).sum())

@@ -76,6 +76,7 @@ PLATFORM_DOCS = {
     "_position": "The record's position in its shard; behind a colon its number, where the source held several records as one."
     " Of an API's record: its fetch, and behind a colon its number there.",
     "_fetched_at": "When the API was asked, UTC.",
+    "_extracted_at": "The moment whose state of the database it is, UTC.",
     "_url": "What it was asked, without secrets.",
     "_page": "Number of the page.",
     "_arrived_at": "When the stream took the record, UTC.",
@@ -272,6 +273,7 @@ class Warehouse:
             run_id: noted in the ledger.
 
         Raises:
+            DayBeforeMissing: the table carries its state on, and that of the day before was never computed.
             WarehouseError: the query fails on the data there is.
         """
         with self._told(f"{table.key} {day or ''}".strip()):
@@ -596,9 +598,9 @@ class Warehouse:
             if files:
                 return relation(self.store, files, self._contracts[table_name].raw_columns)
         elif (table_name in self.datasets and layer == "processed") or table in self.sql_tables:
-            is_made = table in self.sql_tables and self.sql_tables[table].of_changes is not None
+            is_made = table in self.sql_tables and self.sql_tables[table].is_cumulative
             rows = self.ledger.partitions(
-                # Whatever day is asked for: what all changes up to the last one have made.
+                # Whatever day is asked for: what all days up to the last one have made.
                 table,
                 first.isoformat() if first and not is_made else "",
                 last.isoformat() if last else "9999-12-31",

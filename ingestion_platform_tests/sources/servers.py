@@ -15,7 +15,7 @@ def postgres_is_there() -> bool:
 NEEDED = {
     "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
-    "postgres": (postgres_is_there(), ["test_captures.py", "test_postgres.py"]),
+    "postgres": (postgres_is_there(), ["test_captures.py", "test_extracts.py", "test_postgres.py"]),
     "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
     "chromium": (
         shutil.which("chromium") is not None and shutil.which("chromedriver") is not None,
