@@ -56,8 +56,8 @@ from ingestion_platform.senders import Senders
 from ingestion_platform.stream import (
     ENVELOPE_FIELDS,
     BytesValues,
+    CapturedDatabase,
     DynamoDbChanges,
-    Postgres,
     Segments,
     Stream,
     StreamSegments,
@@ -419,10 +419,10 @@ class Dataset:
             self._require_stream_fields(self.source)
         if isinstance(self.source, ApiPages):
             self._require_api_fields(self.source)
-        if self.erase == "columns":
-            self._require_emptied()
         if isinstance(self.source, ExtractedRows):
             self._require_extract_fields(self.source)
+        if self.erase == "columns":
+            self._require_emptied()
         if self.senders is not None and self.senders.key_capture not in self.source.captures:
             raise self._error(
                 f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
@@ -1048,7 +1048,7 @@ class Datasets(Mapping[str, Dataset]):
                         )
                     taken[type_] = name
             rest = [name for name, source in sources.items() if source.takes_the_rest]
-            if isinstance(stream.source, Postgres) and ways == {"@header.table"} and not rest:
+            if isinstance(stream.source, CapturedDatabase) and ways == {"@header.table"} and not rest:
                 # What comes is known: the tables that are captured.
                 left = sorted(set(stream.source.tables) - set(taken))
                 if left:
@@ -1210,7 +1210,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
 
 
 def _require_one_table(stream: Stream) -> None:
-    if isinstance(stream.source, Postgres) and len(stream.source.tables) > 1:
+    if isinstance(stream.source, CapturedDatabase) and len(stream.source.tables) > 1:
         raise DeclarationError(
             f"stream {stream.name!r} captures {len(stream.source.tables)} tables, and a dataset takes the changes of all of them",
             "routed_by='@header.table', and the table in types",

@@ -123,13 +123,17 @@ class SinkUnavailable(SinkError):
         what: as of any error.
         hint: likewise.
         again_seconds: after which it wants to be asked again; None: it doesn't say.
+        may_be_taken: perhaps the message was taken, and the answer was lost.
     """
 
     can_retry = True
 
-    def __init__(self, what: str, hint: str = "", again_seconds: float | None = None) -> None:
+    def __init__(
+        self, what: str, hint: str = "", *, again_seconds: float | None = None, may_be_taken: bool = False
+    ) -> None:
         super().__init__(what, hint)
         self.again_seconds = again_seconds
+        self.may_be_taken = may_be_taken
 
 
 class SinkRefused(SinkError):

@@ -202,7 +202,7 @@ def _nightly(business: Business, instead: Mapping[str, tuple[Arrival, ...]]) -> 
 
 def _movements(business: Business, day: date) -> Arrival:
     """The bank's movements of a day: what happens after seven in the evening comes with those of the next."""
-    closing = datetime.combine(day, _BANK_CLOSES)
+    closing = datetime.combine(day, BANK_CLOSES)
     found = [
         one
         for each in (day - timedelta(days=1), day)
@@ -228,7 +228,9 @@ _PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
     "0000000d49444154789c6360f8cf500f00028101800b2e2a8e0000000049454e44ae426082"
 )
-_BANK_CLOSES = time(19)
+BANK_CLOSES = time(19)
+"""What happens at the tills after that, the bank tells the next day."""
+
 _HTML = (
     b"<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title></head>\n<body>\n<h1>502 Bad Gateway</h1>\n"
     b"<p>Please sign in, and try again.</p>\n</body>\n</html>\n"

@@ -123,6 +123,12 @@ class _Header:
         return tuple(self.cells[index] for index in self.unknown)
 
 
+@lru_cache(maxsize=64)
+def _header_of(rows: tuple[tuple[str, ...], ...], joint: str, line: str, fields: tuple[Field, ...]) -> _Header:
+    """Thousands of objects have the same header; nothing of it changes."""
+    return _Header.of([list(cells) for cells in rows], joint, line, fields)
+
+
 class _Doubted(Exception):
     """A fault in the quotes shows, and records that it makes doubtful were given before."""
 
@@ -262,7 +268,7 @@ class _Reader:
                 f"has a header whose lines have {' and '.join(map(str, sorted(widths)))} cells: {excerpt(lines[-1])}",
                 "check how many lines its header has",
             )
-        return _Header.of(rows, format.header_joint, lines[0], self._fields)
+        return _header_of(tuple(map(tuple, rows)), format.header_joint, lines[0], tuple(self._fields))
 
     def _skip_to_header(self) -> None:
         at = self._format.header_at
@@ -352,7 +358,9 @@ class _Reader:
         """The records of the window up to *end* that are whole; None where the answer can't be proved to be right."""
         if not end or not self._dialect.is_plain or not self._dialect.is_plain_in(self._window.data, end):
             return None
-        proved = _parse_proved(self._dialect, self._window.data, end, len(header.cells), is_last)
+        proved = _parse_proved(
+            self._dialect, self._window.data, end, len(header.cells), is_last, self._format.max_record_bytes
+        )
         if proved is None or (self._is_doubted and proved.has_line_ends_in_cells):
             return None
         if any(_may_repeat(cells, proved.columns) for cells in header.rows):
@@ -502,7 +510,9 @@ class _Proved:
     longest_at: int = 0
 
 
-def _parse_proved(dialect: Dialect, data: bytes, end: int, cells: int, is_last: bool) -> _Proved | None:
+def _parse_proved(
+    dialect: Dialect, data: bytes, end: int, cells: int, is_last: bool, max_record_bytes: int
+) -> _Proved | None:
     """
     The records of *data* up to *end*, without one that isn't whole there; None where the answer can't be proved to be right.
 
@@ -511,15 +521,21 @@ def _parse_proved(dialect: Dialect, data: bytes, end: int, cells: int, is_last: 
         end: of a line, or of the object.
         cells: of a record.
         is_last: nothing comes after *end*.
+        max_record_bytes: no need to say how long the longest is when all together aren't longer.
     """
     if data.find(b"\0", 0, end) >= 0 or data.startswith(BOM):
         # pyarrow takes a byte-order mark away from the first cell, too.
         return None
     if dialect.escape and data.find(dialect.escape.encode(), 0, end) >= 0:
         return None
+    has_quotes = bool(dialect.quote) and data.find(dialect.quote.encode(), 0, end) >= 0
+    if not has_quotes and end <= max_record_bytes:
+        table = _parse_lines(dialect, data, end, cells)
+        if table is not None:
+            return _Proved(list(table.columns), (), end)
     octets = np.frombuffer(data, np.uint8, end)
     quotes = None
-    if dialect.quote and data.find(dialect.quote.encode(), 0, end) >= 0:
+    if has_quotes:
         if dialect.has_bare_quotes:
             return None
         quotes = _positions(octets, ord(dialect.quote))
@@ -565,6 +581,25 @@ def _parse_proved(dialect: Dialect, data: bytes, end: int, cells: int, is_last: 
     lengths = np.diff(begins, append=end)
     longest = int(lengths.argmax())
     return _Proved(list(table.columns), tuple(rejected), end, has_line_ends_in_cells, int(lengths[longest]), longest)
+
+
+def _parse_lines(dialect: Dialect, data: bytes, end: int, cells: int) -> pa.Table | None:
+    """
+    The records of *data* up to *end* where each line is one, none is blank and all have their cells, as in most objects; None in any other.
+
+    Args:
+        data: without a quote.
+    """
+    if not end or data[0] in (_CR, _LF) or data.find(b"\n\n", 0, end) >= 0 or data.find(b"\n\r", 0, end) >= 0:
+        return None
+    if (returns := data.count(b"\r", 0, end)) and returns != data.count(b"\r\n", 0, end):
+        return None
+    lines = data.count(b"\n", 0, end) + (data[end - 1] != _LF)
+    try:
+        table = _parse(dialect, memoryview(data)[:end], cells, False, None)
+    except pa.ArrowInvalid:
+        return None
+    return table if table.num_rows == lines else None
 
 
 def _parse(

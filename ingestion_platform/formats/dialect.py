@@ -13,6 +13,7 @@ The rules, for one record:
 """
 
 import re
+from functools import lru_cache
 
 from ingestion_platform.errors import DeclarationError, NotErasable
 from ingestion_platform.format import Csv, Detect
@@ -87,7 +88,7 @@ class Dialect:
             or isinstance(bare_quotes, Detect)
         ):
             raise DeclarationError("Csv: its dialect is still to be detected")
-        return cls(delimiter, quote, escape, bare_quotes, format.line_end)
+        return _made(delimiter, quote, escape, bare_quotes, format.line_end)
 
     def record(self, text: str, position: int) -> tuple[list[str], int]:
         """
@@ -228,6 +229,12 @@ class Dialect:
             case "\r":
                 return data.find(b"\n", 0, end) < 0
         return data.count(b"\r\n", 0, end) == data.count(b"\n", 0, end) == data.count(b"\r", 0, end)
+
+
+@lru_cache(maxsize=64)
+def _made(delimiter: str, quote: str, escape: str, has_bare_quotes: bool, line_end: str) -> Dialect:
+    """One for all objects: nothing of it changes, and of a small object its expressions take as long as the text."""
+    return Dialect(delimiter, quote, escape, has_bare_quotes, line_end)
 
 
 class NoRecords:

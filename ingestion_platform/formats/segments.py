@@ -127,6 +127,17 @@ def read_segment(
     )
 
 
+def open_segment(format: Segments, content: bytes) -> tuple[str, pa.Table, dict[str, str]]:
+    """
+    A segment's shard, its records, and the schemas that they were written with, by name.
+
+    Raises:
+        ObjectRejected: it is cut or damaged.
+    """
+    table, metadata = _open(format, content)
+    return metadata.get("shard", ""), table, json.loads(metadata.get("schemas", "{}"))
+
+
 def _open(format: Segments, content: bytes) -> tuple[pa.Table, dict[str, str]]:
     if len(content) < 12 or not (content.startswith(b"PAR1") and content.endswith(b"PAR1")):
         raise ObjectRejected("is no segment, or a cut one: it doesn't begin and end with PAR1", _AGAIN)
@@ -192,6 +203,39 @@ class Positions(Sequence[int]):
     def before(self, position: int) -> int:
         """How many records come before *position*."""
         return bisect_left(self, position)
+
+
+class RunningRecords:
+    """
+    Takes one dataset's rows out of records as they come, as they are taken out of a segment once they have landed.
+
+    Args:
+        format: how they are read.
+        fields: wanted.
+        shard: whose records they are.
+    """
+
+    def __init__(self, format: Segments, fields: Sequence[Field], shard: str) -> None:
+        self._format = format
+        self._fields = fields
+        self._shard = shard
+        self._schemas: dict[str, str] = {}
+        self._reader = _Reader(format, fields, shard, {})
+
+    def rows(self, records: pa.RecordBatch, schemas: Mapping[str, str]) -> tuple[pa.Table, int]:
+        """
+        The rows, `_row` counting the records of the batch from 1, and how many of the dataset's records can't be read.
+
+        Args:
+            records: of one of the two envelopes.
+            schemas: name → writer's schema, of the names that `schema` has.
+        """
+        if any(self._schemas.get(name) != schema for name, schema in schemas.items()):
+            self._schemas.update(schemas)
+            self._reader = _Reader(self._format, self._fields, self._shard, {"schemas": json.dumps(self._schemas)})
+        self._reader.rejected.clear()
+        table = self._reader.table(pa.Table.from_batches([records]))
+        return table, len(self._reader.rejected)
 
 
 class _Reader:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from ingestion_platform.errors import DayBeforeMissing, DeclarationError
-from ingestion_platform.warehouse import upkeep
+from ingestion_platform.warehouse import Warehouse, upkeep
 from ingestion_platform.warehouse.backfill import Backfill, ask, backfill
 from ingestion_platform.warehouse.derive import Deriver
 from ingestion_platform.warehouse.plan import plan
 from ingestion_platform.warehouse.replay import certified_replay
+from ingestion_platform.warehouse.trial import judge, last_days
 from ingestion_platform_tests.warehouse.building import DAY, HEADER, Bench, differences, line
 from ingestion_platform_tests.warehouse.test_sql_tables import (
     bench_with,
@@ -148,6 +149,20 @@ def test_a_gap_is_told(tmp_path: Path) -> None:
     assert [units(one, number) for number in range(3)] == [1, 2, 3]
 
 
+def test_a_trial_leaves_a_state_whose_past_is_not_there(tmp_path: Path) -> None:
+    """A table that is new can lose nothing: of the last days alone it can't be made, which fails no check of a pull request."""
+    one = bench_with(tmp_path, {})
+    for number in range(3):
+        sell(one, number, str(number))
+    upkeep.catch_up(one.warehouse)
+    one.warehouse.close()
+    two = bench_with(tmp_path, FILES)
+    asked = last_days(two.warehouse, [two.datasets["tills"]], 1)
+    tried = judge(plan(two.warehouse, asked))
+    assert tried.passed
+    assert KEY not in {one.table for one in tried.plan.partitions}
+
+
 def test_days_before_the_first_are_no_state(tmp_path: Path) -> None:
     """A table begins on the day on which all that it is made of has begun."""
     one = bench_with(tmp_path, FILES)
@@ -204,6 +219,36 @@ def test_a_changed_query_computes_every_day_again(bench: Bench, tmp_path: Path) 
     assert stale(three, KEY) == [0, 1, 2]
     upkeep.catch_up(three.warehouse)
     assert [units(three, number) for number in range(3)] == [2, 6, 8]
+
+
+def test_a_day_that_comes_in_between_meanwhile_is_computed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process processes a day after it was asked what is stale: catching up computes that day before those after it."""
+    one = bench_with(tmp_path, FILES)
+    for number in range(3):
+        sell(one, number, str(number))
+    upkeep.catch_up(one.open())
+    one.put(f"tills/{days_after(4)}/a.csv", HEADER + line("4", at=f"{days_after(4)} 12:00:00"))
+    sell(one, 3, "3")
+    asked = Warehouse.stale_days
+
+    def interrupted(warehouse: Warehouse, table: str) -> list[date | None]:
+        found = asked(warehouse, table)
+        if table == KEY:
+            monkeypatch.setattr(Warehouse, "stale_days", asked)
+            with one.open() as other:
+                other.load(one.datasets["tills"], days_after(3))
+                other.process(one.datasets["tills"], days_after(3))
+        return found
+
+    one.load(day=days_after(4))
+    one.process(day=days_after(4))
+    monkeypatch.setattr(Warehouse, "stale_days", interrupted)
+    monkeypatch.setattr(upkeep, "landed_days", lambda warehouse, dataset: [])
+    upkeep.catch_up(one.warehouse)
+    assert [units(one, number) for number in range(5)] == [1, 2, 3, 4, 5]
+    assert stale(one, KEY) == []
 
 
 def test_a_state_that_changes_meanwhile_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
