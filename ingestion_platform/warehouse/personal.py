@@ -11,7 +11,7 @@ there, and in records that can't be read, a key tells wherever it stands as a wo
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -381,7 +381,11 @@ def same_otherwise(reading: Reading, before: BinaryIO, after: BinaryIO, key: str
     """
     touched = erasure.rows | frozenset(erasure.emptied)
     gone = 0 if isinstance(reading.format, Segments) else len(erasure.rows)
-    was, is_ = _Sum(), _Sum()
+    # Of a file whose changes have their place by their number, it is another one: their order is what it was.
+    numbered = (
+        {one.name for one in reading.fields if one.source in ("@position", "@source_position")} if gone else set()
+    )
+    was, is_ = _Sum(numbered), _Sum(numbered)
     _sum_up(reading, before, key, was, lambda row: row not in touched)
     after_numbers = _numbers_after(erasure) if gone else {row: row for row in erasure.emptied}
     emptied = frozenset(after_numbers[row] for row in erasure.emptied if row in after_numbers)
@@ -396,9 +400,15 @@ def _numbers_after(erasure: Erasure) -> dict[int, int]:
 
 
 class _Sum:
-    """Digests of columns, whatever pieces they come in."""
+    """
+    Digests of columns, whatever pieces they come in.
 
-    def __init__(self) -> None:
+    Args:
+        left_out: columns that don't count.
+    """
+
+    def __init__(self, left_out: Collection[str]) -> None:
+        self._left_out = {*left_out, "_row"}
         self._lengths: dict[str, Any] = {}
         self._texts: dict[str, Any] = {}
         self.rejected: list[str] = []
@@ -406,7 +416,7 @@ class _Sum:
     def add(self, table: pa.Table) -> None:
         """Take some more rows."""
         for name in table.column_names:
-            if name == "_row":
+            if name in self._left_out:
                 continue
             for chunk in table.column(name).chunks:
                 if not len(chunk):
