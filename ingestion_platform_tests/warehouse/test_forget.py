@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import pytest
 
 from ingestion_platform.control import Control
 from ingestion_platform.dataset import Datasets, LandedFiles
-from ingestion_platform.errors import WarehouseBusy
-from ingestion_platform.format import Csv
+from ingestion_platform.errors import DeclarationError, WarehouseBusy
+from ingestion_platform.format import Avro, Csv
 from ingestion_platform.landing.s3 import S3Landing
 from ingestion_platform.table import VARCHAR, Column
 from ingestion_platform.warehouse import quarantine
@@ -23,7 +24,7 @@ from ingestion_platform.warehouse.forget import forget, person_of, plan, returne
 from ingestion_platform.warehouse.quarantine import Chosen
 from ingestion_platform.warehouse.upkeep import catch_up, verify
 from ingestion_platform_tests.s3_faults import S3Server
-from ingestion_platform_tests.warehouse.building import Bench, differences
+from ingestion_platform_tests.warehouse.building import HEADER, SHOPS, TILLS, Bench, differences, line
 from ingestion_platform_tests.warehouse.forgetting import (
     COMMON,
     DAY,
@@ -409,3 +410,105 @@ def test_while_others_load_and_compute_it_ends_in_the_same_state(bench: Bench) -
     assert forgotten(bench).is_done
     assert found_in(bench.root, WHO, hashed()) == []
     assert verify(bench.open()) == []
+
+
+def test_who_was_on_time_stays_so(tmp_path: Path) -> None:
+    """A rewritten file isn't one that its sender has corrected: the status of each sender and day is what it was, here and in a rebuild."""
+    tills = replace(
+        TILLS, columns=tuple(replace(one, person="customer") if one.name == "card" else one for one in TILLS.columns)
+    )
+    bench = Bench(tmp_path / "bench", Datasets([SHOPS, tills]))
+    bench.put_shops()
+    for shop in ("a", "b"):
+        bench.put(
+            f"tills/{DAY}/{shop}.csv", HEADER + line(f"{shop}1", shop=shop, card=WHO) + line(f"{shop}2", shop=shop)
+        )
+    with bench.open() as warehouse:
+        catch_up(warehouse)
+
+    def statuses(one: Bench) -> list[tuple[str, str, int, object]]:
+        with one.open() as warehouse:
+            found = warehouse.sender_days(one.datasets["tills"], DAY, DAY)
+        return [(row.sender, row.status, row.corrections, row.first_landed_at) for row in found]
+
+    before = statuses(bench)
+    assert len(before) == 3
+    assert forgotten(bench).is_done
+    assert found_in(bench.root, WHO, hashed()) == []
+    assert statuses(bench) == before
+    assert statuses(rebuilt(bench, tmp_path / "other")) == before
+
+
+def test_notes_that_belong_to_no_dataset_keep_all_else(bench: Bench) -> None:
+    """A JSON document beside the data, as the note of a fetch, has another word in the place of the key; it isn't removed for it."""
+    bench.put("notes/done-1.json", json.dumps({"url": f"https://x.example/customers/{WHO}?page=1", "pages": 1}))
+    assert forgotten(bench, remove_objects=True).is_done
+    note = json.loads((bench.landing_folder / "notes/done-1.json").read_bytes())
+    assert note == {"url": "https://x.example/customers/forgotten?page=1", "pages": 1}
+
+
+def test_what_a_killed_process_has_half_written_goes_too(bench: Bench) -> None:
+    """A temporary file of the landing zone that nobody writes any more is looked through as everything else."""
+    half = bench.landing_folder / "csv_rows" / f".landing-{'0' * 32}.tmp"
+    half.write_text(f"id,who,units\na,{WHO},1\n")
+    os.utime(half, (0, 0))
+    assert forgotten(bench).is_done
+    assert found_in(bench.root, WHO, hashed()) == []
+
+
+def test_what_stands_beside_tables_is_told(bench: Bench) -> None:
+    """A former warehouse that a rebuild has set aside, and a file that is on its way from elsewhere, hold it up: they are named."""
+    aside = bench.root / "warehouse.aside-20240101T000000.000000"
+    aside.mkdir()
+    spooled = bench.warehouse.folder / "spool" / "bank" / "file"
+    spooled.parent.mkdir(parents=True)
+    spooled.write_text(f"{WHO} paid")
+    done = forgotten(bench)
+    assert not done.is_done
+    assert [one.partition(":")[0] for one in done.stuck] == [str(spooled), str(aside)]
+    aside.rmdir()
+    spooled.unlink()
+    assert forgotten(bench).is_done
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"columns": (Column("id", VARCHAR, "Which.", person="customer"),)}, "can't be empty"),
+        ({"columns": (Column("who", VARCHAR, "Whose.", person="customer", required=True),), "primary_key": ()}, "can't be empty"),
+        ({"columns": (Column("id", VARCHAR, "Which."),)}, "no column tells whose"),
+        ({"source": LandedFiles("x/%Y-%m-%d/{shop}.avro", Avro())}, "can't be emptied"),
+        (
+            {"columns": (Column("id", VARCHAR, "Which."), Column("who", VARCHAR, "Whose.", person="customer", capture="shop"))},
+            "told by the object's key",
+        ),
+    ],
+)  # fmt: skip
+def test_a_declaration_whose_emptied_rows_would_break_a_rule_is_refused(changes: dict[str, object], what: str) -> None:
+    """Rows that stay for the books are rows still: they don't go to quarantine for what they have lost."""
+    with pytest.raises(DeclarationError, match=what):
+        table("own", Csv(), ".csv", erase="columns", **changes)
+
+
+def test_keys_below_the_notes_of_forgetting_are_nobody_elses() -> None:
+    """A dataset can't claim them."""
+    with pytest.raises(DeclarationError, match="what people decide"):
+        Datasets([table("own", Csv(), ".csv", source=LandedFiles("forgotten/%Y-%m-%d/{shop}.csv"))])
+
+
+def test_a_key_that_stands_outside_of_records_is_not_overlooked(tmp_path: Path) -> None:
+    """A comment of a CSV and what is around a document's list belong to no record: such objects are named, and removed when asked."""
+    commented = table("commented", Csv(comment="#"), ".csv")
+    documents = next(one for one in COMMON if one.name == "documents")
+    bench = Bench(tmp_path / "bench", Datasets([commented, documents]))
+    bench.put("commented/2024-10-01/s1.csv", f"# asked for by {WHO}\nid,who,units\na,{OTHER},1\n")
+    bench.put("commented/2024-10-01/s2.csv", f"# asked for by {WHO}\nid,who,units\na,{WHO},1\nb,{OTHER},2\n")
+    bench.put("documents/2024-10-01/s1.json", json.dumps({"of": WHO, "items": [{"id": "a", "who": OTHER, "units": 1}]}))
+    with bench.open() as warehouse:
+        catch_up(warehouse)
+    done = forgotten(bench)
+    assert not done.is_done
+    assert sum("outside of its records" in one for one in done.stuck) == 3
+    done = forgotten(bench, remove_objects=True)
+    assert (done.stuck, done.is_done) == ((), True)
+    assert found_in(bench.root, WHO, hashed()) == []
