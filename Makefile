@@ -93,12 +93,24 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the newest)
 	@$(UV_COMPILE) pyproject.toml --group dev -o requirements.lock
 	@echo uv | $(UV_COMPILE) - -o requirements-bootstrap.lock
+	@$(UV_COMPILE) benchmarks/dlt.in -o benchmarks/dlt.lock
 	@$(MAKE) setup
 
+.servers/dlt/.locked: benchmarks/dlt.lock .venv/.locked
+	@echo "bench: dlt, which the platform is held against, goes into .servers/dlt"
+	@rm -rf .servers/dlt; $(BIN)/python -m venv .servers/dlt
+	@UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=.servers/dlt $(BIN)/uv pip install --quiet --require-hashes -r benchmarks/dlt.lock
+	@touch $@
+
 .PHONY: bench
-bench: setup ## measure against baselines: files, a replayed stream, Kafka, Kinesis, PostgreSQL, changes, an API, polluted files (half an hour on a quiet machine)
+bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (three quarters of an hour on a quiet machine; ARGUMENTS="--quick --disk NVMe")
+	@$(BIN)/python -u benchmarks/suite.py --json benchmarks/results.json $(ARGUMENTS)
+	@$(BIN)/python benchmarks/table.py
+
+.PHONY: bench-sources
+bench-sources: setup ## measure streams, captures, changes, an API, polluted files and memory against baselines (half an hour)
 	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh && scripts/servers/postgres.sh
-	@for one in day replay kafka kinesis postgres changes adoption fetch pollock; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
+	@for one in replay kafka kinesis postgres changes adoption fetch pollock; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 	@echo; echo "## memory (all formats and 2 GB: benchmarks/memory.py, half an hour more)"; $(BIN)/python benchmarks/memory.py --megabytes 10 200
 
 .PHONY: screenshots

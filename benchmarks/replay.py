@@ -11,17 +11,17 @@ segments that takes the same members out of the JSON and casts them. Ours is eve
 quarantine, one row per key. The rows must be equal before a time counts.
 """
 
-import json
+import argparse
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import sides
 
@@ -124,10 +124,13 @@ def land(folder: Path, events: int) -> tuple[int, int]:
     return size, sales
 
 
-def baseline(folder: Path, out: Path) -> int:
+def baseline(given: sides.Given) -> sides.Steps:
     """Bare DuckDB: the same members out of the same segments."""
-    files = [str(path) for path in sorted((folder / "streams").rglob("*.parquet"))]
-    connection = duckdb.connect(str(out / "baseline.duckdb"))
+    import duckdb
+
+    files = [str(path) for path in sorted((Path(given["landing"]) / "streams").rglob("*.parquet"))]
+    yield None
+    connection = duckdb.connect(str(Path(given["out"]) / "baseline.duckdb"))
     connection.execute("set enable_progress_bar = false")
     connection.execute(
         """
@@ -142,36 +145,42 @@ def baseline(folder: Path, out: Path) -> int:
         """,
         {"files": files},
     ).fetchall()
+    yield None
     rows = connection.execute("select count(*) from t").fetchall()[0][0]
     connection.close()
-    return int(rows)
+    yield {"rows": int(rows)}
 
 
-def ours(folder: Path, out: Path) -> int:
+def ours(given: sides.Given) -> sides.Steps:
     """The platform: landing to raw to processed, two tables of one stream."""
     from ingestion_platform.landing import open_landing
     from ingestion_platform.settings import Settings
     from ingestion_platform.warehouse import SqlTables, Warehouse
 
+    out = Path(given["out"])
     settings = Settings.model_validate(
-        {"landing": str(folder), "warehouse": out / "warehouse.duckdb", "publish": out / "published"}
+        {"landing": given["landing"], "warehouse": out / "warehouse.duckdb", "publish": out / "published"}
     )
     datasets = Datasets([SALES, REST])
-    seconds = {"load_seconds": 0.0, "process_seconds": 0.0}
+    took = {"load_part_seconds": 0.0, "process_part_seconds": 0.0}
     rows = {}
-    with Warehouse(settings, open_landing(str(folder)), datasets, SqlTables({})) as warehouse:
+    yield None
+    with Warehouse(settings, open_landing(given["landing"]), datasets, SqlTables({})) as warehouse:
         for dataset in datasets.values():
             began = time.perf_counter()
             warehouse.load(dataset, DAY)
             loaded = time.perf_counter()
             rows[dataset.name] = warehouse.process(dataset, DAY).rows
-            seconds["load_seconds"] += loaded - began
-            seconds["process_seconds"] += time.perf_counter() - loaded
-    print(json.dumps(seconds), file=sys.stderr)
-    return rows[SALES.name]
+            took["load_part_seconds"] += loaded - began
+            took["process_part_seconds"] += time.perf_counter() - loaded
+    yield None
+    yield {"rows": rows[SALES.name], **took}
 
 
-SIDES = {"baseline": baseline, "ours": ours}
+def measure(side: str, landing: Path) -> sides.Run:
+    """One side, over what has landed, in a process and a folder of its own."""
+    with tempfile.TemporaryDirectory(dir=landing.parent) as out:
+        return sides.measure("replay", side, {"landing": str(landing), "out": out})
 
 
 def memory(root: Path, events: int) -> None:
@@ -180,33 +189,33 @@ def memory(root: Path, events: int) -> None:
     for part in (16, 8, 4, 2, 1):
         folder = root / f"landing-{part}"
         land(folder, events // part)
-        print(f"| {events // part:,} | {sides.measure('ours', folder)['peak_mb']:,.0f} |", flush=True)
+        print(f"| {events // part:,} | {measure('ours', folder).peak_mb:,.0f} |", flush=True)
         shutil.rmtree(folder)
 
 
 def main() -> None:
     """Measure, and print a table."""
-    parser = sides.parser(__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--events", type=int, default=HOURS * 3600 * 1000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--memory", action="store_true")
     chosen = parser.parse_args()
-    if sides.ran_as_side(chosen, SIDES):
-        return
     root = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         if chosen.memory:
             memory(root, chosen.events)
             return
         size, sales = land(root / "landing", chosen.events)
-        found = sides.in_turn(SIDES, root / "landing", chosen.rounds)
+        found = sides.in_turn(
+            {side: partial(measure, side, root / "landing") for side in ("baseline", "ours")}, chosen.rounds
+        )
     finally:
         shutil.rmtree(root)
-    counts = {told["rows"] for side in found.values() for told in side}
+    counts = {one.told["rows"] for runs in found.values() for one in runs}
     if counts != {sales}:
         raise SystemExit(f"the sides don't agree: {counts}, and {sales:,} sales were sent")
     print(
-        f"{chosen.events:,} events of {size / chosen.events:,.0f} bytes, {os.cpu_count()} cores, DuckDB {duckdb.__version__}\n"
+        f"{chosen.events:,} events of {size / chosen.events:,.0f} bytes, {os.cpu_count()} cores, DuckDB {version('duckdb')}\n"
     )
     print("| side | wall s | events/s | CPU s | peak MB |\n|---|---|---|---|---|")
     middles = {side: sides.medians(runs) for side, runs in found.items()}

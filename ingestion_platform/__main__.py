@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ingestion_platform.commands import (
     alerts,
     extracts,
+    forget,
     keeping,
     places,
     planning,
@@ -24,7 +25,7 @@ from ingestion_platform.commands import (
 from ingestion_platform.commands.arguments import require_order
 from ingestion_platform.errors import IngestionError
 
-COMMANDS = (keeping, tables, quarantine, senders, replay, planning, extracts, running, alerts, places)
+COMMANDS = (keeping, tables, quarantine, senders, replay, planning, extracts, running, alerts, places, forget)
 """In the order in which they are listed. Each adds its own (`add_to`), and says what runs it."""
 
 

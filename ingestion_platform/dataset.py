@@ -56,8 +56,8 @@ from ingestion_platform.senders import Senders
 from ingestion_platform.stream import (
     ENVELOPE_FIELDS,
     BytesValues,
+    CapturedDatabase,
     DynamoDbChanges,
-    Postgres,
     Segments,
     Stream,
     StreamSegments,
@@ -332,6 +332,8 @@ class Dataset:
         duplicate_keys: rows that lose against another with their key are counted as superseded, or go to quarantine.
         max_quarantined_pct: above this share of a day's rows the check `quarantine_share` fails.
         volume_tolerance_pct: how far a day's rows may be from the median of the trailing days before `volume` warns.
+        erase: what becomes of the rows of a person who is forgotten: `row` (they go), or `columns` (they stay, for the books, and lose
+            whatever is personal, or isn't declared).
         checks: what every processed row should satisfy beside the columns' rules.
         schedule: cron, in business time, of one more materialization of yesterday; None: only as files arrive and at the close of the day.
         tags: shown in Dagster.
@@ -355,6 +357,7 @@ class Dataset:
     duplicate_keys: Literal["supersede", "quarantine"] = "supersede"
     max_quarantined_pct: float = 5.0
     volume_tolerance_pct: float = 50.0
+    erase: Literal["row", "columns"] = "row"
     checks: tuple[Check, ...] = ()
     schedule: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -418,6 +421,8 @@ class Dataset:
             self._require_api_fields(self.source)
         if isinstance(self.source, ExtractedRows):
             self._require_extract_fields(self.source)
+        if self.erase == "columns":
+            self._require_emptied()
         if self.senders is not None and self.senders.key_capture not in self.source.captures:
             raise self._error(
                 f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
@@ -452,6 +457,41 @@ class Dataset:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    @property
+    def people(self) -> Mapping[str, tuple[Column, ...]]:
+        """Kind of person → the columns that tell whose a row is."""
+        found: dict[str, tuple[Column, ...]] = {}
+        for column in self.columns:
+            if column.person is not None:
+                found[column.person] = (*found.get(column.person, ()), column)
+        return found
+
+    def _require_emptied(self) -> None:
+        """Rows that lose what is personal are rows still."""
+        self._require(
+            bool(self.people),
+            "erase='columns', and no column tells whose a row is",
+            "person='…' at the column with a person's key, or leave erase out",
+        )
+        for column in self.columns:
+            if column.pii is None and column.person is None:
+                continue
+            self._require(
+                not column.required and column.name not in (*self.primary_key, self.event_time),
+                f"erase='columns', and {column.name!r}, which is personal, can't be empty: such rows would go to quarantine",
+                "erase='row', or let the column be empty",
+            )
+            self._require(
+                column.capture is None,
+                f"erase='columns', and {column.name!r}, which is personal, is told by the object's key",
+                "erase='row': then the object goes",
+            )
+            self._require(
+                "" in column.null_values,
+                f"erase='columns', and in {column.name!r}, which is personal, an empty text is a value",
+                "erase='row', or null_values with an empty text",
+            )
 
     def _take_what_changes_tell(self) -> None:
         """Of captured changes: add the columns that every one of them has, and say what their operations mean."""
@@ -1008,7 +1048,7 @@ class Datasets(Mapping[str, Dataset]):
                         )
                     taken[type_] = name
             rest = [name for name, source in sources.items() if source.takes_the_rest]
-            if isinstance(stream.source, Postgres) and ways == {"@header.table"} and not rest:
+            if isinstance(stream.source, CapturedDatabase) and ways == {"@header.table"} and not rest:
                 # What comes is known: the tables that are captured.
                 left = sorted(set(stream.source.tables) - set(taken))
                 if left:
@@ -1170,7 +1210,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
 
 
 def _require_one_table(stream: Stream) -> None:
-    if isinstance(stream.source, Postgres) and len(stream.source.tables) > 1:
+    if isinstance(stream.source, CapturedDatabase) and len(stream.source.tables) > 1:
         raise DeclarationError(
             f"stream {stream.name!r} captures {len(stream.source.tables)} tables, and a dataset takes the changes of all of them",
             "routed_by='@header.table', and the table in types",

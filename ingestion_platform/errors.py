@@ -5,6 +5,7 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     ├── DeclarationError      a dataset or SQL file contradicts itself
     ├── SettingsError         a variable of the environment is missing or wrong
     ├── ObjectRejected        one landed object can't be read as declared
+    ├── NotErasable           records can't be taken out of one landed object
     ├── LandingError          the landing zone refused or lost something
     │   ├── ObjectMissing     no object under that key
     │   ├── ObjectChanged     it changed while being read          (retry)
@@ -60,6 +61,10 @@ class SettingsError(IngestionError):
 
 class ObjectRejected(IngestionError):
     """One landed object can't be read as declared; the others are untouched by that."""
+
+
+class NotErasable(IngestionError):
+    """Records can't be taken out of one landed object without touching the others."""
 
 
 class LandingError(IngestionError):
@@ -118,13 +123,17 @@ class SinkUnavailable(SinkError):
         what: as of any error.
         hint: likewise.
         again_seconds: after which it wants to be asked again; None: it doesn't say.
+        may_be_taken: perhaps the message was taken, and the answer was lost.
     """
 
     can_retry = True
 
-    def __init__(self, what: str, hint: str = "", again_seconds: float | None = None) -> None:
+    def __init__(
+        self, what: str, hint: str = "", *, again_seconds: float | None = None, may_be_taken: bool = False
+    ) -> None:
         super().__init__(what, hint)
         self.again_seconds = again_seconds
+        self.may_be_taken = may_be_taken
 
 
 class SinkRefused(SinkError):

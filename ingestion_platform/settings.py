@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     )
     databases: Path | None = Field(
         None,
-        description="TOML file with a table for each database: libpq's properties, secrets among them; one without a table isn't asked",
+        description="TOML file with a table for each database: its `kind` (postgresql, mariadb), and its client's properties, secrets among"
+        " them; one without a table isn't asked",
     )
     sinks: Path | None = Field(
         None,

@@ -7,7 +7,7 @@ Belongs here: reading the command line, and telling what happened. Doesn't: the 
 import argparse
 from pathlib import Path
 
-from ingestion_platform.assembly import declared_datasets
+from ingestion_platform.assembly import declared_datasets, open_live
 from ingestion_platform.commands.arguments import number
 
 
@@ -36,7 +36,7 @@ def _worker(chosen: argparse.Namespace) -> int:
     # Only this command needs Dagster, which takes a second to import.
     from ingestion_platform.orchestration.worker import run_worker
 
-    return run_worker(declared_datasets().streams, chosen.stream)
+    return run_worker(declared_datasets().streams, chosen.stream, live=open_live)
 
 
 def _chaos(chosen: argparse.Namespace) -> int:

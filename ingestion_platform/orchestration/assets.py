@@ -28,7 +28,8 @@ from ingestion_platform.orchestration.runs import op_name
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
 from ingestion_platform.stream import Segments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
+from ingestion_platform.warehouse import ALERTS, Agreement, Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
+from ingestion_platform.warehouse.forget import returned
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """On top of the landing zone's and the warehouse's own waiting, and only for errors that say it can help: 20, 60, 140 s."""
@@ -130,6 +131,7 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
                 is_over=day < resource.today(),
                 unknown_types=unknown,
                 drift=warehouse.drift(dataset),
+                returned=returned(warehouse, dataset, day, day) if dataset.people else (),
             )
             shown = show.of_raw_day(raw, senders)
             if is_shown:
@@ -243,11 +245,22 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
             shown = show.of_table_day(done)
             if is_shown:
                 shown |= _shown(context, warehouse, sql.key, day, done.rows, sql.primary_key, sql.origins)
-            return Outcome(shown, checks.judge_sql(sql, done, inputs), done.content, _story(done))
+            verdicts = checks.judge_sql(sql, done, inputs, agreement_of(warehouse, sql, day))
+            return Outcome(shown, verdicts, done.content, _story(done))
 
         yield from run_days(context, table, specs, work)
 
     return derive
+
+
+def agreement_of(warehouse: Warehouse, sql: SqlTable, day: date | None) -> Agreement | None:
+    """How what a table judges agrees with what was raised live; None of any other table."""
+    if sql.judges is None or day is None or ALERTS not in warehouse.datasets:
+        return None
+    # Whether or not the worker has made rows of what it landed.
+    warehouse.load(warehouse.datasets[ALERTS], day)
+    warehouse.process(warehouse.datasets[ALERTS], day)
+    return warehouse.agreement(sql, day)
 
 
 def checks_of(table: Table) -> tuple[Check, ...]:

@@ -26,7 +26,7 @@ from ingestion_platform.sources.opening import Connections, open_client, open_da
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.sources.remotes import RemoteFolder
 from ingestion_platform.sources.spool import Spool
-from ingestion_platform.stream import Postgres, Stream
+from ingestion_platform.stream import CapturedDatabase, Stream
 from ingestion_platform.warehouse import Warehouse
 
 
@@ -65,7 +65,7 @@ def is_drained(stream: Stream, settings: Settings) -> bool:
     """Whether a deployment drains a stream: its settings say so, and where the database is, if it is one's capture."""
     if not settings.drains(stream.name):
         return False
-    return not isinstance(stream.source, Postgres) or stream.source.database in settings.database_properties()
+    return not isinstance(stream.source, CapturedDatabase) or stream.source.database in settings.database_properties()
 
 
 class StreamsResource:

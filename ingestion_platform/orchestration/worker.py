@@ -16,14 +16,17 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeAlias
 
 import dagster as dg
 
+from ingestion_platform.alert import Alert
 from ingestion_platform.errors import IngestionError, LandingError, SettingsError
 from ingestion_platform.landing import open_landing
+from ingestion_platform.live.worker import LiveWorker
 from ingestion_platform.orchestration import streams
 from ingestion_platform.orchestration.checks import Verdict, evaluation
 from ingestion_platform.orchestration.graph import stream_key, table_of
@@ -198,6 +201,10 @@ class Following:
         log.info("%s: %s records landed in %.0f s; %s", self.stream.name, f"{landed:,}", seconds, lag.story)
 
 
+OpenLive: TypeAlias = Callable[[Sequence[Stream], Settings, Callable[[Sequence[Alert]], None]], LiveWorker]
+"""Makes the live rules of streams, by the settings; alerts that have landed are given to the last."""
+
+
 def run_worker(
     declared: Mapping[str, Stream],
     names: Sequence[str] = (),
@@ -207,6 +214,7 @@ def run_worker(
     instance: dg.DagsterInstance | None = None,
     watchers: Sequence[Watcher] = (),
     outbox: Outbox | None = None,
+    live: OpenLive | None = None,
     stop: threading.Event | None = None,
 ) -> int:
     """
@@ -218,8 +226,9 @@ def run_worker(
         settings: default: those of the environment.
         resource: default: what the settings name.
         instance: of Dagster; default: the one of DAGSTER_HOME.
-        watchers: look at what arrives: live rules.
-        outbox: tells the alerts that they raise; default: the one that the settings name.
+        watchers: look at what arrives, beside the live rules.
+        outbox: tells the alerts that these raise; default: the one that the settings name.
+        live: makes the live rules of the streams that are followed; None: none are judged.
         stop: ends the worker when set, as the signals do.
 
     Returns:
@@ -249,14 +258,19 @@ def run_worker(
             signal.signal(number, lambda *_: stop.set())
     instance = instance or dg.DagsterInstance.get()
     resource = resource or StreamsResource(settings)
+    outbox = outbox or open_outbox(settings, open_landing(*settings.landing_places))
+    judged = live(chosen, settings, outbox.offer) if live is not None else None
+    if judged is not None:
+        watchers = (*watchers, judged.rules)
     following = [Following(stream, resource, instance, watchers, stop) for stream in chosen]
     threads = [threading.Thread(target=one.run, name=f"follow-{one.stream.name}") for one in following]
     log.info(
         "worker: %s; began %s", ", ".join(stream.name for stream in chosen), datetime.now(UTC).isoformat("T", "seconds")
     )
-    outbox = outbox or open_outbox(settings, open_landing(*settings.landing_places))
     telling = Telling(outbox, instance)
     with outbox:
+        if judged is not None:
+            judged.start()
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
@@ -267,5 +281,10 @@ def run_worker(
                 thread.join(0.5)
             if not stop.is_set():
                 telling.report_when_due()
+            if judged is not None:
+                judged.tell_when_due()
+        if judged is not None:
+            # What it lands last is told, too.
+            judged.close()
     telling.report()
     return 1 if any(one.error is not None for one in following) else 0

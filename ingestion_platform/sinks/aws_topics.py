@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from boto3.session import Session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 
 from ingestion_platform import aws
 from ingestion_platform.errors import IngestionError, SettingsError, SinkRefused, SinkUnavailable
@@ -83,7 +83,8 @@ class _Service:
                 told, f"allow whoever runs this to send there ({self._sink.kind}), and to use its key"
             )
         if aws.is_busy(error) or isinstance(error, aws.BROKEN):
-            return SinkUnavailable(told)
+            not_sent = isinstance(error, (ClientError, EndpointConnectionError, ConnectTimeoutError))
+            return SinkUnavailable(told, may_be_taken=not not_sent)
         return SinkUnavailable(told, aws.CREDENTIALS)
 
     def close(self) -> None:

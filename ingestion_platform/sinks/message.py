@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import cached_property
 from typing import Any
 
 from ingestion_platform.alert import Action, Alert, Change
@@ -53,12 +54,17 @@ class Message:
     shown: int = 10
     is_test: bool = False
 
-    @property
+    @cached_property
+    def ids(self) -> list[str]:
+        """Each alert's id and ordinal, as notes name them."""
+        return [f"{alert.id}.{alert.ordinal}" for alert in self.alerts]
+
+    @cached_property
     def id(self) -> str:
         """The same for the same changes of the same alerts: of one alert its id and ordinal."""
-        if len(self.alerts) == 1:
-            return reference(self.alerts[0])
-        return hashlib.sha256("\n".join(sorted(map(reference, self.alerts))).encode()).hexdigest()[:32]
+        if len(self.ids) == 1:
+            return self.ids[0]
+        return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()[:32]
 
     @property
     def rule(self) -> str:
@@ -87,7 +93,7 @@ class Message:
         if len(self.alerts) == 1:
             about = _listed(self.alerts[0].about)
         else:
-            shared = set(self.alerts[0].about.items()).intersection(*(alert.about.items() for alert in self.alerts))
+            shared = set(self.alerts[0].about.items()).intersection(*(alert.about.items() for alert in self.alerts[1:]))
             about = ", ".join(filter(None, (f"{len(self.alerts):,} alerts", _listed(dict(sorted(shared))))))
         test = "Test: " if self.is_test else ""
         return harmless(f"{test}{words}: {self.rule}: {about}", _LONGEST_TITLE)
@@ -141,7 +147,7 @@ class Message:
             "action": self.action,
             "priority": self.priority,
             "count": len(self.alerts),
-            "ids": [reference(alert) for alert in self.alerts],
+            "ids": self.ids,
             "alerts": [_shown(alert) for alert in some],
             "left_out": len(self.alerts) - len(some),
         }
@@ -164,11 +170,6 @@ class Message:
             if len(made) <= most_bytes or not shown:
                 return made
             shown //= 2
-
-
-def reference(alert: Alert) -> str:
-    """A change of an alert, as messages and notes name it: its id and its ordinal."""
-    return f"{alert.id}.{alert.ordinal}"
 
 
 def written(document: Mapping[str, Any]) -> bytes:

@@ -73,10 +73,35 @@ class DeadLetter:
     alerts: Sequence[Alert]
 
 
+@dataclass(frozen=True)
+class Noted:
+    """
+    What is noted of what a sink was told.
+
+    Args:
+        told: id → the last ordinal that it was told.
+        needless: id → the last ordinal that it needn't be told.
+    """
+
+    told: dict[str, int]
+    needless: dict[str, int]
+
+    @property
+    def both(self) -> dict[str, int]:
+        """Id → the last ordinal of which nothing is to be done any more."""
+        return {id_: max(self.told.get(id_, 0), self.needless.get(id_, 0)) for id_ in {**self.told, **self.needless}}
+
+
 # --- writing
 
 
-def note_told(zone: LandingZone, sink: str, changes: Mapping[str, int], moment: datetime) -> str:
+def note_told(
+    zone: LandingZone,
+    sink: str,
+    changes: Mapping[str, int],
+    moment: datetime,
+    needless: Mapping[str, int] | None = None,
+) -> str:
     """
     Land which changes a sink was told.
 
@@ -85,6 +110,7 @@ def note_told(zone: LandingZone, sink: str, changes: Mapping[str, int], moment: 
         sink: its name.
         changes: id → ordinal, the last that it was told.
         moment: now, UTC.
+        needless: likewise, changes that it needn't be told, because it never heard of what they take back.
 
     Returns:
         The key.
@@ -92,7 +118,8 @@ def note_told(zone: LandingZone, sink: str, changes: Mapping[str, int], moment: 
     Raises:
         LandingError: it couldn't be written.
     """
-    return _put(zone, TOLD, sink, moment, {"told": [f"{id_}.{ordinal}" for id_, ordinal in changes.items()]})
+    note = {"told": _references(changes), **({"needless": _references(needless)} if needless else {})}
+    return _put(zone, TOLD, sink, moment, note)
 
 
 def bury(
@@ -168,22 +195,23 @@ def landed_since(zone: LandingZone, moment: datetime) -> list[Landed]:
     return landed
 
 
-def told_since(zone: LandingZone, sink: str, moment: datetime) -> dict[str, int]:
+def noted_since(zone: LandingZone, sink: str, moment: datetime) -> Noted:
     """
-    What a sink was told at a moment or later: id → the last ordinal.
+    What was noted at a moment or later of what a sink was told.
 
     A note that can't be read counts for nothing: at worst something is told again.
     """
     after = f"{TOLD}{sink}/{moment:%Y/%m/%d}/{moment.strftime(_STAMP)}"
     objects = [one for one in zone.list(f"{TOLD}{sink}/", start_after=after) if _NOTE.fullmatch(one.key)]
-    told: dict[str, int] = {}
+    noted = Noted({}, {})
     for object_, content in zip(objects, _read(zone, objects), strict=True):
         note = _document(object_.key, content)
-        for reference in note.get("told", ()) if note else ():
-            found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
-            if found is not None:
-                told[found[1]] = max(told.get(found[1], 0), int(found[2]))
-    return told
+        for name, known in (("told", noted.told), ("needless", noted.needless)):
+            for reference in note.get(name, ()) if note else ():
+                found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+                if found is not None:
+                    known[found[1]] = max(known.get(found[1], 0), int(found[2]))
+    return noted
 
 
 def open_letters(zone: LandingZone, sink: str) -> list[DeadLetter]:
@@ -286,6 +314,10 @@ def _put(zone: LandingZone, root: str, sink: str, moment: datetime, document: Ma
     key = f"{root}{sink}/{moment:%Y/%m/%d}/{moment.strftime(_STAMP)}-{_digest(content)}.json"
     zone.put_if_absent(key, content)
     return key
+
+
+def _references(changes: Mapping[str, int]) -> list[str]:
+    return [f"{id_}.{ordinal}" for id_, ordinal in changes.items()]
 
 
 def _settled_key(letter_key: str) -> str:

@@ -8,6 +8,7 @@ It is opened without any memory: what landed in the last hours and isn't noted a
 takes messages again.
 """
 
+import itertools
 import logging
 import random
 import threading
@@ -28,6 +29,7 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.sinks import notes
 from ingestion_platform.sinks.carrier import Carrier, open_carrier
 from ingestion_platform.sinks.message import Message
+from ingestion_platform.sinks.notes import DeadLetter, Landed
 from ingestion_platform.sinks.sink import Sink, read_sinks
 from ingestion_platform.sinks.waiting import MOST_WAITING, Batch, Item, Waiting, wait_after
 from ingestion_platform.sources.pace import HeldBack, Pace
@@ -235,26 +237,22 @@ def look_for(zone: LandingZone, tellers: "Sequence[_Teller]", now: datetime) -> 
     landed = notes.landed_since(zone, min(since.values()))
     for teller in tellers:
         name = teller.sink.name
-        told = notes.told_since(zone, name, since[name])
+        noted = notes.noted_since(zone, name, since[name]).both
         recent = now - timedelta(hours=teller.sink.look_back_hours)
-        changes: dict[str, dict[int, Alert]] = defaultdict(dict)
-        wanted: dict[str, str] = {
-            alert.id: letter.key for letter in letters[name] if not letter.is_refused for alert in letter.alerts
-        }
+        changes: dict[str, dict[int, Landed]] = defaultdict(dict)
+        wanted: dict[str, None] = {}
+        for letter in letters[name]:
+            for alert in letter.alerts:
+                id_ = alert.id
+                wanted[id_] = None
+                changes[id_].setdefault(alert.ordinal, Landed(alert, letter.at))
         for one in landed:
             if teller.sink.takes(one.alert) and one.at >= since[name]:
                 id_ = one.alert.id
-                changes[id_][one.alert.ordinal] = one.alert
+                changes[id_][one.alert.ordinal] = one
                 if one.at >= recent:
-                    wanted.setdefault(id_, "")
-        dead = [(alert, letter) for letter in letters[name] for alert in letter.alerts]
-        for alert, _ in dead:
-            changes[alert.id].setdefault(alert.ordinal, alert)
-        teller.looked(
-            told,
-            [(alert, letter.key, letter.is_refused) for alert, letter in dead],
-            [alert for id_ in wanted for _, alert in sorted(changes[id_].items())],
-        )
+                    wanted[id_] = None
+        teller.looked(noted, letters[name], [[one for _, one in sorted(changes[id_].items())] for id_ in wanted])
 
 
 class _NotYet(Exception):
@@ -310,7 +308,8 @@ class _Teller:
         self._wake = threading.Condition()
         self._offered: list[Sequence[Alert]] = []
         self._offered_count = 0
-        self._looks: list[tuple[Mapping[str, int], Sequence[tuple[Alert, str, bool]], Sequence[Alert]]] = []
+        self._opened_at = clock()
+        self._looks: list[tuple[Mapping[str, int], Sequence[DeadLetter], Sequence[Sequence[Landed]]]] = []
         self._has_looked = False
         self._is_short = True
         self._kept_back: list[Alert] = []
@@ -341,10 +340,19 @@ class _Teller:
                 self._offered_count += len(alerts)
             self._wake.notify()
 
-    def looked(self, told: Mapping[str, int], dead: Sequence[tuple[Alert, str, bool]], alerts: Sequence[Alert]) -> None:
-        """Take in what the landing zone knows: what was told, what is dead (alert, letter, whether refused), and what has landed."""
+    def looked(
+        self, noted: Mapping[str, int], letters: Sequence[DeadLetter], alerts: Sequence[Sequence[Landed]]
+    ) -> None:
+        """
+        Take in what the landing zone knows.
+
+        Args:
+            noted: id → the last ordinal of which nothing is to be done any more.
+            letters: open ones.
+            alerts: of each alert its changes, ascending.
+        """
         with self._wake:
-            self._looks.append((told, dead, alerts))
+            self._looks.append((noted, letters, alerts))
             self._wake.notify()
 
     def wants_look(self) -> bool:
@@ -404,19 +412,8 @@ class _Teller:
             offered, self._offered, self._offered_count = self._offered, [], 0
             looks, self._looks = self._looks, []
         now = time.monotonic()
-        for told, dead, alerts in looks:
-            self._waiting.is_short = False
-            self._waiting.know(told)
-            letters: dict[str, str] = {}
-            for alert, letter, is_refused in dead:
-                id_ = alert.id
-                self._letters.setdefault(letter, set()).add(id_)
-                if is_refused:
-                    self._waiting.hold_dead(alert, letter)
-                else:
-                    letters[f"{id_}.{alert.ordinal}"] = letter
-            for alert in alerts:
-                self._waiting.offer(alert, now, letter=letters.get(f"{alert.id}.{alert.ordinal}", ""))
+        for noted, letters, alerts in looks:
+            self._take_look(noted, letters, alerts, now)
             self._has_looked = True
             kept, self._kept_back = self._kept_back, []
             offered.append(kept)
@@ -434,20 +431,52 @@ class _Teller:
             self._wanted.set()
         self._take_settled()
 
+    def _take_look(
+        self,
+        noted: Mapping[str, int],
+        letters: Sequence[DeadLetter],
+        alerts: Sequence[Sequence[Landed]],
+        now: float,
+    ) -> None:
+        self._waiting.is_short = False
+        self._waiting.know(noted)
+        last = {changes[-1].alert.id: changes[-1].alert.ordinal for changes in alerts}
+        dead: dict[str, str] = {}
+        for letter in letters:
+            ids = {alert.id: alert.ordinal for alert in letter.alerts}
+            self._letters.setdefault(letter.key, set()).update(ids)
+            for alert in letter.alerts:
+                reference = f"{alert.id}.{alert.ordinal}"
+                if ids[alert.id] < last[alert.id] or ids[alert.id] <= noted.get(alert.id, -1):
+                    self._settle(letter.key, alert.id, "told, or another change came after it")
+                elif letter.is_refused:
+                    self._waiting.hold_dead(alert, letter.key)
+                else:
+                    dead[reference] = letter.key
+        for changes in alerts:
+            id_ = changes[-1].alert.id
+            # What landed before this outbox was there may have been told by one that was killed before it could note it.
+            is_doubtful = changes[-1].at < self._opened_at
+            for one in changes[-1:] if is_doubtful else changes:
+                ordinal = one.alert.ordinal
+                if ordinal > noted.get(id_, -1):
+                    letter_key = dead.get(f"{id_}.{ordinal}", "")
+                    self._waiting.offer(one.alert, now, letter=letter_key, is_doubtful=is_doubtful)
+
     def _take_settled(self) -> None:
         """Dead letters of which nothing is to be told any more."""
         for item in self._waiting.settled:
-            self._settle(item, "withdrawn, or told by somebody else")
+            self._settle(item.letter, item.id, "withdrawn, or told by somebody else")
         self._waiting.settled.clear()
 
-    def _settle(self, item: Item, why: str) -> None:
-        left = self._letters.get(item.letter)
+    def _settle(self, letter: str, id_: str, why: str) -> None:
+        left = self._letters.get(letter)
         if left is None:
             return
-        left.discard(item.id)
+        left.discard(id_)
         if not left:
-            del self._letters[item.letter]
-            self._settled[item.letter] = why
+            del self._letters[letter]
+            self._settled[letter] = why
 
     def _send(self, now: float) -> float:
         """Send the next message, if there is one and it is our turn; seconds until there may be another."""
@@ -484,7 +513,7 @@ class _Teller:
             self._complain(str(error))
         except Exception as error:
             log.exception("sink %s: a message couldn't be sent", self.sink.name)
-            self._unavailable(batch, SinkUnavailable(f"{type(error).__name__}"))
+            self._unavailable(batch, SinkUnavailable(type(error).__name__, may_be_taken=True))
         else:
             self._was_told(batch)
         self._take_settled()
@@ -503,18 +532,19 @@ class _Teller:
         self._note(batch)
 
     def _note(self, batch: Batch) -> None:
+        self._waiting.told(batch)
         if not self._unnoted:
             self._unnoted_since = time.monotonic()
         for item in batch.items:
             self._unnoted[item.id] = max(item.alert.ordinal, self._unnoted.get(item.id, 0))
             if item.letter:
-                self._settle(item, "told")
+                self._settle(item.letter, item.id, "told")
 
     def _unavailable(self, batch: Batch, error: SinkUnavailable) -> None:
         now = time.monotonic()
         self._failures += 1
         self._failing_since = now if self._failing_since is None else self._failing_since
-        self._waiting.failed(batch, now)
+        self._waiting.failed(batch, now, may_be_taken=error.may_be_taken)
         wait = wait_after(self._failures) * random.uniform(0.5, 1.0)
         if error.again_seconds is not None:
             wait = max(wait, min(error.again_seconds, 3600.0)) if error.again_seconds > 0 else wait
@@ -563,7 +593,7 @@ class _Teller:
         )
         for item in items:
             # One that was in another letter, and is refused now, is in this one.
-            self._settle(item, "refused, and in another dead letter") if item.letter else None
+            self._settle(item.letter, item.id, "refused, and in another dead letter")
             if is_refused:
                 item.letter = letter
         self._letters[letter] = {item.id for item in items}
@@ -580,18 +610,21 @@ class _Teller:
     def _land(self, *, is_last: bool = False) -> None:
         """Note what was told, and which dead letters are settled, when that is due."""
         now = time.monotonic()
-        if not (self._unnoted or self._settled):
+        needless = self._waiting.needless
+        if not (self._unnoted or self._settled or needless):
             return
-        is_due = now - self._unnoted_since >= NOTE_SECONDS or len(self._unnoted) >= MOST_NOTED
+        count = len(self._unnoted) + len(needless)
+        is_due = now - self._unnoted_since >= NOTE_SECONDS or count >= MOST_NOTED
         if not is_last and (not is_due or now < self._land_again_at):
             return
         try:
-            told = list(self._unnoted.items())
-            for begin in range(0, len(told), MOST_NOTED):
-                some = dict(told[begin : begin + MOST_NOTED])
-                notes.note_told(self._zone, self.sink.name, some, self._clock())
-                for id_ in some:
-                    del self._unnoted[id_]
+            while self._unnoted or needless:
+                told = dict(itertools.islice(self._unnoted.items(), MOST_NOTED))
+                others = dict(itertools.islice(needless.items(), MOST_NOTED - len(told)))
+                notes.note_told(self._zone, self.sink.name, told, self._clock(), others)
+                for some, all_ in ((told, self._unnoted), (others, needless)):
+                    for id_ in some:
+                        del all_[id_]
             for letter, why in list(self._settled.items()):
                 notes.settle(self._zone, letter, self._clock(), why)
                 del self._settled[letter]

@@ -6,7 +6,6 @@ Belongs here: one pass through a sink's open dead letters. Doesn't: telling what
 
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -68,22 +67,20 @@ def resend(
     if not letters:
         return Resent()
     since = min(alert.raised_at for letter in letters for alert in letter.alerts) - _MARGIN
-    changes: dict[str, set[int]] = defaultdict(set)
-    by_change = {}
+    noted = notes.noted_since(zone, sink.name, since).both
+    last = dict(noted)
     for one in notes.landed_since(zone, since):
-        changes[one.alert.id].add(one.alert.ordinal)
-        by_change[one.alert.id, one.alert.ordinal] = one.alert
+        id_ = one.alert.id
+        last[id_] = max(one.alert.ordinal, last.get(id_, -1))
     # A sink may have been told to take other alerts since: these are its own all the same.
     waiting = Waiting(sink.model_copy(update={"rules": (), "actions": (), "up_to_priority": 2**31}), most=2**31)
-    waiting.know(notes.told_since(zone, sink.name, since))
     open_: dict[str, set[str]] = {}
     for letter in letters:
         open_[letter.key] = {alert.id for alert in letter.alerts}
         for alert in letter.alerts:
-            by_change[alert.id, alert.ordinal] = alert
-            changes[alert.id].add(alert.ordinal)
-            for ordinal in sorted(changes[alert.id]):
-                waiting.offer(by_change[alert.id, ordinal], 0.0, letter=letter.key)
+            # What has changed since is told, or withdrawn, by the outbox.
+            if alert.ordinal >= last.get(alert.id, -1) and alert.ordinal > noted.get(alert.id, -1):
+                waiting.offer(alert, 0.0, letter=letter.key)
     resent = Resent()
     now = 0.0
     waits = {id_ for ids in open_.values() for id_ in ids}
@@ -114,6 +111,7 @@ def resend(
                 left.add(batch.items[0].id)
         else:
             began, failures = time.monotonic(), 0
+            waiting.told(batch)
             resent.told += len(batch.items)
             _note(zone, sink, batch, clock())
             for item in batch.items:

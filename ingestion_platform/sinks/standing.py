@@ -13,7 +13,6 @@ from ingestion_platform.landing import LandingZone
 from ingestion_platform.sinks import notes
 from ingestion_platform.sinks.notes import DeadLetter, Landed
 from ingestion_platform.sinks.sink import Sink
-from ingestion_platform.sinks.waiting import is_due
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,12 @@ def standings(zone: LandingZone, sinks: Sequence[Sink], now: datetime) -> list[S
     landed = notes.landed_since(zone, now - timedelta(hours=longest)) if sinks else []
     for sink in sinks:
         since = now - timedelta(hours=sink.look_back_hours)
-        told = notes.told_since(zone, sink.name, since)
+        noted = notes.noted_since(zone, sink.name, since)
         letters = notes.open_letters(zone, sink.name)
         dead = {alert.id for letter in letters for alert in letter.alerts}
         waiting = due(
-            (one for one in landed if one.at >= since and sink.takes(one.alert) and one.alert.id not in dead), told
+            (one for one in landed if one.at >= since and sink.takes(one.alert) and one.alert.id not in dead),
+            noted.both,
         )
         late = now - timedelta(minutes=sink.unsent_minutes)
         found.append(
@@ -77,7 +77,7 @@ def standings(zone: LandingZone, sinks: Sequence[Sink], now: datetime) -> list[S
                 SinkStanding(
                     sink=sink.name,
                     is_declared=True,
-                    told=len(told),
+                    told=len(noted.told),
                     waiting=len(waiting),
                     late=sum(one.at < late for one in waiting),
                     oldest_at=min((one.at for one in waiting), default=None),
@@ -93,35 +93,30 @@ def standings(zone: LandingZone, sinks: Sequence[Sink], now: datetime) -> list[S
     return found
 
 
-def due(landed: Iterable[Landed], told: Mapping[str, int]) -> list[Landed]:
+def due(landed: Iterable[Landed], noted: Mapping[str, int]) -> list[Landed]:
     """
     The last change of each alert that a sink is to be told of.
 
     Args:
         landed: changes that it takes.
-        told: id → the last ordinal that it was told.
+        noted: id → the last ordinal of which nothing is to be done any more.
     """
-    last, raised = _last(landed)
-    return [one for id_, one in last.items() if is_due(one.alert.ordinal, told.get(id_), knows_raising=id_ in raised)]
+    return [one for id_, one in _last(landed).items() if one.alert.ordinal > noted.get(id_, -1)]
 
 
 def standing_alerts(landed: Iterable[Landed]) -> list[Landed]:
     """The alerts that stand, each as it was raised last."""
-    last, _ = _last(landed)
-    return [one for one in last.values() if one.alert.change == "raised"]
+    return [one for one in _last(landed).values() if one.alert.change == "raised"]
 
 
-def _last(landed: Iterable[Landed]) -> tuple[dict[str, Landed], set[str]]:
-    """The last change of each alert, by its id; and those whose raising is among the changes."""
+def _last(landed: Iterable[Landed]) -> dict[str, Landed]:
+    """The last change of each alert, by its id."""
     last: dict[str, Landed] = {}
-    raised = set()
     for one in landed:
         id_ = one.alert.id
-        if one.alert.change == "raised":
-            raised.add(id_)
         if id_ not in last or one.alert.ordinal > last[id_].alert.ordinal:
             last[id_] = one
-    return last, raised
+    return last
 
 
 def _with_letters(standing: SinkStanding, letters: Sequence[DeadLetter]) -> SinkStanding:

@@ -4,7 +4,8 @@ What a sink is to be told: which changes of alerts are due, in which groups, and
 Belongs here: pure reckoning, with the moment given in seconds of any clock. Doesn't: threads, sending, landing (`outbox.py`).
 
 A sink is told of an alert as it stands now, if that isn't what it was told last. So an alert that was raised and withdrawn before anybody
-was told isn't told at all, and one that was told is told when it is withdrawn.
+was told isn't told at all, and one that was told is told when it is withdrawn. Where nobody can know what the sink has heard (it didn't
+answer, or a process was killed before it noted what it told), it is told how the alert stands.
 """
 
 import heapq
@@ -41,6 +42,7 @@ class Item:
         attempts: at telling it, all in vain.
         failed_since: when the first of them was.
         halvings: how often a message that it was in was refused, and halved to find out because of whom.
+        before: what was known of the alert before it was on its way.
     """
 
     alert: Alert
@@ -50,6 +52,7 @@ class Item:
     attempts: int = 0
     failed_since: float | None = None
     halvings: int = 0
+    before: "_Known | None" = None
 
 
 @dataclass(frozen=True)
@@ -104,29 +107,20 @@ _Rank = tuple[int, bool, float]
 
 
 class _Known(NamedTuple):
-    """Of an alert: the last change that was offered, and the last that was told or is being told; None: none."""
+    """Of an alert: the last change that was offered, the last that was told or is on its way, whether the sink may have heard others."""
 
     offered: int
     told: int | None
+    is_doubtful: bool = False
+
+    def needs(self, ordinal: int) -> bool:
+        """Whether the sink is to be told of another change."""
+        return self.is_doubtful or is_raised(ordinal) != is_raised(self.told)
 
 
 def is_raised(ordinal: int | None) -> bool:
     """Whether an alert stands after a change."""
     return ordinal is not None and ordinal % 2 == 0
-
-
-def is_due(ordinal: int, told: int | None, *, knows_raising: bool) -> bool:
-    """
-    Whether a sink is to be told of an alert as it stands.
-
-    Args:
-        ordinal: of its last change.
-        told: the last that the sink was told; None: nothing, or nobody knows.
-        knows_raising: everything is known since it was raised: a withdrawal of what nobody was told needn't be told.
-    """
-    if told is None and not knows_raising and not is_raised(ordinal):
-        return True
-    return is_raised(ordinal) != is_raised(told) and (told is None or ordinal > told)
 
 
 class Waiting:
@@ -140,11 +134,13 @@ class Waiting:
     Attributes:
         is_short: something didn't fit, and has to be read from the landing zone when there is room.
         settled: items that needn't be told any more, other than by telling; whoever takes them empties it.
+        needless: changes of which the sink needn't be told, id → ordinal; likewise.
     """
 
     def __init__(self, sink: Sink, *, most: int = MOST_WAITING) -> None:
         self.is_short = False
         self.settled: list[Item] = []
+        self.needless: dict[str, int] = {}
         self._sink = sink
         self._most = most
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -154,6 +150,7 @@ class Waiting:
         self._later: list[tuple[float, int, _Group]] = []
         self._ready: list[tuple[_Rank, int, float, _Group]] = []
         self._held: dict[str, str] = {}
+        self._on_the_way: set[str] = set()
         self._number = itertools.count()
         self._last_told: dict[GroupKey, float] = {}
 
@@ -162,19 +159,17 @@ class Waiting:
 
     # --- coming in
 
-    def know(self, told: Mapping[str, int]) -> None:
-        """What the sink was told, as the notes say: id → ordinal."""
-        for id_, ordinal in told.items():
+    def know(self, noted: Mapping[str, int]) -> None:
+        """What the notes say that the sink was told, or needn't be: id → ordinal."""
+        for id_, ordinal in noted.items():
             known = self._known.get(id_)
-            offered = max(ordinal, known.offered if known else -1)
-            self._learn(id_, offered, max(ordinal, -1 if known is None or known.told is None else known.told))
+            if known is None or known.told is None or known.told < ordinal:
+                self._learn(id_, _Known(max(ordinal, known.offered if known else -1), ordinal))
             where = self._where.get(id_)
-            if where is not None:
-                waits = self._groups[where].items[id_].alert.ordinal
-                if waits <= ordinal or is_raised(waits) == is_raised(ordinal):
-                    self._settle(id_)
+            if where is not None and self._groups[where].items[id_].alert.ordinal <= ordinal:
+                self._settle(id_)
 
-    def offer(self, alert: Alert, now: float, *, letter: str = "") -> None:
+    def offer(self, alert: Alert, now: float, *, letter: str = "", is_doubtful: bool = False) -> None:
         """
         Take a change in, if the sink is to be told of it.
 
@@ -182,6 +177,7 @@ class Waiting:
             alert: which.
             now: the moment.
             letter: key of the dead letter that it is in.
+            is_doubtful: the sink may have heard changes that nobody has noted.
         """
         if not self._sink.takes(alert):
             return
@@ -189,24 +185,26 @@ class Waiting:
         known = self._known.get(id_)
         if known is not None and ordinal <= known.offered:
             return
-        is_new = known is None
-        told = known.told if known is not None else None
+        is_doubtful |= known is not None and known.is_doubtful
+        after = _Known(ordinal, known.told if known is not None else None, is_doubtful)
         if id_ in self._where:
             # What was to be told of it before isn't true any more.
             self._settle(id_)
-        if not is_due(ordinal, told, knows_raising=not is_new):
-            self._learn(id_, ordinal, told)
+        if known is not None and not after.needs(ordinal):
+            self._learn(id_, after)
+            if id_ not in self._on_the_way:
+                self.needless[id_] = ordinal
             letter = letter or self._held.pop(id_, "")
             if letter:
                 self.settled.append(Item(alert, id_, now, letter))
             return
-        if is_new and not is_raised(ordinal) and self.is_short:
+        if known is None and not is_raised(ordinal) and self.is_short:
             # Its raising may be among what didn't fit: what the landing zone knows of both decides.
             return
         if not self._has_room(alert.priority):
             self.is_short = True
             return
-        self._learn(id_, ordinal, told)
+        self._learn(id_, after)
         self._insert(Item(alert, id_, now, letter), now)
 
     def hold_dead(self, alert: Alert, letter: str) -> None:
@@ -214,7 +212,7 @@ class Waiting:
         id_ = alert.id
         self._held[id_] = letter
         if id_ not in self._known:
-            self._learn(id_, alert.ordinal, None)
+            self._learn(id_, _Known(alert.ordinal, None))
 
     # --- going out
 
@@ -238,8 +236,9 @@ class Waiting:
         taken, rest = items[:MOST_ALERTS], items[MOST_ALERTS:]
         for item in taken:
             del self._where[item.id]
-            known = self._known.get(item.id)
-            self._learn(item.id, max(item.alert.ordinal, known.offered if known else 0), item.alert.ordinal)
+            item.before = self._known.get(item.id, _Known(item.alert.ordinal, None, True))
+            self._learn(item.id, _Known(item.before.offered, item.alert.ordinal))
+            self._on_the_way.add(item.id)
         if rest:
             self._add_group(_Group(group.key, now, group.since, {item.id: item for item in rest}))
         elif self._sink.window_seconds:
@@ -249,9 +248,25 @@ class Waiting:
                 self._last_told = {key: moment for key, moment in self._last_told.items() if moment > over}
         return Batch(group.key, taken)
 
-    def failed(self, batch: Batch, now: float) -> None:
-        """A message wasn't taken: it waits for another attempt, unless something has changed meanwhile."""
-        for item in self._not_told(batch):
+    def told(self, batch: Batch) -> None:
+        """A message was taken."""
+        for item in batch.items:
+            self._on_the_way.discard(item.id)
+            known = self._known.get(item.id)
+            if known is not None and known.offered > item.alert.ordinal and item.id not in self._where:
+                # What came while it was on its way says the same.
+                self.needless[item.id] = known.offered
+
+    def failed(self, batch: Batch, now: float, *, may_be_taken: bool = False) -> None:
+        """
+        A message wasn't taken: it waits for another attempt, unless something has changed meanwhile.
+
+        Args:
+            batch: of the message.
+            now: the moment.
+            may_be_taken: perhaps it was, and the answer was lost.
+        """
+        for item in self._not_told(batch, is_doubtful=may_be_taken):
             item.attempts += 1
             item.failed_since = now if item.failed_since is None else item.failed_since
             # What failed in company tries again in company, and later than others that haven't failed yet.
@@ -330,30 +345,33 @@ class Waiting:
 
     # --- parts
 
-    def _learn(self, id_: str, offered: int, told: int | None) -> None:
-        self._known[id_] = _Known(offered, told)
+    def _learn(self, id_: str, known: _Known) -> None:
+        self._known[id_] = known
         self._known.move_to_end(id_)
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
-    def _not_told(self, batch: Batch) -> list[Item]:
+    def _not_told(self, batch: Batch, *, is_doubtful: bool = False) -> list[Item]:
         """Of a message that wasn't told, what is to be told yet; and what was known before is known again."""
         left = []
         for item in batch.items:
             id_, ordinal = item.id, item.alert.ordinal
-            known = self._known.get(id_, _Known(ordinal, ordinal))
-            # Before a change in one direction, the sink had been told of the other one, or of nothing.
-            told = None if is_raised(ordinal) else ordinal - 1
-            self._learn(id_, known.offered, told)
+            self._on_the_way.discard(id_)
+            before = item.before or _Known(ordinal, None, True)
+            offered = max(before.offered, self._known[id_].offered if id_ in self._known else ordinal)
+            known = _Known(offered, before.told, before.is_doubtful or is_doubtful)
+            self._learn(id_, known)
             waits = id_ in self._where
-            if known.offered == ordinal or (not waits and is_raised(known.offered) != is_raised(told)):
+            if offered == ordinal or (not waits and known.needs(offered)):
                 # A newer change that says the same as the one that failed wasn't kept beside it.
                 left.append(item)
                 continue
             if item.letter:
                 self.settled.append(item)
-            if waits and is_raised(known.offered) == is_raised(told):
-                self._settle(id_)
+            if not known.needs(offered):
+                self.needless[id_] = offered
+                if waits:
+                    self._settle(id_)
         return left
 
     def _key(self, item: Item) -> GroupKey:

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
-from ingestion_platform.errors import IngestionError, SettingsError, SinkRefused, SinkUnavailable, SourceError
+from ingestion_platform.errors import SettingsError, SinkRefused, SinkUnavailable, SourceError
 from ingestion_platform.sinks.message import Message, harmless
 from ingestion_platform.sinks.sink import Sink
 from ingestion_platform.sources.addresses import Resolve, resolve
 from ingestion_platform.sources.api_secrets import Secrecy
 from ingestion_platform.sources.http_messages import again_after, words_of
-from ingestion_platform.sources.http_post import Poster
+from ingestion_platform.sources.http_post import NoAnswer, Poster
 
 SIGNATURE = "x-ingestion-signature"
 
@@ -88,13 +88,15 @@ class Webhook:
                 "private_hosts=True in the declaration, or private_hosts = true in the file of INGESTION_APIS",
                 "private_hosts = true in the file of INGESTION_SINKS",
             )
-            raise self._error(SinkUnavailable, error.what, hint) from None
+            raise SinkUnavailable(
+                f"sink {self._name!r}: {error.what}", hint, may_be_taken=isinstance(error, NoAnswer)
+            ) from None
         if 200 <= answer.status < 300:
             return
         words = harmless(words_of(answer, self._secrecy.text), 200)
         told = f"it answered {answer.status}" + (f": {words}" if words else "")
         if answer.status in _REFUSED:
-            raise self._error(SinkRefused, told)
+            raise SinkRefused(f"sink {self._name!r}: {told}")
         raise SinkUnavailable(
             f"sink {self._name!r}: {told}", _HINTS.get(answer.status, ""), again_seconds=again_after(answer)
         )
@@ -102,9 +104,6 @@ class Webhook:
     def close(self) -> None:
         """Let go of connections."""
         self._poster.close()
-
-    def _error(self, kind: type[IngestionError], what: str, hint: str = "") -> IngestionError:
-        return kind(f"sink {self._name!r}: {what}", hint)
 
 
 def signature(secret: str, moment: int, body: bytes) -> str:

@@ -21,6 +21,10 @@ _MOST_BYTES = 64 * 1024
 """Of an answer; the rest isn't read."""
 
 
+class NoAnswer(SourceUnavailable):
+    """It was posted, and no whole answer came: perhaps it was taken."""
+
+
 class Poster:
     """
     Posts to one URL. Nothing is connected before; any number of threads may post.
@@ -74,7 +78,8 @@ class Poster:
             Whatever was answered, the beginning of its body with it.
 
         Raises:
-            SourceUnavailable: no answer, or half of one.
+            NoAnswer: no answer, or half of one.
+            SourceUnavailable: no connection.
             SourceError: the host's address isn't public, or it doesn't prove who it is.
         """
         sent = {
@@ -118,8 +123,8 @@ class Poster:
                 "its certificate, or the authorities that this machine trusts",
             )
         match error:
-            case httpcore.TimeoutException():
-                return SourceUnavailable(f"{self.host}: no answer within {self._timeout_seconds:g} seconds")
-            case httpcore.ConnectError():
+            case httpcore.ConnectError() | httpcore.ConnectTimeout() | httpcore.PoolTimeout():
                 return SourceUnavailable(f"{self.host}: no connection")
-        return SourceUnavailable(f"{self.host}: no whole answer")
+            case httpcore.TimeoutException():
+                return NoAnswer(f"{self.host}: no answer within {self._timeout_seconds:g} seconds")
+        return NoAnswer(f"{self.host}: no whole answer")

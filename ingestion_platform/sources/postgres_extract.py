@@ -163,9 +163,10 @@ class PostgresState:
         self._lock = threading.Lock()
         self._extract = extract
         self._base = _base(extract, window)
-        moment, self._snapshot, is_standby = client.rows(
-            control, "select clock_timestamp(), pg_export_snapshot(), pg_is_in_recovery()"
+        moment, self._snapshot, is_standby, encoding = client.rows(
+            control, "select clock_timestamp(), pg_export_snapshot(), pg_is_in_recovery(), getdatabaseencoding()::text"
         )[0]
+        self._has_encoding = encoding != "SQL_ASCII"
         self.extracted_at = moment.isoformat(timespec="microseconds")
         self.is_replica = bool(is_standby)
         self._columns = self._described()
@@ -432,6 +433,7 @@ class PostgresReader:
             for lines in copy_out(
                 self._connection,
                 copied,
+                has_encoding=self._state._has_encoding,
                 chunk_bytes=CHUNK_BYTES,
                 chunk_rows=self._chunk_rows,
                 is_stopped=self._is_stopped,

@@ -130,6 +130,7 @@ def copy_out(
     connection: "psycopg.Connection[Any]",
     query: sql.Composable,
     *,
+    has_encoding: bool = True,
     chunk_bytes: int = CHUNK_BYTES,
     chunk_rows: int | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -138,6 +139,7 @@ def copy_out(
     Yield what `COPY … TO STDOUT` sends: a text for each row, many at a time. The server waits while nobody takes them.
 
     Args:
+        has_encoding: False: the database knows none, and its bytes come as they are.
         chunk_bytes: a chunk has about so much.
         chunk_rows: at most so many rows; None: as many as fit.
         is_stopped: asked now and then; then the rows end, and the connection is of no more use.
@@ -154,7 +156,10 @@ def copy_out(
         poll.poll(_POLL_SECONDS * 1000)
         pgconn.consume_input()
 
-    pgconn.send_query(query.as_bytes(connection))
+    command = query.as_bytes(connection)
+    if not has_encoding:
+        connection.execute("set local client_encoding = 'SQL_ASCII'")
+    pgconn.send_query(command)
     while pgconn.is_busy():
         if is_stopped():
             return
@@ -184,6 +189,8 @@ def copy_out(
     while (ended := pgconn.get_result()) is not None:
         if ended.status != pq.ExecStatus.COMMAND_OK:
             raise psycopg.errors.error_from_result(ended)
+    if not has_encoding:
+        connection.execute("set local client_encoding = 'UTF8'")
 
 
 def _ranges(table: Table) -> Iterator[_Range]:

@@ -157,7 +157,7 @@ class Contract:
     def digest(self) -> str:
         """Changes whenever the same raw rows would be processed otherwise. Docs, owners and thresholds don't count."""
         columns = [
-            {key: value for key, value in dataclasses.asdict(column).items() if key != "description"}
+            {key: value for key, value in dataclasses.asdict(column).items() if key not in ("description", "person")}
             for column in self.dataset.columns
         ]
         dataset, daily = self.dataset, self.dataset.daily

@@ -17,13 +17,17 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pyarrow as pa
 
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import DayBeforeMissing, WarehouseDamaged, WarehouseError
-from ingestion_platform.warehouse import current, history
+from ingestion_platform.rules.knowledge import day_known
+from ingestion_platform.rules.rule import Rules
+from ingestion_platform.warehouse import current, history, judged
 from ingestion_platform.warehouse.attendance import Attendance, ReportState
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
@@ -100,6 +104,11 @@ class Deriver:
     def _read_by(self, table: SqlTable, day: date | None) -> dict[str, list[PartitionRow]]:
         """Name in the query → the partitions it sees, oldest first."""
         seen: dict[str, list[PartitionRow]] = {}
+        if table.judges is not None and day is not None:
+            for rule in table.judges.values():
+                if rule.known is not None:
+                    known = day_known(rule, day)
+                    seen[f"{rule.known.table}@{known}"] = self._current(rule.known.table, known)
         for read in table.reads:
             source = read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)
             if source != read:
@@ -371,7 +380,12 @@ class Deriver:
             return self._end_versions(table, day, former_state, seen[table.history_of], path)
         if former_state is not None:
             return self._advance(table, former_state, seen, path)
+        if table.judges is not None:
+            assert day is not None, "what is judged has days"
+            self._judge(table.judges, day, seen)
         for read, rows in seen.items():
+            if table.judges is not None:
+                break
             layer, table_name = read.split(".", 1)
             engine.execute(f"create schema if not exists {name(layer)}")
             engine.execute(
@@ -394,6 +408,28 @@ class Deriver:
                 f"see {table.path.name if table.path else table.sql}",
             ) from error
         return int(copied[0][0])
+
+    def _judge(self, rules: Rules, day: date, seen: Mapping[str, list[PartitionRow]]) -> None:
+        """Judge a day by rules, for the query to read."""
+
+        def known(table: str, of_day: date, columns: Sequence[str]) -> pa.Table | None:
+            rows = seen[f"{table}@{of_day}"]
+            if not rows:
+                return None
+            wanted = ", ".join(name(column) for column in columns)
+            found: Any = self._engine.sql(f"select {wanted} from ({self.shown(table, rows)})").to_arrow_table()
+            made: pa.Table = found
+            return made
+
+        judged.register(
+            self._engine,
+            rules,
+            self._datasets,
+            day,
+            self._zone,
+            relation=lambda table: self.shown(table, seen[table]),
+            known=known,
+        )
 
     def _advance(self, table: SqlTable, state: PartitionRow, seen: Mapping[str, list[PartitionRow]], path: str) -> int:
         """Compute a state from a former one and the changes since."""

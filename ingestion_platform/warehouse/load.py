@@ -53,10 +53,12 @@ from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
 from ingestion_platform.warehouse.dialects import DialectNote
 from ingestion_platform.warehouse.engine import parquet
 from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.forgotten import Forgotten
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
 from ingestion_platform.warehouse.ledger_file import now
 from ingestion_platform.warehouse.ledger_rows import ObjectRow, position_text
 from ingestion_platform.warehouse.moves import AliasReader
+from ingestion_platform.warehouse.personal import Reading
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.raw_files import (
     IN_MEMORY_BYTES,
@@ -134,6 +136,7 @@ class Loader:
         engine: counts rows by processed day.
         threads: that fetch and parse.
         receipts: keep what senders' objects were before they were overwritten.
+        forgotten: tells which objects are others because somebody was forgotten.
     """
 
     def __init__(
@@ -146,8 +149,10 @@ class Loader:
         engine: duckdb.DuckDBPyConnection,
         threads: int,
         receipts: Receipts,
+        forgotten: Forgotten,
     ) -> None:
         self._receipts = receipts
+        self._forgotten = forgotten
         self._contract = contract
         self._dataset = contract.dataset
         self._landing = landing
@@ -258,6 +263,11 @@ class Loader:
                 self._note.write(found.format, landed.key)
                 return self._look_up_dialect()
         return False
+
+    def reading(self) -> Reading:
+        """How objects are read, by what is recorded of their dialect."""
+        self._look_up_dialect()
+        return Reading(self._dataset, self._format, self._fields)
 
     def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
         """Those of a day's objects that a load would read."""
@@ -565,7 +575,11 @@ class Loader:
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, is_double=True)
         source = self._dataset.source
-        if isinstance(source, RemoteObjects) and not sha256.startswith(digest_in(landed.key)):
+        if (
+            isinstance(source, RemoteObjects)
+            and not sha256.startswith(digest_in(landed.key))
+            and not self._forgotten.is_rewritten(landed.key, sha256)
+        ):
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, "isn't what was copied: its digest is another one")
         departures: tuple[str, ...] = ()
@@ -574,7 +588,7 @@ class Loader:
             declared = self._dataset.source.format
             if isinstance(declared, Csv) and isinstance(self._format, Csv) and declared != self._format:
                 departures = dialect_departures(declared, self._format, opened.file, self._fields, key=landed.key)
-            records, more = self._gather(landed, opened, batch)
+            records, more = self._gather(landed, opened, batch, sha256)
             departures = tuple(map(self._without_excerpts, (*departures, *records.departures, *more)))
             opened.check()
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
@@ -593,7 +607,7 @@ class Loader:
         return _Reading(landed, sha256, size_bytes, records, departures=departures)
 
     def _gather(
-        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch"
+        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch", sha256: str
     ) -> tuple[Records | OwnFiles, tuple[str, ...]]:
         """
         Read an object to its end, and hold it against what its sender says of it.
@@ -607,6 +621,9 @@ class Loader:
         reader = self._open_records(opened, landed.key)
         control = self._control
         if control is None or not (control.trailer or control.manifest):
+            return batch.gather(landed.key, reader), ()
+        if self._forgotten.is_rewritten(landed.key, sha256):
+            # What its sender has counted was counted before somebody in it was forgotten, and was compared then.
             return batch.gather(landed.key, reader), ()
         totals: Totals | None = None
         if control.manifest:
@@ -985,7 +1002,9 @@ class _Batch:
         for row in self._decided:
             before = self._found.get(row.key)
             if before is not None and before.version != row.version and before.state != "replaced":
-                gone.append(before)
+                is_same = self._loader._forgotten.is_rewritten(row.key, row.sha256)
+                # Nobody has sent anything: the object has been there all the time.
+                gone.append(replace(before, version=row.version) if is_same else before)
         if gone:
             self._loader._receipts.note([receipt_of(row) for row in gone], lands=senders.cutoff is not None)
 

@@ -25,8 +25,9 @@ from pydantic.dataclasses import dataclass as declared
 
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import DeclarationError
+from ingestion_platform.rules.rule import Rules
 from ingestion_platform.table import IDENTIFIER, STRICT, Check
-from ingestion_platform.warehouse import current, history
+from ingestion_platform.warehouse import current, history, judged
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import connect, name
 from ingestion_platform.warehouse.row_versions import WHERE_FROM, columns_of
@@ -90,6 +91,7 @@ class SqlTable:
         carries_on: whether it reads itself: a day is made of its own partition of the day before.
         state_of: the changes whose state it is, at the end of each day; None for what a file says.
         history_of: the changes whose versions it holds.
+        judges: rules whose alerts it holds; what they know beforehand is among `depends_on` and not among `reads`.
         sender_days: dataset whose senders have a cutoff, and that it is made of, directly or not → how many days before its own it sees
             of it.
         may_be_empty: whether no row on a day is nothing to be told of, though all it is made of has some.
@@ -117,6 +119,7 @@ class SqlTable:
     carries_on: bool = False
     state_of: str | None = None
     history_of: str | None = None
+    judges: Rules | None = None
     sender_days: Mapping[str, int] = field(default_factory=dict)
     may_be_empty: bool = False
     waits_for_senders: bool = True
@@ -144,6 +147,9 @@ class SqlTable:
     @cached_property
     def origins(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """Column → the columns it is made of, each as `(table, column)`."""
+        if self.judges is not None:
+            # What a fold makes of a day's events is made of no column.
+            return dict.fromkeys(self.columns, ())
         # Half a second to import, and only the UI asks.
         from sqlglot import exp
         from sqlglot.lineage import lineage
@@ -178,9 +184,17 @@ class SqlTables(Mapping[str, SqlTable]):
         return len(self._tables)
 
 
-def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER) -> SqlTables:
+def load_sql_tables(
+    datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER, rules: Rules | None = None
+) -> SqlTables:
     """
     Read and bind every SQL file.
+
+    Args:
+        datasets: all of them.
+        zone: business time.
+        folder: of the files.
+        rules: live rules: with any, there is a table of the alerts that a batch comes to.
 
     Raises:
         DeclarationError: a file's comment or query is wrong, or the tables depend on each other in a circle; the message names the file.
@@ -222,9 +236,44 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
                 done[key] = table
                 known[key] = dict(table.types)
                 _create_empty(engine, key, known[key])
+        if rules:
+            judged.check_rules(rules, datasets, known, zone)
+            made_of_rules = _table_of_rules(rules, datasets, done, zone)
+            if made_of_rules.key in known:
+                raise DeclarationError(f"a table is called {made_of_rules.key} already", "rename it")
+            done[made_of_rules.key] = made_of_rules
     finally:
         engine.close()
     return SqlTables(done)
+
+
+def _table_of_rules(rules: Rules, datasets: Datasets, done: Mapping[str, SqlTable], zone: ZoneInfo) -> SqlTable:
+    """The alerts that rules come to over processed tables, as if a file had said it."""
+    reads = tuple(datasets[name_].processed for name_ in rules.datasets)
+    known = {rule.known.table for rule in rules.values() if rule.known is not None}
+    first_days = [datasets[name_].daily.from_ for name_ in rules.datasets]
+    return SqlTable(
+        layer="processed",
+        name=judged.TABLE,
+        path=None,
+        sql=judged.query(rules, datasets, zone),
+        description="One row per alert that live rules come to over the day's tables: what should have been raised live.",
+        columns={column: docs for column, (_, docs) in judged.COLUMNS.items()},
+        types={column: kind for column, (kind, _) in judged.COLUMNS.items()},
+        primary_key=("alert_id",),
+        owners=(),
+        history_days=judged.READS_DAYS_BEFORE,
+        checks=(),
+        is_daily=True,
+        depends_on=tuple(sorted({*reads, *known})),
+        reads=reads,
+        used_parameters=(),
+        schema={},
+        first_day=max(first_days + [done[table].first_day for table in known if table in done]),
+        tags={},
+        may_be_empty=True,
+        judges=rules,
+    )
 
 
 def _tables_of_changes(dataset: Dataset, columns: Mapping[str, str], zone: ZoneInfo) -> list[SqlTable]:

@@ -104,7 +104,7 @@ class Received:
     @property
     def ids(self) -> list[str]:
         """Changes in the order in which they were told."""
-        return [reference for message in self.messages for reference in message.document()["ids"]]
+        return [reference for message in self.messages for reference in message.ids]
 
 
 class Receiver:

@@ -1,5 +1,6 @@
 """A PostgreSQL database that is extracted from, with a landing zone and a warehouse, for tests."""
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class ExtractWorld:
         self.name = server.new_database(*statements)
         self.at = NOON
         self.database = Database(name="shop")
+        self.replica: Server | None = None
         self._benches: dict[str, Bench] = {}
         (folder / "landing").mkdir(parents=True, exist_ok=True)
 
@@ -69,7 +71,8 @@ class ExtractWorld:
     def opened(self, extract: Extract, **properties: str) -> PostgresDatabase:
         """The database, with other properties of the client."""
         known = {**self.server.properties(self.name), **properties}
-        opened = open_database(extract.database, Connections(databases={"shop": known}))
+        replicas = {"shop": self.replica.properties(self.name)} if self.replica is not None else {}
+        opened = open_database(extract.database, Connections(databases={"shop": known}, replicas=replicas))
         assert isinstance(opened, PostgresDatabase)
         return opened
 
@@ -127,6 +130,13 @@ class ExtractWorld:
         bench = self._benches[dataset.name]
         upkeep.catch_up(bench.warehouse)
         return bench
+
+    def forget_warehouse(self) -> None:
+        """The disk of the warehouse is lost; the landing zone isn't."""
+        self._benches = {}
+        for path in self.folder.iterdir():
+            if path.name != "landing":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def table(self, dataset: Dataset, *columns: str, table: str = "") -> list[tuple[object, ...]]:
         """Columns of the processed table, sorted; of changes those of the current one."""
