@@ -94,9 +94,11 @@ def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool) -> dict[
                 run = _one(case, side, out, number)
                 if not is_warm_up:
                     runs[side.name].append(run)
-    agree = {json.dumps(run.told["total"]) for of in runs.values() for run in of if "total" in run.told}
-    if len(agree) > 1:
-        raise SystemExit(f"{case.item}, {case.name}: the sides don't agree: {sorted(agree)}")
+    totals: dict[int, set[str]] = {}
+    for run in (run for of in runs.values() for run in of if "total" in run.told):
+        totals.setdefault(run.told["rows"], set()).add(run.told["total"])
+    if any(len(found) > 1 for found in totals.values()):
+        raise SystemExit(f"{case.item}, {case.name}: the sides don't agree: {totals}")
     return {
         "item": case.item,
         "case": case.name,
