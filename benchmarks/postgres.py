@@ -28,6 +28,7 @@ from ingestion_platform.sources.opening import Connections, open_reader
 from ingestion_platform.stream import Postgres, Stream
 from ingestion_platform_tests.sources.capture_kills import campaign
 from ingestion_platform_tests.sources.postgres_server import Server, serve
+from ingestion_platform_tests.sources.postgres_world import PostgresBank
 
 ZONE = ZoneInfo("UTC")
 TABLES = {
@@ -144,7 +145,7 @@ def measure(changes: int) -> None:
 def survive(kills: int) -> None:
     """Print what came of a campaign."""
     with serve() as server, tempfile.TemporaryDirectory() as folder:
-        came = campaign(server, Path(folder), changes=100_000, kills=kills)
+        came = campaign(PostgresBank(server), Path(folder), changes=100_000, kills=kills)
     print(
         f"killed: {came.kills} times during {came.changes:,} changes in {came.seconds:.0f} s, {came.segments} segments;"
         f" wrong: {'; '.join(came.wrong) or 'nothing'}"

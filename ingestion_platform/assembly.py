@@ -5,13 +5,18 @@ Belongs here: joining declarations, landing zone and warehouse. Doesn't: anythin
 before it is asked for.
 """
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import ingestion_platform.datasets
+from ingestion_platform.alert import Alert
 from ingestion_platform.dataset import Datasets, find_datasets
 from ingestion_platform.landing import open_landing
+from ingestion_platform.live.worker import LiveWorker
+from ingestion_platform.rules import Rules, find_rules
 from ingestion_platform.settings import Settings
+from ingestion_platform.stream import Stream
 from ingestion_platform.warehouse import SqlTables, Warehouse, load_sql_tables
 
 
@@ -26,6 +31,17 @@ def declared_datasets() -> Datasets:
     return find_datasets(ingestion_platform.datasets)
 
 
+@lru_cache(maxsize=1)
+def declared_rules() -> Rules:
+    """
+    Every live rule of `datasets/`.
+
+    Raises:
+        DeclarationError: one of them is wrong.
+    """
+    return find_rules(ingestion_platform.datasets)
+
+
 @lru_cache(maxsize=4)
 def declared_sql_tables(timezone: str) -> SqlTables:
     """
@@ -37,7 +53,7 @@ def declared_sql_tables(timezone: str) -> SqlTables:
     Raises:
         DeclarationError: one of them is wrong.
     """
-    return load_sql_tables(declared_datasets(), zone=ZoneInfo(timezone))
+    return load_sql_tables(declared_datasets(), zone=ZoneInfo(timezone), rules=declared_rules())
 
 
 def open_warehouse(settings: Settings | None = None) -> Warehouse:
@@ -50,4 +66,26 @@ def open_warehouse(settings: Settings | None = None) -> Warehouse:
     settings = settings or Settings.load()
     return Warehouse(
         settings, open_landing(*settings.landing_places), declared_datasets(), declared_sql_tables(settings.timezone)
+    )
+
+
+def open_live(
+    streams: Sequence[Stream], settings: Settings, offer: Callable[[Sequence[Alert]], None] | None = None
+) -> LiveWorker:
+    """
+    The live rules of streams that a worker follows. Nothing is read before it starts.
+
+    Args:
+        streams: those that are followed.
+        settings: of the deployment.
+        offer: takes alerts that have landed, to tell them.
+    """
+    return LiveWorker(
+        declared_rules(),
+        declared_datasets(),
+        streams,
+        zone=open_landing(*settings.landing_places),
+        settings=settings,
+        open_warehouse=lambda: open_warehouse(settings),
+        offer=offer,
     )

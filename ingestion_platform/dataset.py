@@ -26,6 +26,7 @@ from pydantic.dataclasses import dataclass
 from ingestion_platform import api as api_room
 from ingestion_platform import change_log as change_room
 from ingestion_platform import control as control_room
+from ingestion_platform import database as database_room
 from ingestion_platform import decisions
 from ingestion_platform import format as format_room
 from ingestion_platform import lifecycle as lifecycle_room
@@ -45,6 +46,7 @@ from ingestion_platform.change_log import (
     is_told_of_change,
 )
 from ingestion_platform.control import Control
+from ingestion_platform.database import EXTRACT_FIELDS, Database, Extract, ExtractedRows
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
@@ -54,8 +56,8 @@ from ingestion_platform.senders import Senders
 from ingestion_platform.stream import (
     ENVELOPE_FIELDS,
     BytesValues,
+    CapturedDatabase,
     DynamoDbChanges,
-    Postgres,
     Segments,
     Stream,
     StreamSegments,
@@ -121,7 +123,10 @@ class LandedFiles:
         return None
 
 
-Source = LandedFiles | StreamSegments | ApiPages | RemoteObjects
+Source = LandedFiles | StreamSegments | ApiPages | RemoteObjects | ExtractedRows
+
+WholeFetches = ApiPages | ExtractedRows
+"""Sources of which a day's objects count together or not at all: a note says that all of them are there."""
 
 Route = Literal["urgent", "small", "large"]
 """How an object goes: before everything, along with the day's others, or alone."""
@@ -134,13 +139,15 @@ def overlap(one: Source, other: Source) -> str | None:
     """
     A key that both would take; None when none was found by trying each one's own keys on the other.
 
-    Datasets of one stream, of one endpoint or of one remote share its keys.
+    Datasets of one stream, of one endpoint, of one remote or of one extract share its keys.
     """
     if isinstance(one, StreamSegments) and isinstance(other, StreamSegments) and one.stream.name == other.stream.name:
         return None
     if isinstance(one, ApiPages) and isinstance(other, ApiPages) and one.endpoint.name == other.endpoint.name:
         return None
     if isinstance(one, RemoteObjects) and isinstance(other, RemoteObjects) and one.remote.name == other.remote.name:
+        return None
+    if isinstance(one, ExtractedRows) and isinstance(other, ExtractedRows) and one.extract.name == other.extract.name:
         return None
     if _are_of_other_tables(one, other):
         return None
@@ -261,6 +268,22 @@ What the changes are that are captured from a database's log: INSERT, UPDATE, DE
 one), TRUNCATE; RESTART before the rows of a table as a capture found them, SNAPSHOT for each of these. For `CAPTURED_COLUMNS`.
 """
 
+EXTRACTED = Changes(removes=("DELETE",), truncates=("RESTART",), moment="extracted_at")
+"""What the changes are that an extract with a cursor finds: SNAPSHOT, UPSERT, DELETE, RESTART. For `EXTRACTED_COLUMNS`."""
+
+EXTRACTED_COLUMNS = (
+    Column(
+        "operation",
+        VARCHAR,
+        "What was found: SNAPSHOT (a row, at the beginning), UPSERT (it is new or has changed), DELETE (it is gone), RESTART (all anew).",
+        source="@operation",
+        required=True,
+    ),
+    Column("position", VARCHAR, "The change's place among all that was extracted.", source="@position", required=True),
+    Column("extracted_at", TIMESTAMP, "The moment whose state it is, by the database's clock.", source="@extracted_at"),
+)
+"""Columns beside those of the table itself, of a dataset of what an extract with a cursor finds."""
+
 CAPTURED_COLUMNS = (
     Column(
         "operation",
@@ -309,6 +332,8 @@ class Dataset:
         duplicate_keys: rows that lose against another with their key are counted as superseded, or go to quarantine.
         max_quarantined_pct: above this share of a day's rows the check `quarantine_share` fails.
         volume_tolerance_pct: how far a day's rows may be from the median of the trailing days before `volume` warns.
+        erase: what becomes of the rows of a person who is forgotten: `row` (they go), or `columns` (they stay, for the books, and lose
+            whatever is personal, or isn't declared).
         checks: what every processed row should satisfy beside the columns' rules.
         schedule: cron, in business time, of one more materialization of yesterday; None: only as files arrive and at the close of the day.
         tags: shown in Dagster.
@@ -332,6 +357,7 @@ class Dataset:
     duplicate_keys: Literal["supersede", "quarantine"] = "supersede"
     max_quarantined_pct: float = 5.0
     volume_tolerance_pct: float = 50.0
+    erase: Literal["row", "columns"] = "row"
     checks: tuple[Check, ...] = ()
     schedule: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -393,6 +419,10 @@ class Dataset:
             self._require_stream_fields(self.source)
         if isinstance(self.source, ApiPages):
             self._require_api_fields(self.source)
+        if isinstance(self.source, ExtractedRows):
+            self._require_extract_fields(self.source)
+        if self.erase == "columns":
+            self._require_emptied()
         if self.senders is not None and self.senders.key_capture not in self.source.captures:
             raise self._error(
                 f"senders are named by capture {self.senders.key_capture!r}, which its keys {self.source.templates!r} don't have",
@@ -402,7 +432,7 @@ class Dataset:
             self._require_routes(self.routing)
         self._require(
             self.lifecycle is None or isinstance(self.source, LandedFiles),
-            "it says how its objects age, and they are those of a stream or an endpoint",
+            "it says how its objects age, and they are those of a stream, an endpoint or an extract",
             "declare lifecycle there: every dataset of it reads the same objects",
         )
         self._require(
@@ -427,6 +457,41 @@ class Dataset:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise self._error(f"time_zone {self.time_zone!r} is unknown", "as in Africa/Johannesburg") from error
+
+    @property
+    def people(self) -> Mapping[str, tuple[Column, ...]]:
+        """Kind of person → the columns that tell whose a row is."""
+        found: dict[str, tuple[Column, ...]] = {}
+        for column in self.columns:
+            if column.person is not None:
+                found[column.person] = (*found.get(column.person, ()), column)
+        return found
+
+    def _require_emptied(self) -> None:
+        """Rows that lose what is personal are rows still."""
+        self._require(
+            bool(self.people),
+            "erase='columns', and no column tells whose a row is",
+            "person='…' at the column with a person's key, or leave erase out",
+        )
+        for column in self.columns:
+            if column.pii is None and column.person is None:
+                continue
+            self._require(
+                not column.required and column.name not in (*self.primary_key, self.event_time),
+                f"erase='columns', and {column.name!r}, which is personal, can't be empty: such rows would go to quarantine",
+                "erase='row', or let the column be empty",
+            )
+            self._require(
+                column.capture is None,
+                f"erase='columns', and {column.name!r}, which is personal, is told by the object's key",
+                "erase='row': then the object goes",
+            )
+            self._require(
+                "" in column.null_values,
+                f"erase='columns', and in {column.name!r}, which is personal, an empty text is a value",
+                "erase='row', or null_values with an empty text",
+            )
 
     def _take_what_changes_tell(self) -> None:
         """Of captured changes: add the columns that every one of them has, and say what their operations mean."""
@@ -569,6 +634,31 @@ class Dataset:
             self.kind != "snapshots" or source.endpoint.cursor is None,
             f"endpoint {source.endpoint.name!r} has a cursor: a fetch has only what is new, and is no whole state",
             "declare changes: its current table is the whole state",
+        )
+
+    def _require_extract_fields(self, source: ExtractedRows) -> None:
+        extract = source.extract
+        for column in self.columns:
+            of_row = not column.field.startswith("@") or column.field.startswith("@@")
+            self._require(
+                of_row or column.field in EXTRACT_FIELDS,
+                f"column {column.name!r}: {column.field!r} is nothing that an extracted row has",
+                f"one of {', '.join(EXTRACT_FIELDS)}, or a column of the database (@@name, where its name is @name)",
+            )
+            self._require(
+                not of_row or not extract.columns or column.field.removeprefix("@") in extract.columns,
+                f"column {column.name!r}: extract {extract.name!r} doesn't read {column.field!r}",
+                "add it to the extract's columns",
+            )
+        self._require(
+            (self.kind == "changes") == (extract.cursor is not None),
+            f"extract {extract.name!r} has {'a cursor' if extract.cursor else 'no cursor'}, and it holds {self.kind}",
+            "changes are extracted by a cursor; snapshots, and events of a query of days, without",
+        )
+        self._require(
+            self.kind != "events" or extract.asks_for_days,
+            f"extract {extract.name!r} has all rows on each day, and they are no events of it",
+            "kind='snapshots', or ask for the day's rows: $day, $window_start and $window_end in its query",
         )
 
     def _require_changes(self) -> None:
@@ -724,6 +814,8 @@ class Dataset:
                 return self.source.stream.lifecycle
             case ApiPages():
                 return self.source.endpoint.lifecycle
+            case ExtractedRows():
+                return self.source.extract.lifecycle
             case _:
                 return self.lifecycle
 
@@ -819,6 +911,24 @@ class Datasets(Mapping[str, Dataset]):
                     )
         return found
 
+    @property
+    def extracts(self) -> Mapping[str, Extract]:
+        """Every extract that a dataset is made of, by name."""
+        found: dict[str, Extract] = {}
+        databases: dict[str, Database] = {}
+        for dataset in self._by_name.values():
+            if isinstance(dataset.source, ExtractedRows):
+                extract = dataset.source.extract
+                if (
+                    found.setdefault(extract.name, extract) != extract
+                    or databases.setdefault(extract.database.name, extract.database) != extract.database
+                ):
+                    raise DeclarationError(
+                        f"extract {extract.name!r}, or its database {extract.database.name!r}, is declared twice, and not alike",
+                        "declare it once, and import it where it is used",
+                    )
+        return found
+
     def of_endpoint(self, endpoint: Endpoint) -> tuple[Dataset, ...]:
         """The datasets made of an endpoint."""
         return tuple(
@@ -845,8 +955,9 @@ class Datasets(Mapping[str, Dataset]):
                     found |= {template.root: dataset.lifecycle for template in dataset.source.keys}
                 case StreamSegments():
                     found[dataset.source.stream.root] = dataset.source.stream.lifecycle
-                case ApiPages():
+                case _:
                     pass
+        found |= {extract.root: extract.lifecycle for extract in self.extracts.values()}
         return found | {endpoint.root: endpoint.lifecycle for endpoint in self.endpoints.values()}
 
     def lifecycle_of(self, key: str) -> Lifecycle | None:
@@ -863,6 +974,7 @@ class Datasets(Mapping[str, Dataset]):
         ]
         declared += [(stream.root, stream.name, stream.lifecycle) for stream in self.streams.values()]
         declared += [(endpoint.root, endpoint.name, endpoint.lifecycle) for endpoint in self.endpoints.values()]
+        declared += [(extract.root, extract.name, extract.lifecycle) for extract in self.extracts.values()]
         for one, other in combinations(declared, 2):
             if one[2] != other[2] and (one[0].startswith(other[0]) or other[0].startswith(one[0])):
                 raise DeclarationError(
@@ -891,10 +1003,10 @@ class Datasets(Mapping[str, Dataset]):
         files = [name for name, dataset in self._by_name.items() if isinstance(dataset.source, LandedFiles)]
         taken: set[str] = set()
         apis: dict[str, Api] = {}
-        for name in (*files, *self.streams, *self.endpoints, *self.remotes):
+        for name in (*files, *self.streams, *self.endpoints, *self.remotes, *self.extracts):
             if name in taken:
                 raise DeclarationError(
-                    f"two of the datasets of files, the streams, the endpoints and the remotes are called {name!r}",
+                    f"two of the datasets of files, the streams, the endpoints, the remotes and the extracts are called {name!r}",
                     "each has an asset landing/<name>: rename one of them",
                 )
             taken.add(name)
@@ -936,7 +1048,7 @@ class Datasets(Mapping[str, Dataset]):
                         )
                     taken[type_] = name
             rest = [name for name, source in sources.items() if source.takes_the_rest]
-            if isinstance(stream.source, Postgres) and ways == {"@header.table"} and not rest:
+            if isinstance(stream.source, CapturedDatabase) and ways == {"@header.table"} and not rest:
                 # What comes is known: the tables that are captured.
                 left = sorted(set(stream.source.tables) - set(taken))
                 if left:
@@ -1065,6 +1177,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
                 api_room,
                 change_room,
                 control_room,
+                database_room,
                 format_room,
                 lifecycle_room,
                 opening_days_room,
@@ -1097,7 +1210,7 @@ def _told(place: str, error: ValidationError) -> DeclarationError:
 
 
 def _require_one_table(stream: Stream) -> None:
-    if isinstance(stream.source, Postgres) and len(stream.source.tables) > 1:
+    if isinstance(stream.source, CapturedDatabase) and len(stream.source.tables) > 1:
         raise DeclarationError(
             f"stream {stream.name!r} captures {len(stream.source.tables)} tables, and a dataset takes the changes of all of them",
             "routed_by='@header.table', and the table in types",

@@ -8,6 +8,7 @@ from ingestion_platform import datasets as declarations
 from ingestion_platform.dataset import find_datasets
 from ingestion_platform.orchestration.build import build_definitions
 from ingestion_platform.orchestration.quiet import quieten
+from ingestion_platform.rules import find_rules
 from ingestion_platform.settings import Settings
 from ingestion_platform.warehouse import load_sql_tables
 
@@ -16,4 +17,6 @@ quieten()
 _settings = Settings.load()
 _datasets = find_datasets(declarations)
 
-defs = build_definitions(_settings, _datasets, load_sql_tables(_datasets, zone=_settings.zone))
+_sql_tables = load_sql_tables(_datasets, zone=_settings.zone, rules=find_rules(declarations))
+
+defs = build_definitions(_settings, _datasets, _sql_tables)

@@ -5,6 +5,7 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     ├── DeclarationError      a dataset or SQL file contradicts itself
     ├── SettingsError         a variable of the environment is missing or wrong
     ├── ObjectRejected        one landed object can't be read as declared
+    ├── NotErasable           records can't be taken out of one landed object
     ├── LandingError          the landing zone refused or lost something
     │   ├── ObjectMissing     no object under that key
     │   ├── ObjectChanged     it changed while being read          (retry)
@@ -14,9 +15,13 @@ Every error of the platform, one tree. An error says what is wrong, carries a hi
     │   ├── SourceUnavailable no answer after every attempt        (retry)
     │   ├── SourceChanged     what came isn't what was declared
     │   └── StreamGap         records of a stream are gone for ever
+    ├── SinkError             an alert couldn't be told
+    │   ├── SinkUnavailable   whoever is told can't be reached     (retry)
+    │   └── SinkRefused       this one message won't be taken
     └── WarehouseError        the warehouse can't do what was asked
         ├── WarehouseBusy     somebody else held it too long       (retry)
         ├── WarehouseDamaged  a file is cut, flipped or gone
+        ├── DayBeforeMissing  a state can't be carried on yet         (retry)
         └── NotMaterialized   the table or day asked for isn't there yet
 
 Only orchestration turns one of these into a Dagster failure.
@@ -56,6 +61,10 @@ class SettingsError(IngestionError):
 
 class ObjectRejected(IngestionError):
     """One landed object can't be read as declared; the others are untouched by that."""
+
+
+class NotErasable(IngestionError):
+    """Records can't be taken out of one landed object without touching the others."""
 
 
 class LandingError(IngestionError):
@@ -102,6 +111,35 @@ class StreamGap(SourceError):
     """Records of a stream are gone before they could land. The range is recorded in the landing zone, and what came after it has landed."""
 
 
+class SinkError(IngestionError):
+    """An alert couldn't be told."""
+
+
+class SinkUnavailable(SinkError):
+    """
+    Whoever is told can't be reached, or takes nothing at present.
+
+    Args:
+        what: as of any error.
+        hint: likewise.
+        again_seconds: after which it wants to be asked again; None: it doesn't say.
+        may_be_taken: perhaps the message was taken, and the answer was lost.
+    """
+
+    can_retry = True
+
+    def __init__(
+        self, what: str, hint: str = "", *, again_seconds: float | None = None, may_be_taken: bool = False
+    ) -> None:
+        super().__init__(what, hint)
+        self.again_seconds = again_seconds
+        self.may_be_taken = may_be_taken
+
+
+class SinkRefused(SinkError):
+    """A sink won't take this message, however often it is sent; others it may."""
+
+
 class WarehouseError(IngestionError):
     """The warehouse can't do what was asked."""
 
@@ -114,6 +152,12 @@ class WarehouseBusy(WarehouseError):
 
 class WarehouseDamaged(WarehouseError):
     """A file of the warehouse is cut, changed or gone. Everything can be rebuilt from the landing zone."""
+
+
+class DayBeforeMissing(WarehouseError):
+    """A day is made of the state at the end of the day before, which was never computed: by another run soon, or by nobody."""
+
+    can_retry = True
 
 
 class NotMaterialized(WarehouseError):

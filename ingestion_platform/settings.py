@@ -93,7 +93,12 @@ class Settings(BaseSettings):
     )
     databases: Path | None = Field(
         None,
-        description="TOML file with a table for each database: libpq's properties, secrets among them; one without a table isn't asked",
+        description="TOML file with a table for each database: its `kind` (postgresql, mariadb), and its client's properties, secrets among"
+        " them; one without a table isn't asked",
+    )
+    sinks: Path | None = Field(
+        None,
+        description="TOML file with a table for each sink that alerts of live rules are told to, secrets among them; none: nobody is told",
     )
     threads: int = Field(0, ge=0, description="threads for reading and computing; 0: one per core")
     memory_limit: str = Field("", description="DuckDB's memory limit, as in `2GB`; empty: DuckDB's own default")
@@ -178,9 +183,38 @@ class Settings(BaseSettings):
         """
         if self.databases is None:
             return {}
+        return {database: _texts(properties) for database, (properties, _) in self._databases().items()}
+
+    def replica_properties(self) -> dict[str, dict[str, str]]:
+        """
+        Databases that have a replica to extract from, each with its client's properties there.
+
+        Raises:
+            SettingsError: the file isn't there, or isn't one of tables.
+        """
+        if self.databases is None:
+            return {}
+        return {
+            database: _texts({**properties, **replica})
+            for database, (properties, replica) in self._databases().items()
+            if replica is not None
+        }
+
+    def _databases(self) -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
+        """What the file says of each database, and what is different at its replica."""
+        assert self.databases is not None, "whoever asks has a file"
         where = f"INGESTION_DATABASES: {self.databases}"
-        found = _tables(self.databases, where, 'as in [shop] and host = "…"')
-        return {database: _texts(properties) for database, properties in found.items()}
+        said = {}
+        for database, table in _tables(self.databases, where, 'as in [shop] and host = "…"').items():
+            rest = dict(table)
+            replica = rest.pop("replica", None)
+            if not isinstance(replica, dict | None):
+                raise SettingsError(f"{where}: replica of {database!r} is no table", f"as in [{database}.replica]")
+            for name, value in {**rest, **(replica or {})}.items():
+                if isinstance(value, dict | list):
+                    raise SettingsError(f"{where}: {name!r} of {database!r} is no text", f'as in {name} = "…"')
+            said[database] = (rest, replica)
+        return said
 
     def remote_settings(self) -> dict[str, RemoteSettings]:
         """
@@ -200,6 +234,17 @@ class Settings(BaseSettings):
                 raise SettingsError(f"{where}: url of {remote!r} is no text", 'as in url = "sftp://…"')
             said[remote] = RemoteSettings(url, rest)
         return said
+
+    def sink_tables(self) -> dict[str, dict[str, Any]]:
+        """
+        What is said of sinks, by their names; `sinks/sink.py` knows what it means.
+
+        Raises:
+            SettingsError: the file isn't there, or isn't one of tables.
+        """
+        if self.sinks is None:
+            return {}
+        return _tables(self.sinks, f"INGESTION_SINKS: {self.sinks}", 'as in [security] and kind = "webhook"')
 
     @property
     def landing_places(self) -> tuple[str, str, str]:

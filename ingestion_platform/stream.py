@@ -112,29 +112,74 @@ class Postgres:
     begin: Literal["oldest", "latest"] = "oldest"
 
     def __post_init__(self) -> None:
-        if not self.tables:
-            raise DeclarationError(
-                f"the capture of database {self.database!r} has no tables", "as in 'public.customers'"
-            )
-        for table in self.tables:
-            if len(table.split(".")) != 2 or not all(table.split(".")):
-                raise DeclarationError(f"table {table!r} is not schema.table", "as in 'public.customers'")
-        twice = sorted({table for table in self.tables if self.tables.count(table) > 1})
-        if twice:
-            raise DeclarationError(
-                f"the capture of database {self.database!r} names {twice[0]!r} twice", "each table once"
-            )
-        for what in ("connections", "rows_per_second", "statement_timeout_seconds", "max_slot_bytes"):
-            if getattr(self, what) is not None and getattr(self, what) <= 0:
-                raise DeclarationError(f"the capture of database {self.database!r}: {what} must be more than 0")
+        _check_tables(self, "schema.table", "public.customers")
+        _check_limits(self, ("connections", "rows_per_second", "statement_timeout_seconds", "max_slot_bytes"))
 
 
-StreamSource = Kinesis | Kafka | DynamoDbStream | Postgres
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class MariaDb:
+    """
+    Every change of tables of a MariaDB server (10.5 or later, `binlog_format = ROW`, `binlog_row_metadata = FULL`), read from its binary
+    log.
+
+    What the tables hold when nothing has landed yet comes first, as one consistent state; then the log goes on without gap or overlap. A
+    record's value is the row as a JSON object, each column as text as MariaDB writes it, or NULL: moments of a TIMESTAMP in UTC and with
+    `+00`, bytes as hex digits, BIT as a whole number. Of a row that is removed all is known. Its headers are `table`, `operation` (see
+    `dataset.CAPTURED`), `transaction` (its GTID), and `unsent`.
+
+    The server keeps its log for as long as its own configuration says, whether or not it has landed.
+
+    Args:
+        database: which of the databases that the settings name: a server.
+        tables: `database.table` of each.
+        connections: that read the tables at the beginning, at the same time.
+        rows_per_second: of the tables at the beginning, of all connections together; None: as fast as they come.
+        statement_timeout_seconds: of each statement that isn't the reading of a table's range; of that, sixty times as long.
+        max_behind_bytes: the check `lag` fails when more of the log than this hasn't landed.
+        begin: `oldest`: with what the tables hold; `latest`: with whatever changes next.
+    """
+
+    database: str
+    tables: tuple[str, ...]
+    connections: int = 2
+    rows_per_second: int | None = None
+    statement_timeout_seconds: float = 60.0
+    max_behind_bytes: int = 4 * 1024**3
+    begin: Literal["oldest", "latest"] = "oldest"
+
+    def __post_init__(self) -> None:
+        _check_tables(self, "database.table", "shop.customers")
+        _check_limits(self, ("connections", "rows_per_second", "statement_timeout_seconds", "max_behind_bytes"))
+
+
+def _check_tables(source: Postgres | MariaDb, form: str, example: str) -> None:
+    if not source.tables:
+        raise DeclarationError(f"the capture of database {source.database!r} has no tables", f"as in {example!r}")
+    for table in source.tables:
+        if len(table.split(".")) != 2 or not all(table.split(".")):
+            raise DeclarationError(f"table {table!r} is not {form}", f"as in {example!r}")
+    twice = sorted({table for table in source.tables if source.tables.count(table) > 1})
+    if twice:
+        raise DeclarationError(
+            f"the capture of database {source.database!r} names {twice[0]!r} twice", "each table once"
+        )
+
+
+def _check_limits(source: Postgres | MariaDb, names: tuple[str, ...]) -> None:
+    for what in names:
+        if getattr(source, what) is not None and getattr(source, what) <= 0:
+            raise DeclarationError(f"the capture of database {source.database!r}: {what} must be more than 0")
+
+
+CapturedDatabase = Postgres | MariaDb
+"""Sources whose stream is the log of a database."""
+
+StreamSource = Kinesis | Kafka | DynamoDbStream | Postgres | MariaDb
 
 _MOST_NAME = 45
 """Names in PostgreSQL have 63 characters; a slot's has the stream's, a beginning and a number."""
 
-_DIGITS = {Kinesis: 56, Kafka: 19, DynamoDbStream: 40, Postgres: 37}
+_DIGITS = {Kinesis: 56, Kafka: 19, DynamoDbStream: 40, Postgres: 37, MariaDb: 53}
 """Digits of a position in a segment's name: those that the source's own positions have at most, as far as is known."""
 
 

@@ -118,6 +118,8 @@ class Column:
         pattern: a regular expression (RE2) that the whole text must match.
         references: `dataset.column`; the value must be there, as that dataset stood on the row's day.
         pii: personal; how it is masked.
+        person: it tells whose row this is: the name of that kind of person's key, as `customer`, the same in every dataset. By it a
+            person is forgotten.
         null_values: texts that mean NULL.
     """
 
@@ -134,6 +136,7 @@ class Column:
     pattern: str | None = None
     references: str | None = None
     pii: Mask | None = None
+    person: str | None = None
     null_values: tuple[str, ...] = ("",)
 
     def __post_init__(self) -> None:
@@ -175,6 +178,11 @@ class Column:
                     f"column {self.name!r}: {role} {value!r} is no {self.type}",
                     "write it as a value of the column's type",
                 )
+        if self.person is not None and not IDENTIFIER.fullmatch(self.person):
+            raise DeclarationError(
+                f"column {self.name!r}: person {self.person!r} is no name in snake_case",
+                "the kind of key, as in person='customer', the same in every dataset that has it",
+            )
         if self.references is not None and self.references.count(".") != 1:
             raise DeclarationError(f"column {self.name!r}: references is 'dataset.column', not {self.references!r}")
 

@@ -31,7 +31,7 @@ from ingestion_platform.api import ApiPages
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.format import Csv, Json, JsonLines, Parquet, Xml
 from ingestion_platform.stream import StreamSegments
-from ingestion_platform.table import Column
+from ingestion_platform.table import Column, Mask
 
 Row = dict[str, Any]
 """A row; keys are the columns' names and `_day`, `_landed_on`, `_object`, `_row`."""
@@ -78,6 +78,7 @@ class Expected:
         duplicates: dataset → key → key of the object with the same content that is loaded instead.
         unknown_columns: dataset → key → names that the declaration doesn't know.
         reports: report → day → its rows, by primary key.
+        hashed: dataset, object and row → hashed column → what it shows. In a processed row they are left out.
     """
 
     processed: dict[str, dict[date, DayOfDataset]]
@@ -86,6 +87,7 @@ class Expected:
     duplicates: dict[str, dict[str, str]]
     unknown_columns: dict[str, dict[str, tuple[str, ...]]]
     reports: dict[str, dict[date, list[Row]]]
+    hashed: dict[tuple[str, str, int], dict[str, str]]
 
     def day(self, dataset: str, day: date) -> DayOfDataset:
         """A processed day; an empty one when nothing belongs to it."""
@@ -97,6 +99,8 @@ def expected(
     datasets: Mapping[str, Dataset],
     report_days: Iterable[date],
     time_zone: str = "Africa/Johannesburg",
+    salt: str = "",
+    reports: Iterable[str] | None = None,
 ) -> Expected:
     """
     Calculate everything from the files under *landing*.
@@ -106,20 +110,22 @@ def expected(
         datasets: the declarations, of which only constants are read.
         report_days: days whose reports are wanted; none for datasets other than the example's.
         time_zone: the business day's.
+        salt: of hashed columns, by which states of people and accounts are told apart.
+        reports: which; None: all.
     """
     zone = ZoneInfo(time_zone)
-    answer = Expected({}, {}, {}, {}, {}, {})
+    answer = Expected({}, {}, {}, {}, {}, {}, {})
     objects = _Landed(landing, datasets)
     # Referenced datasets reference nothing themselves, so that two rounds are enough.
     alone = [dataset for dataset in datasets.values() if not any(column.references for column in dataset.columns)]
     others = [dataset for dataset in datasets.values() if any(column.references for column in dataset.columns)]
     for dataset in (*alone, *others):
-        _process(dataset, objects, answer, zone)
+        _process(dataset, objects, answer, zone, salt)
     days = tuple(report_days)
     if days:
         tables = {name: {day: found.rows for day, found in by_day.items()} for name, by_day in answer.processed.items()}
-        for name, report in REPORTS.items():
-            answer.reports[name] = {day: report(_Tables(tables, day, zone)) for day in days}
+        for name in REPORTS if reports is None else reports:
+            answer.reports[name] = {day: REPORTS[name](_Tables(tables, day, zone, answer.hashed)) for day in days}
     return answer
 
 
@@ -586,7 +592,7 @@ def _newest(days: Iterable[date], day: date) -> date | None:
     return max((one for one in days if one <= day), default=None)
 
 
-def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInfo) -> None:
+def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInfo, salt: str) -> None:
     """Read and process all objects of a dataset into *answer*."""
     name = dataset.name
     by_day: dict[date, DayOfDataset] = defaultdict(DayOfDataset)
@@ -637,6 +643,12 @@ def _process(dataset: Dataset, objects: _Landed, answer: Expected, zone: ZoneInf
                 row = {**values, "_day": home, "_landed_on": one.day, "_object": one.key, "_row": record.row}
                 candidates[home].append(row)
     for home, rows in candidates.items():
+        for row in rows:
+            answer.hashed[name, row["_object"], row["_row"]] = {
+                column.name: hashlib.sha256((salt + row[column.name]).encode()).hexdigest()
+                for column in dataset.columns
+                if column.pii is Mask.HASH and row[column.name] is not None
+            }
         _keep_one_per_key(dataset, by_day[home], rows)
     for found in by_day.values():
         found.rows.sort(key=lambda row: (row["_object"], row["_row"]))
@@ -720,7 +732,14 @@ def _sender(dataset: Dataset, one: _Object) -> str:
 class _Tables:
     """The processed tables as the reports of a day see them."""
 
-    def __init__(self, tables: Mapping[str, Mapping[date, list[Row]]], day: date, zone: ZoneInfo) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, Mapping[date, list[Row]]],
+        day: date,
+        zone: ZoneInfo,
+        hashed: Mapping[tuple[str, str, int], Mapping[str, str]],
+    ) -> None:
+        self.hashed = hashed
         self.tables = tables
         self.day = day
         self.zone = zone
@@ -735,6 +754,13 @@ class _Tables:
         """The newest snapshot on or before the day, by *column*."""
         day = _newest((one for one, rows in self.tables[name].items() if rows), self.day)
         return {row[column]: row for row in self.tables[name][day]} if day is not None else {}
+
+    def until_now(self, name: str, column: str, by: str) -> dict[str, list[Row]]:
+        """All rows of the day and before, by the hash of *column*, each list in the order of event time *by* and key."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.of(name, date.min):
+            found[self.hashed[name, row["_object"], row["_row"]][column]].append(row)
+        return {who: sorted(rows, key=lambda row: (row[by], row["event_id"])) for who, rows in sorted(found.items())}
 
     def regions(self) -> dict[str, str]:
         """Region by store."""
@@ -1035,6 +1061,112 @@ def _marketing_moments(tables: _Tables) -> list[Row]:
     return found
 
 
+def _bookings(rows: Iterable[Row]) -> Iterator[tuple[Row, Decimal, bool]]:
+    """Each deposit or withdrawal of an account, with the balance before it and whether it was refused."""
+    balance = Decimal("0.00")
+    for row in rows:
+        is_refused = row["kind"] == "withdrawal" and row["amount_zar"] > balance
+        yield row, balance, is_refused
+        if not is_refused:
+            balance += row["amount_zar"] if row["kind"] == "deposit" else -row["amount_zar"]
+
+
+def _account_balances(tables: _Tables) -> list[Row]:
+    found = []
+    for account, rows in tables.until_now("account_events", "account_id", "happened_at").items():
+        bookings = list(_bookings(rows))
+        paid_in = _total(row["amount_zar"] for row in rows if row["kind"] == "deposit")
+        paid_out = _total(row["amount_zar"] for row, _, no in bookings if row["kind"] == "withdrawal" and not no)
+        found.append(
+            {
+                "account_id": account,
+                "balance_zar": paid_in - paid_out,
+                "deposited_zar": paid_in,
+                "withdrawn_zar": paid_out,
+                "withdrawals_refused": sum(no for _, _, no in bookings),
+                "last_event_at": rows[-1]["happened_at"],
+                "refusals": [(row["event_id"], was) for row, was, no in bookings if no and row["_day"] == tables.day],
+            }
+        )
+    return found
+
+
+def _refused_withdrawals(tables: _Tables) -> list[Row]:
+    found = [
+        {
+            "event_id": row["event_id"],
+            "account_id": account,
+            "store_id": row["store_id"],
+            "happened_at": row["happened_at"],
+            "amount_zar": row["amount_zar"],
+            "balance_zar": was,
+            "short_zar": row["amount_zar"] - was,
+            "reason": "would overdraw the account",
+        }
+        for account, rows in tables.until_now("account_events", "account_id", "happened_at").items()
+        for row, was, is_refused in _bookings(rows)
+        if is_refused and row["_day"] == tables.day
+    ]
+    return sorted(found, key=lambda row: row["event_id"])
+
+
+def _loyalty_balances(tables: _Tables) -> list[Row]:
+    found = []
+    for customer, rows in tables.until_now("loyalty_events", "customer_id", "happened_at").items():
+        earned = redeemed = refused = 0
+        for row in rows:
+            if row["event_type"] == "points_earned":
+                earned += row["points"]
+            elif redeemed + row["points"] <= earned:
+                redeemed += row["points"]
+            else:
+                refused += 1
+        found.append(
+            {
+                "customer_id": customer,
+                "points": earned - redeemed,
+                "points_earned": earned,
+                "points_redeemed": redeemed,
+                "redemptions_refused": refused,
+                "level": "gold" if earned >= 2000 else "silver" if earned >= 500 else "bronze",
+                "last_event_at": rows[-1]["happened_at"],
+            }
+        )
+    return found
+
+
+def _stock_levels(tables: _Tables) -> list[Row]:
+    shelves: dict[tuple[str, str], Row] = {}
+    days = {
+        row["_day"]
+        for name in ("stock_counts", "deliveries", "sales", "pos_events")
+        for row in tables.of(name, date.min)
+    }
+    for day in sorted(days):
+        on_day = _Tables(tables.tables, day, tables.zone, tables.hashed)
+        counts = {(row["store_id"], row["product_id"]): row for row in on_day.of("stock_counts")}
+        delivered, sold = defaultdict[Any, int](int), defaultdict[Any, int](int)
+        for row in on_day.of("deliveries"):
+            delivered[row["store_id"], row["product_id"]] += row["units"]
+        for row in _till_lines(on_day):
+            sold[row["store_id"], row["product_id"]] += row["quantity"]
+        for place in shelves.keys() | counts.keys() | delivered.keys() | sold.keys():
+            before, count = shelves.get(place), counts.get(place)
+            was = before["units_on_hand"] if before else None
+            opening = count["units"] if count else was or 0
+            shelves[place] = {
+                "store_id": place[0],
+                "product_id": place[1],
+                "counted_at": count["counted_at"] if count else before["counted_at"] if before else None,
+                "units_opening": opening,
+                "units_missing": was - opening if count and was is not None else None,
+                "units_delivered": delivered[place],
+                "units_sold": sold[place],
+                "units_on_hand": opening + delivered[place] - sold[place],
+            }
+    return [shelves[place] for place in sorted(shelves)]
+
+
 REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "daily_sales": _daily_sales,
     "best_sellers": _best_sellers,
@@ -1047,5 +1179,9 @@ REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "stream_reconciliation": _stream_reconciliation,
     "sales_in_euro": _sales_in_euro,
     "marketing_moments": _marketing_moments,
+    "account_balances": _account_balances,
+    "refused_withdrawals": _refused_withdrawals,
+    "loyalty_balances": _loyalty_balances,
+    "stock_levels": _stock_levels,
 }
 """Each report as a function of the processed tables; rows come by primary key."""

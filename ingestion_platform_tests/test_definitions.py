@@ -74,17 +74,20 @@ def test_every_dataset_and_query_is_an_asset(defs: dg.Definitions) -> None:
     """Each dataset is landing, raw and processed, with a sensor; each SQL file is an asset that depends on what its query reads."""
     from ingestion_platform import datasets as declarations
     from ingestion_platform.dataset import find_datasets
+    from ingestion_platform.rules import find_rules
     from ingestion_platform.settings import Settings
     from ingestion_platform.warehouse import load_sql_tables
 
     found = find_datasets(declarations)
-    sql_tables = load_sql_tables(found, zone=Settings.load().zone)
+    sql_tables = load_sql_tables(found, zone=Settings.load().zone, rules=find_rules(declarations))
     graph = defs.resolve_asset_graph()
     wanted = {landing_key(one) for one in found.values()} | {asset_key(one.raw) for one in found.values()}
     wanted |= {asset_key(one.processed) for one in found.values()} | {asset_key(key) for key in sql_tables}
     assert graph.get_all_asset_keys() == wanted
     for key, table in sql_tables.items():
-        assert graph.get(asset_key(key)).parent_keys == {asset_key(other) for other in table.depends_on}
+        assert graph.get(asset_key(key)).parent_keys == {
+            asset_key(other) for other in (*table.depends_on, *([key] if table.carries_on else []))
+        }
     sensors = {sensor.name for sensor in defs.sensors or ()}
     assert sensors == {f"{name}_arrives" for name in found} | {
         "restatement",

@@ -48,7 +48,10 @@ def test_the_dataset_and_the_report_of_the_readme_work(tmp_path: Path) -> None:
     assert isinstance(loyalty, Dataset)
     reports = tmp_path / "sql" / "reports"
     reports.mkdir(parents=True)
-    (reports / "points_by_day.sql").write_text(_block("sql", "processed.loyalty_points"), encoding="utf-8")
+    (reports / "points_by_day.sql").write_text(_block("sql", "points_earned"), encoding="utf-8")
+    (tmp_path / "sql" / "processed").mkdir()
+    balances = _block("sql", "processed.points_balances as before")
+    (tmp_path / "sql" / "processed" / "points_balances.sql").write_text(balances, encoding="utf-8")
     bench = Bench(tmp_path, Datasets([loyalty]), sql=tmp_path / "sql")
     landed = re.search(r"printf '(.+?)'", README)
     assert landed is not None
@@ -57,6 +60,8 @@ def test_the_dataset_and_the_report_of_the_readme_work(tmp_path: Path) -> None:
     done = bench.process("loyalty_points")
     assert str(done.balance) == "2 read = 1 processed + 0 duplicates + 1 quarantined"
     assert done.reasons == {"points: not INTEGER": 1}
+    bench.warehouse.derive(bench.sql_tables["processed.points_balances"], DAY)
+    assert bench.rows("processed.points_balances", "points") == [(120,)]
     bench.warehouse.derive(bench.sql_tables["reports.points_by_day"], DAY)
     published = (tmp_path / "published" / "points_by_day" / "2024-10-01.csv").read_text(encoding="utf-8")
     assert published == "booked_on,points_earned,points_spent\n2024-10-01,120,0\n"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ingestion_platform.commands.arguments import day, number
+from ingestion_platform.commands.arguments import day, in_warehouse, number
 from ingestion_platform.errors import NotMaterialized, WarehouseError
 from ingestion_platform.warehouse import Warehouse, quarantine
 from ingestion_platform.warehouse.quarantine import Chosen
@@ -20,6 +20,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser(
         "quarantine", help="list, count, export, redrive, discard or reopen rows that were set aside"
     )
+    parser.set_defaults(run=in_warehouse(_run))
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = _action(actions, "list", "the rows, one a line; what they hold isn't shown")
     listed.add_argument("--limit", type=number, default=LISTED, help=f"rows at most; default {LISTED}")
@@ -72,7 +73,7 @@ def _action(
     return parser
 
 
-def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
+def _run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
     """Do what was asked; the answer is the exit code."""
     if chosen.action == "history":
         return _history(warehouse, chosen.dataset)

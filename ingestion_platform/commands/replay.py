@@ -2,7 +2,7 @@
 
 import argparse
 
-from ingestion_platform.commands.arguments import day
+from ingestion_platform.commands.arguments import day, in_warehouse
 from ingestion_platform.commands.quarantine import shown, who
 from ingestion_platform.errors import NotMaterialized
 from ingestion_platform.warehouse import Warehouse
@@ -15,6 +15,7 @@ TOLD = 40
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Say what can be asked."""
     parser = commands.add_parser("replay", help="read days again from what landed, compute them and everything behind")
+    parser.set_defaults(run=in_warehouse(_run))
     parser.add_argument("--dataset", required=True, help="whose objects")
     parser.add_argument("--first", type=day, required=True, help="first day, of the objects' keys")
     parser.add_argument("--last", type=day, help="last day; default: the first")
@@ -27,7 +28,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--why", default="replay", help="for those who read it")
 
 
-def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
+def _run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
     """Do what was asked; the answer is the exit code."""
     if chosen.dataset not in warehouse.datasets:
         raise NotMaterialized(f"there is no dataset {chosen.dataset!r}", f"datasets: {', '.join(warehouse.datasets)}")

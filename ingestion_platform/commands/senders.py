@@ -7,15 +7,13 @@ from collections import Counter
 from dataclasses import fields
 from datetime import date, timedelta
 
-from ingestion_platform.commands.arguments import day
+from ingestion_platform.commands.arguments import day, in_warehouse
 from ingestion_platform.commands.quarantine import who
 from ingestion_platform.completeness import STATUSES, SenderDay
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import DeclarationError, NotMaterialized
 from ingestion_platform.warehouse import Warehouse
 from ingestion_platform.warehouse.sender_notes import note_for
-
-COMMANDS = ("senders", "note", "excuse")
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,9 +40,11 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     excuse.add_argument("--by", default=None, help="who excuses them; default: who is logged in")
     excuse.add_argument("--why", required=True, help="the reason, for those who come after")
     excuse.add_argument("--withdraw", action="store_true", help="expect them after all")
+    for parser in (listed, note, excuse):
+        parser.set_defaults(run=in_warehouse(_run))
 
 
-def run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
+def _run(warehouse: Warehouse, chosen: argparse.Namespace) -> int:
     """Do what was asked; the answer is the exit code."""
     datasets = _with_senders(warehouse, chosen.dataset)
     if chosen.command == "senders":

@@ -33,7 +33,7 @@ mobile_payments = Dataset(
             required=True,
             minimum=0,
         ),
-        Column("phone_number", VARCHAR, "The payer's number.", source="payer.msisdn", pii=Mask.LAST4),
+        Column("phone_number", VARCHAR, "The payer's number.", source="payer.msisdn", pii=Mask.LAST4, person="phone"),
         Column("items", JSON, "The till lines it paid: transaction_id and amount each.", source="items"),
     ),
     primary_key=("payment_id",),

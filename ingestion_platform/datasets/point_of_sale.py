@@ -4,6 +4,8 @@ from datetime import date
 
 from ingestion_platform.dataset import Daily, Dataset
 from ingestion_platform.lifecycle import Lifecycle
+from ingestion_platform.rules import Known, Rule
+from ingestion_platform.rules.kinds import RunsLow
 from ingestion_platform.stream import EVERYTHING_ELSE, Kafka, Stream, StreamSegments
 from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Check, Column, Mask, decimal
 
@@ -39,13 +41,15 @@ pos_events = Dataset(
             required=True,
             one_of=("cash", "card", "mobile", "voucher"),
         ),
-        Column("customer_id", VARCHAR, "Loyalty card.", source="loyalty.customer_id", pii=Mask.HASH),
+        Column("customer_id", VARCHAR, "Loyalty card.", source="loyalty.customer_id", pii=Mask.HASH, person="customer"),
         Column("till_id", VARCHAR, "Which till.", source="@header.till"),
         Column("arrived_at", TIMESTAMP, "When the stream took it.", source="@arrived_at", required=True),
     ),
     primary_key=("transaction_id",),
     event_time="sold_at",
     daily=Daily(FIRST_DAY, allowed_lateness_days=3),
+    # As of the tills' files: what was sold stays.
+    erase="columns",
     checks=(
         Check(
             "amount_is_price_times_quantity",
@@ -54,6 +58,38 @@ pos_events = Dataset(
             severity="warn",
         ),
     ),
+)
+
+loyalty_events = Dataset(
+    name="loyalty_events",
+    description="One row each time that a customer earns points, or asks to pay with them.",
+    owners=("team:retail-data",),
+    source=StreamSegments(pos, routed_by="event_type", types=("points_earned", "points_redeemed")),
+    columns=(
+        Column("event_id", VARCHAR, "The till's own number of the event.", required=True),
+        Column("customer_id", VARCHAR, "Loyalty card.", required=True, pii=Mask.HASH),
+        Column("store_id", VARCHAR, "Where.", required=True, references="stores.store_id"),
+        Column("happened_at", TIMESTAMP, "When.", required=True),
+        Column("event_type", VARCHAR, "Earned or redeemed.", required=True),
+        Column("points", INTEGER, "How many.", required=True, minimum=1, maximum=1_000_000),
+        Column("arrived_at", TIMESTAMP, "When the stream took it.", source="@arrived_at", required=True),
+    ),
+    primary_key=("event_id",),
+    event_time="happened_at",
+    daily=Daily(FIRST_DAY, allowed_lateness_days=3),
+)
+
+low_stock = Rule(
+    name="low_stock",
+    description="A product runs low in a store: what was counted in the morning less what the tills have told since.",
+    on=pos_events,
+    by=("store_id", "product_id"),
+    known=Known(table="processed.stock_watch", by=("store_id", "product_id"), of_day="same"),
+    kind=RunsLow(
+        minus="quantity", begins_with="units", threshold="runs_low_below", up_to="fill_up_to", beside=("low_nearby",)
+    ),
+    priority=3,
+    action="notify",
 )
 
 till_sessions = Dataset(

@@ -29,7 +29,7 @@ sales = Dataset(
             required=True,
             one_of=("cash", "card", "mobile", "voucher"),
         ),
-        Column("customer_id", VARCHAR, "Loyalty card.", pii=Mask.HASH),
+        Column("customer_id", VARCHAR, "Loyalty card.", pii=Mask.HASH, person="customer"),
     ),
     primary_key=("transaction_id",),
     event_time="sold_at",
@@ -50,6 +50,8 @@ sales = Dataset(
         cutoff=Cutoff(at=time(6), grace_hours=24),
     ),
     routing=Routing(own_run_above_bytes=1_000_000_000),
+    # What was sold has to be kept for the books; to whom, not.
+    erase="columns",
     lifecycle=Lifecycle(warm_after_days=30, cold_after_days=365),
     checks=(
         Check(

@@ -55,6 +55,10 @@ _SUPPLIERS = ("SUP1", "SUP2", "SUP3", "SUP4")
 _RANGE_OF_A_STORE = 30
 _FULL_SHELF_UNITS = 90
 _DAYS_BETWEEN_DELIVERIES = 3
+_REGULARS = 3
+_VISITS_OF_REGULARS = 3
+_ACCOUNTS_OF_A_STORE = 3
+_MOVEMENTS_OF_A_DAY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,28 @@ class Delivery:
     store_id: str
     delivered_at: datetime
     lines: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Loyalty points that a customer earns, or asks to pay with (negative). *happened_at* is local time."""
+
+    event_id: str
+    store_id: str
+    customer_id: str
+    happened_at: datetime
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A deposit, or cash that is asked for (negative). *happened_at* is local time."""
+
+    event_id: str
+    store_id: str
+    account_id: str
+    happened_at: datetime
+    amount_cents: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +291,45 @@ class Business:
                 payments[at], amount_cents=payments[at].amount_cents + random.choice((10, 90, 1_000))
             )
         return tuple(payments)
+
+    def points(self, store: Store, day: date) -> tuple[Points, ...]:
+        """What customers earn at the tills, a point for ten rand, and regulars redeem: at times more than they have."""
+        baskets: dict[int, list[Line]] = {}
+        for line in self.lines(store, day):
+            if line.customer_id:
+                baskets.setdefault(line.basket, []).append(line)
+        stem = f"{store.store_id}-{day:%Y%m%d}"
+        found = [
+            Points(
+                f"{stem}-P{basket:04d}",
+                store.store_id,
+                lines[-1].customer_id,
+                lines[-1].sold_at + timedelta(seconds=2),
+                points,
+            )
+            for basket, lines in baskets.items()
+            if (points := sum(line.amount_cents for line in lines) // 1_000) > 0
+        ]
+        random = self._random(store.store_id, day, "points")
+        for number in range(1, _VISITS_OF_REGULARS + 1):
+            points = random.randrange(20, 400) if random.random() < 0.5 else -random.randrange(20, 300)
+            customer = f"R{store.number:04d}{random.randrange(_REGULARS):02d}"
+            at = datetime.combine(day, time(9)) + timedelta(seconds=random.randrange(10 * 3600))
+            found.append(Points(f"{stem}-R{number:04d}", store.store_id, customer, at, points))
+        return tuple(found)
+
+    def movements(self, store: Store, day: date) -> tuple[Movement, ...]:
+        """What customers pay into their accounts at the tills, and the cash they ask for: at times more than there is."""
+        random = self._random(store.store_id, day, "movements")
+        found = []
+        for number in range(1, _MOVEMENTS_OF_A_DAY + 1):
+            cents = random.randrange(5_000, 90_000) if random.random() < 0.5 else -random.randrange(5_000, 80_000)
+            # Not everybody keeps to one store.
+            home = random.randrange(1, self.plan.stores + 1) if random.random() < 0.3 else store.number
+            account = f"40{home:04d}{random.randrange(_ACCOUNTS_OF_A_STORE):02d}"
+            at = datetime.combine(day, time(9)) + timedelta(seconds=random.randrange(11 * 3600))
+            found.append(Movement(f"M{day:%y%m%d}{store.number:04d}{number:02d}", store.store_id, account, at, cents))
+        return tuple(found)
 
     def _delivery(self, store: Store, day: date, stock: Mapping[str, int]) -> Delivery | None:
         index = (day - self.plan.first_day).days

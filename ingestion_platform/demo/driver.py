@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ from ingestion_platform.demo.outside import CHART_LENGTH, NEW_FAMILY, REGIONS
 from ingestion_platform.demo.pages import ENDPOINTS, EVENING, down_on
 from ingestion_platform.demo.plan import ALL_TROUBLES, ZONE, Plan
 from ingestion_platform.demo.producer import DatedProducer, FolderProducer
-from ingestion_platform.demo.retailer import Incident, Outcome, Step, Story, tell
+from ingestion_platform.demo.retailer import BANK_CLOSES, Incident, Outcome, Step, Story, tell
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import LandingZone, open_landing
 from ingestion_platform.settings import Settings, inherited
@@ -133,6 +134,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     with open_warehouse(settings) as warehouse:
         wrong = _tell_incidents(warehouse, story, say)
         wrong += _tell_stream(warehouse, told, say)
+        wrong += _tell_states(warehouse, business, say)
         wrong += _tell_apis(warehouse, server, asked_again, log.read_text(), say)
         _tell_balance(warehouse, say)
         _tell_reports(warehouse, last, say)
@@ -346,7 +348,7 @@ def _tell_stream(warehouse: Warehouse, told: Told, say: Callable[[str], None]) -
         ).to_pylist()
         return found[0] if found else {}
 
-    tables = ("pos_events", "till_sessions", "pos_unknown")
+    tables = ("pos_events", "till_sessions", "loyalty_events", "pos_unknown")
     raw = {table: number(f"select count(*) from raw.{table}") for table in tables}
     broken = number("select count(*) from platform.quarantine where dataset = 'pos_unknown'")
     again = number("select count(*) from (select distinct _shard, _position from raw.pos_events)")
@@ -388,6 +390,61 @@ def _tell_stream(warehouse: Warehouse, told: Told, say: Callable[[str], None]) -
             and not offline.get("only_in_stream"),
             f"{told.silent[0]} told nothing on {told.silent[1]} → {silent.get('only_in_files', 0)} lines that only its file has"
             " [reports.stream_reconciliation]",
+        ),
+    ):
+        say(f"  {'·' if is_right else '✗'} {line}")
+        if not is_right:
+            wrong.append(line)
+    return wrong
+
+
+def _tell_states(warehouse: Warehouse, business: Business, say: Callable[[str], None]) -> list[str]:
+    """What is carried on from day to day; the answer names what isn't as it should be."""
+
+    def one(sql: str) -> dict[str, Any]:
+        return warehouse.query(sql).to_pylist()[0]
+
+    dates = business.plan.dates
+    movements = [move for day in dates for store in business.roster(day) for move in business.movements(store, day)]
+    closing = datetime.combine(dates[-1], BANK_CLOSES)
+    sent = sum(move.happened_at < closing for move in movements)
+    accounts = one(
+        "select count(*) as accounts, min(balance_zar) as lowest, sum(balance_zar) as balance_zar, sum(withdrawals_refused) as refused"
+        " from processed.account_balances"
+    )
+    booked = one(
+        "select count(*) as movements, sum(case when events.kind = 'deposit' then events.amount_zar"
+        " when refused.event_id is null then -events.amount_zar else 0 end) as balance_zar, count(refused.event_id) as refused"
+        " from processed.account_events as events left join processed.refused_withdrawals as refused on refused.event_id = events.event_id"
+    )
+    points = one(
+        "select count(*) as customers, min(points) as lowest, sum(points_earned) as earned, sum(points_redeemed) as redeemed,"
+        " sum(redemptions_refused) as refused from processed.loyalty_balances"
+    )
+    stock = one(
+        "select count(*) as places, max(counted_at) as counted_at, sum(units_on_hand) as units from processed.stock_levels"
+    )
+    missing = one("select sum(units_missing) as units from processed.stock_levels where units_missing > 0")
+    say("\nWhat is carried on from day to day:")
+    wrong = []
+    for is_right, line in (
+        (
+            booked["movements"] == sent
+            and accounts["lowest"] >= 0
+            and (accounts["balance_zar"], accounts["refused"]) == (booked["balance_zar"], booked["refused"]),
+            f"{sent:,} deposits and withdrawals at the tills → R {accounts['balance_zar']:,} in {accounts['accounts']:,} accounts, none"
+            f" overdrawn: {accounts['refused']:,} withdrawals were refused, each with the balance at that moment"
+            " [processed.account_balances, processed.refused_withdrawals]",
+        ),
+        (
+            points["lowest"] >= 0,
+            f"{points['earned']:,} points earned, {points['redeemed']:,} redeemed → balances of {points['customers']:,} customers;"
+            f" {points['refused']:,} times more were to be redeemed than there were [processed.loyalty_balances]",
+        ),
+        (
+            stock["places"] > 0,
+            f"counts, deliveries and sales → {stock['units']:,} units at {stock['places']:,} places; the last counts found"
+            f" {missing['units'] or 0:,} fewer than there should have been [processed.stock_levels]",
         ),
     ):
         say(f"  {'·' if is_right else '✗'} {line}")

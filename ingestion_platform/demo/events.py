@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ingestion_platform.datasets.point_of_sale import pos
 from ingestion_platform.demo import files
-from ingestion_platform.demo.business import Business, Line, Store
+from ingestion_platform.demo.business import Business, Line, Points, Store
 from ingestion_platform.demo.plan import ZONE
 from ingestion_platform.formats.segments import DENSE_ENVELOPE, write_segment
 from ingestion_platform.stream import Span
@@ -50,6 +50,7 @@ class Told:
         afterwards: events of the till that was offline, which come last.
         sales: sale events, each counted as often as it was sent.
         sessions: events of tills opened and closed.
+        points: events of loyalty points earned and redeemed.
         silent: the store and day of which nothing was told.
         offline: the store and day of which everything was told late.
         offline_lines: how many sales those were.
@@ -62,6 +63,7 @@ class Told:
     afterwards: tuple[TillEvent, ...] = field(repr=False)
     sales: int
     sessions: int
+    points: int
     silent: tuple[str, date]
     offline: tuple[str, date]
     offline_lines: int
@@ -85,7 +87,7 @@ def tell_events(business: Business) -> Told:
     silent_on, offline_on = dates[min(3, len(dates) - 1)], dates[min(2, len(dates) - 1)]
     during: list[TillEvent] = []
     afterwards: list[TillEvent] = []
-    sales = sessions = offline_lines = twice = unknown = broken = 0
+    sales = sessions = points = offline_lines = twice = unknown = broken = 0
     for day in dates:
         for store in business.roster(day):
             if (store, day) == (silent, silent_on):
@@ -104,6 +106,9 @@ def tell_events(business: Business) -> Told:
                     twice += 1
             of_store += _sessions(store, day)
             sessions += 2
+            of_loyalty = [_points(one) for one in business.points(store, day)]
+            of_store += of_loyalty
+            points += len(of_loyalty)
             if store == broken_at and day == dates[0]:
                 broken_ones = list(_broken(store, day))
                 of_store += broken_ones
@@ -119,7 +124,7 @@ def tell_events(business: Business) -> Told:
     during.sort(key=lambda one: one.at)
     afterwards.sort(key=lambda one: one.at)
     return Told(
-        tuple(during), tuple(afterwards), sales, sessions, (silent.store_id, silent_on), (offline.store_id, offline_on),
+        tuple(during), tuple(afterwards), sales, sessions, points, (silent.store_id, silent_on), (offline.store_id, offline_on),
         offline_lines, twice, unknown, broken,
     )  # fmt: skip
 
@@ -151,6 +156,17 @@ def _sessions(store: Store, day: date) -> Iterator[TillEvent]:
             f'{{"event_type":"{kind}","event_id":"{store.store_id}-{day:%Y%m%d}-{kind}","store_id":{json.dumps(store.store_id)},'
             f'"happened_at":"{at.isoformat()}","cash_zar":{cash}}}',
         )
+
+
+def _points(one: Points) -> TillEvent:
+    kind = "points_earned" if one.points > 0 else "points_redeemed"
+    at = one.happened_at.replace(tzinfo=ZONE)
+    return _event(
+        one.store_id,
+        at,
+        f'{{"event_type":"{kind}","event_id":{json.dumps(one.event_id)},"customer_id":{json.dumps(one.customer_id)},'
+        f'"store_id":{json.dumps(one.store_id)},"happened_at":"{at.isoformat()}","points":{abs(one.points)}}}',
+    )
 
 
 def _unknown(store: Store, day: date) -> TillEvent:

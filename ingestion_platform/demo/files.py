@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion_platform.demo.business import Business, Delivery, Line, Payment, Store, StoreDay
+from ingestion_platform.demo.business import Business, Delivery, Line, Movement, Payment, Store, StoreDay
 from ingestion_platform.demo.plan import ZONE
 
 SALES_COLUMNS = (
@@ -172,6 +172,28 @@ def delivery_bytes(delivery: Delivery) -> bytes:
         f"  <lines>\n{lines}  </lines>\n"
         "</manifest>\n"
     ).encode()
+
+
+def movements_key(day: date) -> str:
+    """Key of the bank's deposits and withdrawals of a day."""
+    return f"account_events/{day:%Y/%m/%d}/tills.csv"
+
+
+def movements_bytes(movements: Iterable[Movement]) -> bytes:
+    """The bank's movements: CSV, times with an offset."""
+    columns = ("event_id", "account_id", "store_id", "happened_at", "kind", "amount_zar")
+    rows = [
+        (
+            one.event_id,
+            one.account_id,
+            one.store_id,
+            one.happened_at.replace(tzinfo=ZONE).isoformat(),
+            "deposit" if one.amount_cents > 0 else "withdrawal",
+            zar(abs(one.amount_cents)),
+        )
+        for one in movements
+    ]
+    return _csv(columns, rows, ",", "\n")
 
 
 def count_bytes(store_day: StoreDay) -> bytes:

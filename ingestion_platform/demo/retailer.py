@@ -185,6 +185,7 @@ def _nightly(business: Business, instead: Mapping[str, tuple[Arrival, ...]]) -> 
     for store_day in business.days():
         if store_day.day != day:
             day = store_day.day
+            yield _movements(business, day)
             yield Arrival(files.stores_key(day), files.stores_bytes(business, day))
             yield Arrival(files.products_key(day), files.products_bytes(business, day))
         store, lines = store_day.store, store_day.lines
@@ -197,6 +198,20 @@ def _nightly(business: Business, instead: Mapping[str, tuple[Arrival, ...]]) -> 
         if store_day.delivery is not None:
             yield Arrival(files.delivery_key(store_day.delivery, day), files.delivery_bytes(store_day.delivery))
         yield Arrival(files.count_key(store, day), files.count_bytes(store_day))
+
+
+def _movements(business: Business, day: date) -> Arrival:
+    """The bank's movements of a day: what happens after seven in the evening comes with those of the next."""
+    closing = datetime.combine(day, BANK_CLOSES)
+    found = [
+        one
+        for each in (day - timedelta(days=1), day)
+        for store in business.roster(each)
+        for one in business.movements(store, each)
+        if closing - timedelta(days=1) <= one.happened_at < closing and each >= business.plan.first_day
+    ]
+    found.sort(key=lambda one: (one.happened_at, one.event_id))
+    return Arrival(files.movements_key(day), files.movements_bytes(found))
 
 
 def _told(business: Business, step: int) -> Iterator[Arrival]:
@@ -213,6 +228,9 @@ _PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
     "0000000d49444154789c6360f8cf500f00028101800b2e2a8e0000000049454e44ae426082"
 )
+BANK_CLOSES = time(19)
+"""What happens at the tills after that, the bank tells the next day."""
+
 _HTML = (
     b"<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title></head>\n<body>\n<h1>502 Bad Gateway</h1>\n"
     b"<p>Please sign in, and try again.</p>\n</body>\n</html>\n"

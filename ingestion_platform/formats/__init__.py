@@ -11,9 +11,12 @@ Every reader is verified, not trusted: nothing is dropped, shifted or guessed in
 rejected by its number and kept as it stands; an object that can't be a whole one raises `ObjectRejected`.
 """
 
-from ingestion_platform.formats.content import BLOCK_BYTES, packing_of
+from ingestion_platform.formats.content import BLOCK_BYTES, packing_of, unpacked
+from ingestion_platform.formats.erasing import OfPages, erase_records
+from ingestion_platform.formats.erasure import Emptying, Erasure, Words
 from ingestion_platform.formats.json_members import NotAnObject, twice
 from ingestion_platform.formats.left_over import LeftOver, Names, names_in
+from ingestion_platform.formats.pages import open_group
 from ingestion_platform.formats.reading import (
     RecordReader,
     detect_dialect,
@@ -24,6 +27,7 @@ from ingestion_platform.formats.reading import (
 from ingestion_platform.formats.records import Ending, Field, Piece, Positions, Records, RejectedRecord
 
 __all__ = [
-    "BLOCK_BYTES", "Ending", "Field", "LeftOver", "Names", "NotAnObject", "Piece", "Positions", "RecordReader", "Records", "RejectedRecord",
-    "detect_dialect", "dialect_departures", "names_in", "open_records", "packing_of", "read_records", "twice",
+    "BLOCK_BYTES", "Emptying", "Ending", "Erasure", "Field", "LeftOver", "Names", "NotAnObject", "OfPages", "Piece", "Positions",
+    "RecordReader", "Records", "RejectedRecord", "Words", "detect_dialect", "dialect_departures", "erase_records", "names_in",
+    "open_group", "open_records", "packing_of", "read_records", "twice", "unpacked",
 ]  # fmt: skip

@@ -11,15 +11,16 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
-from ingestion_platform.errors import ObjectRejected
+from ingestion_platform.errors import NotErasable, ObjectRejected
 from ingestion_platform.format import Avro
 from ingestion_platform.formats import tables
-from ingestion_platform.formats.avro_values import read_block
+from ingestion_platform.formats.avro_values import places_in_block, read_block
 from ingestion_platform.formats.content import BLOCK_BYTES, Content, Stream
+from ingestion_platform.formats.erasure import Erasure
 from ingestion_platform.formats.json_members import NotAnObject
 from ingestion_platform.formats.json_objects import Objects, gathered
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
@@ -55,6 +56,25 @@ def read_avro(format: Avro, content: Content, fields: Sequence[Field], *, block_
     return Ending(objects.unknown, tuple(missing))
 
 
+def erase_avro(format: Avro, content: Content, erasure: Erasure, target: BinaryIO) -> None:
+    """
+    Write an Avro file again without some records; blocks that have none of them stay byte for byte.
+
+    Args:
+        format: of the object.
+        content: the object.
+        erasure: what goes.
+        target: takes the file.
+
+    Raises:
+        NotErasable: records are to be emptied.
+        ObjectRejected: it is cut or damaged.
+    """
+    if erasure.emptied:
+        raise NotErasable("records of Avro can't be emptied", "erase='row' takes them out whole")
+    _File(content.stream(), format.max_record_bytes).erase(erasure, target)
+
+
 class _Unpacker(Protocol):
     @property
     def eof(self) -> bool: ...
@@ -74,6 +94,8 @@ class _File:
     def __init__(self, stream: Stream, most_bytes: int) -> None:
         self._stream = stream
         self._most_bytes = most_bytes
+        self._kept: list[bytes] | None = None
+        """What was read of the header, while it is kept."""
 
     def records(self) -> Iterator[bytes]:
         """
@@ -82,13 +104,50 @@ class _File:
         Raises:
             ObjectRejected: it isn't a whole file.
         """
+        schema, codec, mark = self._beginning()
+        for number, (count, packed) in enumerate(self._blocks(mark), start=1):
+            try:
+                yield from read_block(schema, self._unpacked(codec, packed, number), count)
+            except NotAnObject as error:
+                raise self._damaged(number, f"it {error}") from error
+
+    def erase(self, erasure: Erasure, target: BinaryIO) -> None:
+        """Write it again without some records."""
+        self._kept = []
+        schema, codec, mark = self._beginning()
+        target.write(b"".join(self._kept))
+        self._kept = None
+        before = 0
+        for number, (count, packed) in enumerate(self._blocks(mark), start=1):
+            gone = {row - before for row in erasure.rows if before < row <= before + count}
+            before += count
+            if gone:
+                block = self._unpacked(codec, packed, number)
+                try:
+                    ends = places_in_block(schema, block, count)
+                except NotAnObject as error:
+                    raise self._damaged(number, f"it {error}") from error
+                records = [block[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+                kept = [one for row, one in enumerate(records, start=1) if row not in gone]
+                if not kept:
+                    continue
+                count, packed = len(kept), _packed(codec, b"".join(kept))
+            target.write(_as_long(count) + _as_long(len(packed)) + packed + mark)
+
+    def _beginning(self) -> tuple[str, str, bytes]:
+        """The writer's schema, how blocks are compressed, and the file's mark."""
         beginning = self._stream.read(len(_MAGIC))
         if beginning != _MAGIC:
             raise ObjectRejected("is not Avro: it doesn't begin with Obj and 1" if beginning else "is empty", _AGAIN)
+        if self._kept is not None:
+            self._kept.append(beginning)
         header = self._header()
         mark = self._exactly(_MARK_BYTES)
         schema = header.get("avro.schema", b"").decode(errors="replace")
-        codec = header.get("avro.codec", b"null").decode(errors="replace")
+        return schema, header.get("avro.codec", b"null").decode(errors="replace"), mark
+
+    def _blocks(self, mark: bytes) -> Iterator[tuple[int, bytes]]:
+        """How many records each block has, and its bytes as they are."""
         number = 0
         while True:
             first = self._stream.read(1)
@@ -106,10 +165,7 @@ class _File:
             packed = self._exactly(size)
             if self._exactly(_MARK_BYTES) != mark:
                 raise self._damaged(number, "it doesn't end with the file's mark")
-            try:
-                yield from read_block(schema, self._unpacked(codec, packed, number), count)
-            except NotAnObject as error:
-                raise self._damaged(number, f"it {error}") from error
+            yield count, packed
 
     def _header(self) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
@@ -136,6 +192,8 @@ class _File:
         found = self._stream.read(size)
         if len(found) < size:
             raise ObjectRejected("is cut: its last block has no end", _AGAIN)
+        if self._kept is not None:
+            self._kept.append(found)
         return found
 
     def _long(self, first: bytes = b"") -> int:
@@ -206,3 +264,33 @@ class _File:
     @staticmethod
     def _damaged(number: int, why: str) -> ObjectRejected:
         return ObjectRejected(f"is damaged Avro: block {number:,}: {why}", _AGAIN)
+
+
+def _as_long(value: int) -> bytes:
+    """A number of variable length, as `_File._long` reads it; it isn't negative."""
+    value <<= 1
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def _packed(codec: str, block: bytes) -> bytes:
+    """A block as *codec* compresses it."""
+    match codec:
+        case "deflate":
+            deflater = zlib.compressobj(wbits=-15)
+            return deflater.compress(block) + deflater.flush()
+        case "bzip2":
+            return bz2.compress(block)
+        case "xz":
+            return lzma.compress(block)
+        case "zstandard":
+            sink = pa.BufferOutputStream()
+            with pa.CompressedOutputStream(sink, "zstd") as stream:
+                stream.write(block)
+            return bytes(sink.getvalue().to_pybytes())
+        case "snappy":
+            return bytes(pa.compress(block, codec="snappy", asbytes=True)) + zlib.crc32(block).to_bytes(4, "big")
+    return block

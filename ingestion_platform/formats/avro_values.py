@@ -167,6 +167,34 @@ def read_block(schema: str, block: bytes, count: int) -> Iterator[bytes]:
         raise NotAnObject(f"is not Avro of its schema: {len(block) - file.tell():,} bytes are left after its end")
 
 
+def places_in_block(schema: str, block: bytes, count: int) -> list[int]:
+    """
+    Where each record of a block of an object container file ends.
+
+    Args:
+        schema: the writer's.
+        block: decompressed.
+        count: how many there are.
+
+    Raises:
+        NotAnObject: the block isn't what its schema says.
+    """
+    reader = _reader_of(schema)
+    if reader.why_not:
+        raise NotAnObject(reader.why_not)
+    file = io.BytesIO(block)
+    ends = []
+    try:
+        for _ in range(count):
+            reader.read_one(file, reader.schema, None)
+            ends.append(file.tell())
+    except RecursionError as error:
+        raise NotAnObject("is nested too deeply") from error
+    except _NO_AVRO as error:
+        raise NotAnObject(f"is not Avro of its schema: {excerpt(str(error) or type(error).__name__, 200)}") from error
+    return ends
+
+
 @lru_cache(256)
 def _reader_of(text: str) -> _Reader:
     try:

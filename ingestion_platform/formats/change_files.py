@@ -198,6 +198,11 @@ def read_dms(
     )
 
 
+def inner_fields(format: Dms, fields: Sequence[Field], key: str) -> Sequence[Field]:
+    """What a file of DMS is read with inside."""
+    return _DmsReader(format, fields, key).inner
+
+
 class _DmsReader:
     def __init__(self, format: Dms, fields: Sequence[Field], key: str) -> None:
         self._format = format

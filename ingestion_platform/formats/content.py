@@ -15,7 +15,7 @@ import lzma
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, BinaryIO, Protocol
 
@@ -32,6 +32,7 @@ BOMB_BYTES = 256 * 1024**2
 
 _STEP_BYTES = 1024**2
 _DIRECTORY_BYTES = 1024**2
+_ANY = 2**62
 _END_OF_ZIP_BYTES = 22
 _AGAIN = "it is read again when it changes"
 _MAGIC = {
@@ -197,6 +198,19 @@ class Content:
         if self._unpacked is not None:
             self._unpacked.close()
             self._unpacked = None
+
+
+def unpacked(file: BinaryIO, key: str, zip_member: str = "") -> Iterator[bytes]:
+    """
+    An object's bytes, unpacked as its key says, piece by piece.
+
+    Raises:
+        ObjectRejected: it is packed otherwise, cut or damaged.
+    """
+    content = Content(file, key, max_bytes=_ANY, zip_member=zip_member, is_zip=True)
+    stream = content.stream()
+    while piece := stream.read(_STEP_BYTES):
+        yield piece
 
 
 def _zstd(file: BinaryIO) -> _Readable:

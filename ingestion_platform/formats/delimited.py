@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
@@ -39,6 +39,7 @@ from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.detection import detect
 from ingestion_platform.formats.dialect import MOST_TRAILERS, Dialect, Fault, NoRecords
+from ingestion_platform.formats.erasure import EditedWindow, Emptying, Erasure
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord, all_names, require_columns
 from ingestion_platform.formats.tables import Column
 from ingestion_platform.formats.texts import BOM, as_it_stands, excerpt, has_mark, is_utf_8
@@ -122,6 +123,12 @@ class _Header:
         return tuple(self.cells[index] for index in self.unknown)
 
 
+@lru_cache(maxsize=64)
+def _header_of(rows: tuple[tuple[str, ...], ...], joint: str, line: str, fields: tuple[Field, ...]) -> _Header:
+    """Thousands of objects have the same header; nothing of it changes."""
+    return _Header.of([list(cells) for cells in rows], joint, line, fields)
+
+
 class _Doubted(Exception):
     """A fault in the quotes shows, and records that it makes doubtful were given before."""
 
@@ -136,6 +143,8 @@ class _Reader:
         fields: that are wanted.
         is_doubted: it is known to have a fault in its quotes.
     """
+
+    _keeps_places = False
 
     def __init__(self, format: Csv, window: Window, fields: Sequence[Field], is_doubted: bool) -> None:
         self._format = format
@@ -178,6 +187,9 @@ class _Reader:
         if not is_given:
             yield self._piece(header, [tables.no_values(0)] * len(header.cells), ())
         return Ending(header.unknown_columns, header.missing, trailers=tuple(self._trailers[-MOST_TRAILERS:]))
+
+    def _meet(self, header: "_Header", text: str, findings: "_Findings") -> None:
+        """Told of the records of a window before it is let go of."""
 
     def _piece(self, header: "_Header", columns: list[Column], rejected: tuple[RejectedRecord, ...]) -> Piece:
         """A piece of the columns of all cells."""
@@ -256,7 +268,7 @@ class _Reader:
                 f"has a header whose lines have {' and '.join(map(str, sorted(widths)))} cells: {excerpt(lines[-1])}",
                 "check how many lines its header has",
             )
-        return _Header.of(rows, format.header_joint, lines[0], self._fields)
+        return _header_of(tuple(map(tuple, rows)), format.header_joint, lines[0], tuple(self._fields))
 
     def _skip_to_header(self) -> None:
         at = self._format.header_at
@@ -346,7 +358,9 @@ class _Reader:
         """The records of the window up to *end* that are whole; None where the answer can't be proved to be right."""
         if not end or not self._dialect.is_plain or not self._dialect.is_plain_in(self._window.data, end):
             return None
-        proved = _parse_proved(self._dialect, self._window.data, end, len(header.cells), is_last)
+        proved = _parse_proved(
+            self._dialect, self._window.data, end, len(header.cells), is_last, self._format.max_record_bytes
+        )
         if proved is None or (self._is_doubted and proved.has_line_ends_in_cells):
             return None
         if any(_may_repeat(cells, proved.columns) for cells in header.rows):
@@ -367,6 +381,7 @@ class _Reader:
             return None
         text = self._window.text(self._window.data[:end])
         findings = _Findings(self._row, self._has_line_ends_in_cells)
+        findings.keeps_places = self._keeps_places
 
         def rows() -> Iterator[Sequence[str | int | None]]:
             names = [_json(name) for name in header.cells]
@@ -393,11 +408,84 @@ class _Reader:
                 table = table.filter(pc.invert(pc.is_in(table["_row"], value_set=doubtful)))
                 rejected = sorted([*rejected, *findings.with_line_ends], key=lambda record: record.row)
         self._trailers += findings.trailers
+        self._meet(header, text, findings)
         if findings.end == len(text):
             self._window.consume(end)
         else:
             self._window.consume(end - self._window.size(text[findings.end :]))
         return self._given(table, tuple(rejected)) if table.num_rows or rejected else None
+
+
+def erase_delimited(
+    format: Csv,
+    content: Content,
+    fields: Sequence[Field],
+    erasure: Erasure,
+    target: BinaryIO,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> None:
+    """
+    Write delimited text again without some records.
+
+    A record that is emptied is written anew; all else stays byte for byte.
+
+    Args:
+        format: nothing of its dialect is to be detected any more.
+        content: the object.
+        fields: as it is read with; they name the columns of an object without a header.
+        erasure: what goes.
+        target: takes the text.
+
+    Raises:
+        NotErasable: a record can't be written as it is to be.
+        ObjectRejected: it can't be read.
+    """
+    assert isinstance(format.encoding, str)
+    window = EditedWindow(content, format.encoding, target, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
+    for _ in _Eraser(format, window, fields, erasure).pieces():
+        pass
+    window.finish()
+
+
+class _Eraser(_Reader):
+    """Reads an object by the exact reader alone, which knows where each record stands."""
+
+    _keeps_places = True
+
+    def __init__(self, format: Csv, window: EditedWindow, fields: Sequence[Field], erasure: Erasure) -> None:
+        # Which records are in doubt is all the same here: nothing is begun anew for it.
+        super().__init__(format, window, fields, is_doubted=True)
+        self._edited = window
+        self._erasure = erasure
+
+    def _proved(self, header: _Header, end: int, is_last: bool) -> Piece | None:
+        return None
+
+    def _meet(self, header: _Header, text: str, findings: "_Findings") -> None:
+        at = size = 0
+        for row, begin, end, following, cells in findings.places:
+            if not self._erasure.touches(row):
+                continue
+            size += self._window.size(text[at:begin])
+            first, at = size, begin
+            emptied = self._erasure.emptied.get(row)
+            until = following if row in self._erasure.rows or emptied is None else end
+            size += self._window.size(text[at:until])
+            at = until
+            instead = b""
+            if row not in self._erasure.rows and emptied is not None:
+                instead = self._emptied(header, cells, emptied).encode("utf-8", "surrogatepass")
+            self._edited.replace(first, size, instead)
+
+    def _emptied(self, header: _Header, cells: list[str], emptied: Emptying) -> str:
+        words = self._erasure.words
+        return self._dialect.written(
+            [
+                cell if name in emptied.kept and not words.hold(cell) else ""
+                for name, cell in zip(header.cells, cells, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +510,9 @@ class _Proved:
     longest_at: int = 0
 
 
-def _parse_proved(dialect: Dialect, data: bytes, end: int, cells: int, is_last: bool) -> _Proved | None:
+def _parse_proved(
+    dialect: Dialect, data: bytes, end: int, cells: int, is_last: bool, max_record_bytes: int
+) -> _Proved | None:
     """
     The records of *data* up to *end*, without one that isn't whole there; None where the answer can't be proved to be right.
 
@@ -431,15 +521,21 @@ def _parse_proved(dialect: Dialect, data: bytes, end: int, cells: int, is_last: 
         end: of a line, or of the object.
         cells: of a record.
         is_last: nothing comes after *end*.
+        max_record_bytes: no need to say how long the longest is when all together aren't longer.
     """
     if data.find(b"\0", 0, end) >= 0 or data.startswith(BOM):
         # pyarrow takes a byte-order mark away from the first cell, too.
         return None
     if dialect.escape and data.find(dialect.escape.encode(), 0, end) >= 0:
         return None
+    has_quotes = bool(dialect.quote) and data.find(dialect.quote.encode(), 0, end) >= 0
+    if not has_quotes and end <= max_record_bytes:
+        table = _parse_lines(dialect, data, end, cells)
+        if table is not None:
+            return _Proved(list(table.columns), (), end)
     octets = np.frombuffer(data, np.uint8, end)
     quotes = None
-    if dialect.quote and data.find(dialect.quote.encode(), 0, end) >= 0:
+    if has_quotes:
         if dialect.has_bare_quotes:
             return None
         quotes = _positions(octets, ord(dialect.quote))
@@ -485,6 +581,25 @@ def _parse_proved(dialect: Dialect, data: bytes, end: int, cells: int, is_last: 
     lengths = np.diff(begins, append=end)
     longest = int(lengths.argmax())
     return _Proved(list(table.columns), tuple(rejected), end, has_line_ends_in_cells, int(lengths[longest]), longest)
+
+
+def _parse_lines(dialect: Dialect, data: bytes, end: int, cells: int) -> pa.Table | None:
+    """
+    The records of *data* up to *end* where each line is one, none is blank and all have their cells, as in most objects; None in any other.
+
+    Args:
+        data: without a quote.
+    """
+    if not end or data[0] in (_CR, _LF) or data.find(b"\n\n", 0, end) >= 0 or data.find(b"\n\r", 0, end) >= 0:
+        return None
+    if (returns := data.count(b"\r", 0, end)) and returns != data.count(b"\r\n", 0, end):
+        return None
+    lines = data.count(b"\n", 0, end) + (data[end - 1] != _LF)
+    try:
+        table = _parse(dialect, memoryview(data)[:end], cells, False, None)
+    except pa.ArrowInvalid:
+        return None
+    return table if table.num_rows == lines else None
 
 
 def _parse(
@@ -639,6 +754,9 @@ class _Findings:
     """Number of the first record that is too long."""
     end: int = 0
     """Where the text of the records ended that could be read whole."""
+    keeps_places: bool = False
+    places: list[tuple[int, int, int, int, list[str]]] = field(default_factory=list)
+    """Of each record, if they are kept: its number, where it begins and ends, where the next one begins, its cells."""
 
 
 def _good_records(
@@ -691,6 +809,8 @@ def _good_records(
                 if end != line_end:
                     following = dialect.line(text, end)[1]
         findings.next_row += 1
+        if findings.keeps_places:
+            findings.places.append((row, position, end, following, cells))
         record = line if end == line_end else text[position:end]
         if len(record) * 4 > format.max_record_bytes and len(record.encode(errors="replace")) > format.max_record_bytes:
             findings.too_long = row

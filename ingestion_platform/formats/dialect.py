@@ -13,8 +13,9 @@ The rules, for one record:
 """
 
 import re
+from functools import lru_cache
 
-from ingestion_platform.errors import DeclarationError
+from ingestion_platform.errors import DeclarationError, NotErasable
 from ingestion_platform.format import Csv, Detect
 
 MOST_TRAILERS = 10
@@ -87,7 +88,7 @@ class Dialect:
             or isinstance(bare_quotes, Detect)
         ):
             raise DeclarationError("Csv: its dialect is still to be detected")
-        return cls(delimiter, quote, escape, bare_quotes, format.line_end)
+        return _made(delimiter, quote, escape, bare_quotes, format.line_end)
 
     def record(self, text: str, position: int) -> tuple[list[str], int]:
         """
@@ -161,6 +162,28 @@ class Dialect:
             return found if end == len(line) else None
         return line.split(self.delimiter)
 
+    def written(self, cells: list[str]) -> str:
+        """
+        A record of these cells, which is read as them.
+
+        Raises:
+            NotErasable: this dialect can't say them.
+        """
+        plain = self.delimiter.join(cells)
+        if plain and not self.lines.search(plain) and self.cells(plain) == cells:
+            return plain
+        if self.quote:
+            before = self.escape or self.quote
+            marks = {self.quote: before + self.quote} | ({self.escape: self.escape * 2} if self.escape else {})
+            quoted = [self.quote + "".join(marks.get(one, one) for one in cell) + self.quote for cell in cells]
+            line = self.delimiter.join(quoted)
+            if self.record(line, 0) == (cells, len(line)):
+                return line
+        raise NotErasable(
+            "a record can't be emptied: its other cells can't be written again in its dialect",
+            "erase='row' takes it out whole",
+        )
+
     def is_split(self, line: str) -> bool:
         """Whether the cells of *line* are what is between its delimiters."""
         return (not self.quote or self.quote not in line) and (not self.escape or self.escape not in line)
@@ -206,6 +229,12 @@ class Dialect:
             case "\r":
                 return data.find(b"\n", 0, end) < 0
         return data.count(b"\r\n", 0, end) == data.count(b"\n", 0, end) == data.count(b"\r", 0, end)
+
+
+@lru_cache(maxsize=64)
+def _made(delimiter: str, quote: str, escape: str, has_bare_quotes: bool, line_end: str) -> Dialect:
+    """One for all objects: nothing of it changes, and of a small object its expressions take as long as the text."""
+    return Dialect(delimiter, quote, escape, has_bare_quotes, line_end)
 
 
 class NoRecords:

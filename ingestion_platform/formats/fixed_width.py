@@ -5,20 +5,22 @@ A record is a line (ended by LF, CRLF or CR, also mixed). Lines are cut up many 
 their places count bytes, one by one.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from ingestion_platform.errors import DeclarationError, ObjectRejected
+from ingestion_platform.errors import DeclarationError, NotErasable, ObjectRejected
 from ingestion_platform.format import FixedWidth
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.dialect import MOST_TRAILERS, NoRecords
+from ingestion_platform.formats.erasure import EditedWindow, Emptying, Erasure
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands, is_utf_8
 from ingestion_platform.formats.windows import Window
@@ -48,6 +50,71 @@ def read_fixed_width(
             )
     window = Window(content, format.encoding, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
     return (yield from _Reader(format, window, fields).pieces())
+
+
+_LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|\Z)")
+
+
+def erase_fixed_width(
+    format: FixedWidth, content: Content, erasure: Erasure, target: BinaryIO, *, block_bytes: int = BLOCK_BYTES
+) -> None:
+    """
+    Write text with each field at its place again without some records; what is emptied has spaces in its place.
+
+    Args:
+        format: of the object.
+        content: the object.
+        erasure: what goes.
+        target: takes the text.
+
+    Raises:
+        NotErasable: a line that is to be emptied can't be.
+        ObjectRejected: it can't be read.
+    """
+    window = EditedWindow(content, format.encoding, target, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
+    row, skip, no_records = 0, format.header_lines, NoRecords(format.footer)
+    while not window.is_last:
+        window.grow(row + 1)
+        data = window.data
+        end = len(data) if window.is_last else max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if not window.is_last and data[end - 1 : end] == b"\r" and end == len(data):
+            # It may be half of a line end.
+            end = max(data.rfind(b"\n", 0, end - 1), data.rfind(b"\r", 0, end - 1)) + 1
+        for found in _LINE.finditer(data, 0, end):
+            line = found[1]
+            if not line:
+                continue
+            if skip:
+                skip -= 1
+                continue
+            if no_records.are_declared and no_records.is_footer(window.text(line)):
+                continue
+            row += 1
+            if row in erasure.rows:
+                window.replace(found.start(), found.end())
+            elif row in erasure.emptied:
+                left = _emptied(format, window.text(line), erasure.emptied[row], erasure)
+                window.replace(found.start(), found.start() + len(line), left.encode("utf-8", "surrogatepass"))
+        if end:
+            window.consume(end)
+    window.finish()
+
+
+def _emptied(format: FixedWidth, line: str, emptied: Emptying, erasure: Erasure) -> str:
+    ends = list(accumulate(width for _, width in format.fields))
+    in_bytes = format.unit == "bytes" and not line.isascii()
+    if in_bytes and any("\ud800" <= mark <= "\udfff" for mark in line):
+        raise NotErasable("a line that isn't text can't be emptied", "erase='row' takes it out whole")
+    units: Any = line.encode(format.encoding) if in_bytes else line
+    blank: Any = " ".encode(format.encoding) if in_bytes else " "
+    parts = []
+    for (name, width), end in zip(format.fields, ends, strict=True):
+        part = units[end - width : end]
+        shown = part.decode(format.encoding, "replace") if in_bytes else part
+        keeps = name in emptied.kept and not erasure.words.hold(shown)
+        parts.append(part if keeps else blank * (len(part) // len(blank)))
+    left: Any = (b"" if in_bytes else "").join(parts)
+    return str(left.decode(format.encoding)) if in_bytes else str(left)
 
 
 class _Reader:

@@ -8,14 +8,27 @@ that list, the document is gone through twice: what is asked for may stand at it
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import msgspec
 import pyarrow as pa
 
-from ingestion_platform.errors import DeclarationError, ObjectRejected
+from ingestion_platform.errors import DeclarationError, NotErasable, ObjectRejected
 from ingestion_platform.format import Json
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
+from ingestion_platform.formats.erasure import Erasure
+from ingestion_platform.formats.json_edit import (
+    Part,
+    emptied,
+    end_of,
+    parts,
+    replaced,
+    skip_space,
+    without,
+    without_members,
+)
 from ingestion_platform.formats.json_members import NotAnObject, Taker, members_of
 from ingestion_platform.formats.json_objects import Objects, gathered
 from ingestion_platform.formats.json_structure import ListElements
@@ -285,3 +298,97 @@ def _has(text: bytes) -> str:
         return ""
     shown = ", ".join(excerpt(name, 40) for name in names[:8])
     return f" (it has {shown}{', …' if len(names) > 8 else ''})" if names else " (it is empty)"
+
+
+# --- erasing
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A record in a document's text: where it stands, in which elements of which lists, and where what holds these begins."""
+
+    begin: int
+    end: int
+    elements: tuple[tuple[int, int], ...]
+    holders: tuple[int, ...]
+
+
+def erase_json(format: Json, content: Content, erasure: Erasure, target: BinaryIO) -> None:
+    """
+    Write a JSON document again without some records; all else stays byte for byte. It is held in memory whole.
+
+    An element of an outer list goes when all records in it do.
+
+    Args:
+        format: of the object.
+        content: the object.
+        erasure: what goes.
+        target: takes the text.
+
+    Raises:
+        NotErasable: the document is one record, or one that is to be emptied is no object.
+        ObjectRejected: it can't be read.
+    """
+    text = content.stream().read()
+    finder = _Finder(format.steps, text)
+    found = list(finder.find(skip_space(text, len(BOM) if text.startswith(BOM) else 0), 0, (), ()))
+    edits: dict[tuple[int, int], bytes] = {}
+    gone = {at + 1 for at in range(len(found))} & erasure.rows
+    if any(not found[row - 1].elements for row in gone):
+        raise NotErasable("the document is one record", "have the object removed whole")
+    left: dict[tuple[int, int], int] = {}
+    for row, one in enumerate(found, start=1):
+        for element in one.elements:
+            left[element] = left.get(element, 0) + (row not in gone)
+    cut: dict[int, set[int]] = {}
+    for row in gone:
+        # The outermost element that has nothing else.
+        of_list, at = next(element for element in found[row - 1].elements if not left[element])
+        cut.setdefault(of_list, set()).add(at)
+    for of_list, numbers in cut.items():
+        edits |= {(begin, end): instead for begin, end, instead in without(text, finder.lists[of_list], numbers)}
+    for row, emptying in erasure.emptied.items():
+        if row in gone or row > len(found):
+            continue
+        one = found[row - 1]
+        edits[one.begin, one.end] = emptied(text[one.begin : one.end], emptying, erasure.words)
+        for source in emptying.gone:
+            up = source.count(_UP)
+            if up:
+                path = frozenset({source.replace(_UP, "")})
+                more = without_members(text, one.holders[-up], path)
+                edits |= {(begin, end): instead for begin, end, instead in more}
+    target.write(replaced(text, [(begin, end, instead) for (begin, end), instead in edits.items()]))
+
+
+class _Finder:
+    """Finds records in a document's text as `_Reader` does, in the same order."""
+
+    def __init__(self, steps: Sequence[str], text: bytes) -> None:
+        self._steps = steps
+        self._text = text
+        self.lists: dict[int, list[Part]] = {}
+
+    def find(
+        self, at: int, step: int, elements: tuple[tuple[int, int], ...], holders: tuple[int, ...]
+    ) -> Iterator[_Found]:
+        """Each record below the value that begins at *at*."""
+        origin, text = at, self._text
+        while step < len(self._steps) and self._steps[step] != _EVERY:
+            if text[at : at + 1] != b"{":
+                if holders:
+                    yield _Found(at, end_of(text, at), elements, holders)
+                return
+            named = [part for part in parts(text, at) if part.name == self._steps[step]]
+            if not named:
+                return
+            at = named[-1].value
+            step += 1
+        if step == len(self._steps):
+            yield _Found(at, end_of(text, at), elements, holders)
+            return
+        if text[at : at + 1] != b"[":
+            return
+        self.lists[at] = list(parts(text, at))
+        for number, part in enumerate(self.lists[at]):
+            yield from self.find(part.value, step + 1, (*elements, (at, number)), (*holders, origin))

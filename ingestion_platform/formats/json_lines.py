@@ -7,7 +7,7 @@ they were written with, objects and arrays stay the JSON they are.
 
 import io
 from collections.abc import Sequence
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
@@ -15,6 +15,8 @@ from ingestion_platform.errors import ObjectRejected
 from ingestion_platform.format import JsonLines
 from ingestion_platform.formats import tables
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
+from ingestion_platform.formats.erasure import EditedWindow, Erasure
+from ingestion_platform.formats.json_edit import emptied
 from ingestion_platform.formats.json_objects import Objects, Taken
 from ingestion_platform.formats.records import Ending, Field, Piece, Pieces, RejectedRecord
 from ingestion_platform.formats.texts import as_it_stands, excerpt, is_utf_8
@@ -66,6 +68,44 @@ def read_json_lines(
     window = Window(content, format.encoding, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
     found = taker or Objects([wanted.source for wanted in fields], format.max_columns)
     return (yield from _Reader(format, window, fields, found).pieces())
+
+
+def erase_json_lines(
+    format: JsonLines, content: Content, erasure: Erasure, target: BinaryIO, *, block_bytes: int = BLOCK_BYTES
+) -> None:
+    """
+    Write JSON lines again without some of them; all others stay byte for byte.
+
+    Args:
+        format: of the object.
+        content: the object.
+        erasure: what goes.
+        target: takes the text.
+
+    Raises:
+        NotErasable: a line that is to be emptied isn't an object.
+        ObjectRejected: it can't be read.
+    """
+    window = EditedWindow(content, format.encoding, target, block_bytes=block_bytes, most_bytes=format.max_record_bytes)
+    row = 0
+    while not window.is_last:
+        window.grow(row + 1)
+        end = len(window.data) if window.is_last else window.data.rfind(b"\n") + 1
+        position = 0
+        for line in io.BytesIO(window.data[:end]):
+            begin, position = position, position + len(line)
+            stripped = line.strip(b" \t\r\n")
+            if not stripped:
+                continue
+            row += 1
+            if row in erasure.rows:
+                window.replace(begin, position)
+            elif row in erasure.emptied:
+                begin += line.index(stripped)
+                window.replace(begin, begin + len(stripped), emptied(stripped, erasure.emptied[row], erasure.words))
+        if end:
+            window.consume(end)
+    window.finish()
 
 
 class _Reader:

@@ -45,7 +45,7 @@ def read_parquet(
         ObjectRejected: it is cut or damaged, too large once decompressed, names a column twice, or has none of the fields.
     """
     file = content.searchable()
-    _require_whole(file)
+    require_whole(file)
     wanted = {field.source for field in fields}
     try:
         # What is in memory is read where it is; any other file through Python.
@@ -72,7 +72,7 @@ def read_parquet(
                     tables.from_columns(
                         fields,
                         [columns.get(field.source, nothing) for field in fields],
-                        _extra(table, unknown),
+                        extra_of(table, unknown),
                         (),
                         rows + 1,
                     )
@@ -91,7 +91,13 @@ def read_parquet(
     return Ending(tuple(unknown), tuple(missing))
 
 
-def _require_whole(file: BinaryIO) -> None:
+def require_whole(file: BinaryIO) -> None:
+    """
+    See whether a file begins and ends as Parquet does.
+
+    Raises:
+        ObjectRejected: it doesn't.
+    """
     beginning = file.read(len(_MAGIC))
     if beginning != _MAGIC:
         raise ObjectRejected("is not Parquet: it doesn't begin with PAR1" if beginning else "is empty", _AGAIN)
@@ -237,7 +243,8 @@ def _quoted(text: Any) -> list[str]:
     return ["null" if value is None else _json(value) for value in text.to_pylist()]
 
 
-def _extra(table: pa.Table, unknown: list[str]) -> Column:
+def extra_of(table: pa.Table, unknown: Sequence[str]) -> Column:
+    """`_extra` of some rows: the columns that nobody asks for, as JSON."""
     if not unknown:
         return tables.no_values(table.num_rows)
     names = [_json(name) for name in unknown]

@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from ingestion_platform.api import Pages
 from ingestion_platform.change_log import ChangeLog, Debezium, Dms, DynamoDbExport, Maxwell
+from ingestion_platform.database import ExtractFile
 from ingestion_platform.format import Avro, Bounded, Csv, Excel, FixedWidth, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.formats.change_files import read_changes, read_dms
 from ingestion_platform.formats.content import BLOCK_BYTES, Content
 from ingestion_platform.formats.delimited import read_delimited
 from ingestion_platform.formats.detection import Detected, departures, detect
 from ingestion_platform.formats.excel_sheets import read_excel
+from ingestion_platform.formats.extracts import read_extract
 from ingestion_platform.formats.fixed_width import read_fixed_width
 from ingestion_platform.formats.json_documents import read_json
 from ingestion_platform.formats.json_lines import read_json_lines
@@ -56,7 +58,7 @@ class RecordReader:
 
 
 def open_records(
-    format: Format | ChangeLog | Segments | Pages,
+    format: Format | ChangeLog | Segments | Pages | ExtractFile,
     file: BinaryIO,
     fields: Sequence[Field],
     *,
@@ -81,7 +83,7 @@ def open_records(
 
 
 def read_records(
-    format: Format | ChangeLog | Segments | Pages,
+    format: Format | ChangeLog | Segments | Pages | ExtractFile,
     content: bytes,
     fields: Sequence[Field],
     *,
@@ -149,7 +151,11 @@ def _content(format: Csv, file: BinaryIO, key: str) -> Content:
 
 
 def _pieces(
-    format: Format | ChangeLog | Segments | Pages, file: BinaryIO, fields: Sequence[Field], key: str, block_bytes: int
+    format: Format | ChangeLog | Segments | Pages | ExtractFile,
+    file: BinaryIO,
+    fields: Sequence[Field],
+    key: str,
+    block_bytes: int,
 ) -> Pieces:
     content = Content(
         file,
@@ -183,6 +189,8 @@ def _pieces(
                 return (yield from read_changes(format, content, fields, key=key, block_bytes=block_bytes))
             case Dms():
                 return (yield from read_dms(format, content, fields, key=key, block_bytes=block_bytes))
+            case ExtractFile():
+                return (yield from read_extract(format, content, fields, block_bytes=block_bytes))
             case Pages():
                 return (yield from _whole(read_pages(format, content.stream().read(), fields, read_records)))
             case Segments():

@@ -11,7 +11,7 @@ around a value as text (`envelope.py`), what a value's bytes mean (`values.py`).
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from ingestion_platform.formats.change_records import change_decoder, tombstone,
 from ingestion_platform.formats.envelope import Envelope, Envelopes
 from ingestion_platform.formats.json_columns import Columns, ColumnTaker
 from ingestion_platform.formats.json_members import NotAnObject, Taker, peek
+from ingestion_platform.formats.parquet_edit import forgotten_rows
 from ingestion_platform.formats.records import Field, Records, RejectedRecord
 from ingestion_platform.formats.texts import excerpt, is_utf_8
 from ingestion_platform.formats.values import decoder_of
@@ -113,7 +114,7 @@ def read_segment(
     if named is not None and shard != named[0]:
         raise ObjectRejected(f"is a segment of shard {excerpt(shard)}, and its key says {excerpt(named[0])}")
     reader = _Reader(format, fields, shard, metadata)
-    rows = reader.table(table)
+    rows = reader.table(table, forgotten_rows(metadata))
     missing = (
         dict.fromkeys(
             source for source in reader.value_sources if source not in reader.taker.seen and source[:1] != "@"
@@ -124,6 +125,17 @@ def read_segment(
     return Records(
         rows, tuple(reader.rejected), reader.unknown, tuple(missing), positions, departures=reader.taker.departures
     )
+
+
+def open_segment(format: Segments, content: bytes) -> tuple[str, pa.Table, dict[str, str]]:
+    """
+    A segment's shard, its records, and the schemas that they were written with, by name.
+
+    Raises:
+        ObjectRejected: it is cut or damaged.
+    """
+    table, metadata = _open(format, content)
+    return metadata.get("shard", ""), table, json.loads(metadata.get("schemas", "{}"))
 
 
 def _open(format: Segments, content: bytes) -> tuple[pa.Table, dict[str, str]]:
@@ -193,6 +205,39 @@ class Positions(Sequence[int]):
         return bisect_left(self, position)
 
 
+class RunningRecords:
+    """
+    Takes one dataset's rows out of records as they come, as they are taken out of a segment once they have landed.
+
+    Args:
+        format: how they are read.
+        fields: wanted.
+        shard: whose records they are.
+    """
+
+    def __init__(self, format: Segments, fields: Sequence[Field], shard: str) -> None:
+        self._format = format
+        self._fields = fields
+        self._shard = shard
+        self._schemas: dict[str, str] = {}
+        self._reader = _Reader(format, fields, shard, {})
+
+    def rows(self, records: pa.RecordBatch, schemas: Mapping[str, str]) -> tuple[pa.Table, int]:
+        """
+        The rows, `_row` counting the records of the batch from 1, and how many of the dataset's records can't be read.
+
+        Args:
+            records: of one of the two envelopes.
+            schemas: name → writer's schema, of the names that `schema` has.
+        """
+        if any(self._schemas.get(name) != schema for name, schema in schemas.items()):
+            self._schemas.update(schemas)
+            self._reader = _Reader(self._format, self._fields, self._shard, {"schemas": json.dumps(self._schemas)})
+        self._reader.rejected.clear()
+        table = self._reader.table(pa.Table.from_batches([records]))
+        return table, len(self._reader.rejected)
+
+
 class _Reader:
     """
     Takes one dataset's rows out of a segment.
@@ -231,13 +276,16 @@ class _Reader:
         self.rejected: list[RejectedRecord] = []
         self.objects = 0
 
-    def table(self, table: pa.Table) -> pa.Table:
-        """A row for each of the dataset's records; those that can't be read are kept in `rejected`."""
+    def table(self, table: pa.Table, forgotten: Collection[int] = ()) -> pa.Table:
+        """A row for each of the dataset's records; those that can't be read are kept in `rejected`. What is forgotten is none."""
         found: list[pa.RecordBatch] = []
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))
         begin = 1
-        for batch in table.to_batches(max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))):
-            found += self._batch(Envelopes(self._shard, batch), begin)
-            begin += batch.num_rows
+        for last in [*sorted(row for row in forgotten if row <= table.num_rows), table.num_rows + 1]:
+            for batch in table.slice(begin - 1, last - begin).to_batches(rows):
+                found += self._batch(Envelopes(self._shard, batch), begin)
+                begin += batch.num_rows
+            begin = last + 1
         return pa.Table.from_batches(found, schema=tables.schema(self._fields))
 
     def _batch(self, records: Envelopes, begin: int) -> list[pa.RecordBatch]:

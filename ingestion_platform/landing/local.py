@@ -30,6 +30,7 @@ from typing import Any
 from uuid import uuid4
 
 from ingestion_platform.errors import IngestionError, LandingError, LandingUnavailable, ObjectChanged, ObjectMissing
+from ingestion_platform.landing.erasing import FormerVersion
 from ingestion_platform.landing.keys import AGEING, MAX_KEY_BYTES, check_key, is_temporary, temporary_name
 from ingestion_platform.landing.zone import AGED, LandedObject, ObjectFile, same_version
 from ingestion_platform.lifecycle import PLACES, Place, RestoreTier
@@ -39,8 +40,6 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff\ufffd]+")
 _SHOWN_BYTE = re.compile("\ufffd([89A-F][0-9A-F])")
 _COPIED_BYTES = 1024**2
 _GONE = (FileNotFoundError, NotADirectoryError)
-
-_COPIED_BYTES = 1024**2
 
 
 @dataclass(frozen=True)
@@ -426,6 +425,145 @@ class LocalLanding:
             _sync_folder(os.path.dirname(hot))
         os.unlink(held)
         return False
+
+    # --- erasing; see `landing/erasing.py`
+
+    @contextmanager
+    def erasing(self) -> Iterator[bool]:
+        """Nobody moves objects meanwhile; see `ErasableLanding.erasing`."""
+        with self._told("erasing"):
+            self._require_root()
+            os.makedirs(self._held.root, exist_ok=True)
+            lock = os.open(os.path.join(self._hot.ageing, b"lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with self._told("erasing"):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    is_ours = True
+                except BlockingIOError:
+                    is_ours = False
+                if is_ours:
+                    self._begin_ageing()
+                    self._sweep_halves()
+            yield is_ours
+        finally:
+            os.close(lock)
+
+    def _sweep_halves(self) -> None:
+        """Delete what a killed one had begun to write for the place of an object."""
+        with suppress(*_GONE):
+            for name in os.listdir(self._hot.ageing):
+                if is_temporary(os.fsdecode(name)):
+                    os.unlink(os.path.join(self._hot.ageing, name))
+
+    def replace(self, object_: LandedObject, file: Path) -> None:
+        """Write a copy beside it, and give it the object's name; see `ErasableLanding.replace`."""
+        what = f"object {object_.key!r}"
+        with self._told(what):
+            tree, names = self._place_of(what, object_)
+            half = os.path.join(tree.ageing, temporary_name(uuid4().hex).encode())
+            os.makedirs(tree.ageing, exist_ok=True)
+            try:
+                with open(file, "rb") as source, open(half, "xb") as target:
+                    shutil.copyfileobj(source, target, _COPIED_BYTES)
+                    target.flush()
+                    modified = int(object_.token.rsplit("-", 2)[0])
+                    # One nanosecond, so that its token is another one whatever its size; it landed when it did.
+                    modified += -1 if modified % 1000 == 999 else 1
+                    os.utime(target.fileno(), ns=(modified, modified))
+                    os.fsync(target.fileno())
+                self._put_in_place(what, object_, tree, names, half)
+            finally:
+                if os.path.lexists(half):
+                    os.unlink(half)
+
+    def remove(self, object_: LandedObject) -> None:
+        """Delete it, and what is hidden under its key; see `ErasableLanding.remove`."""
+        what = f"object {object_.key!r}"
+        with self._told(what):
+            try:
+                tree, names = self._place_of(what, object_)
+            except ObjectMissing:
+                return
+            self._put_in_place(what, object_, tree, names, None)
+
+    def _place_of(self, what: str, object_: LandedObject) -> tuple[_Tree, tuple[bytes, ...]]:
+        names = self._names(object_.key)
+        trees = self._trees()
+        for tree in trees if names is not None else ():
+            with suppress(*_GONE):
+                if not same_version(tree.token(os.lstat(_join(tree, names or ()))), object_.token):
+                    raise _changed(what)
+                return tree, names or ()
+        raise ObjectMissing(f"{what} is gone", "list the landing zone again")
+
+    def _put_in_place(
+        self, what: str, object_: LandedObject, tree: _Tree, names: tuple[bytes, ...], half: bytes | None
+    ) -> None:
+        """Give a written file an object's name, or take the object away; only if it still is the one that was listed."""
+        place = _join(tree, names)
+        if tree is self._hot:
+            # A producer may put another version there at any moment: what is moved aside is looked at once more.
+            self._make_folders(what, names[:-1], self._held.root)
+            held = _join(self._held, names)
+            os.rename(place, held)
+            if not same_version(self._held.token(os.lstat(held)), object_.token):
+                self._settle(names)
+                raise _changed(what)
+            try:
+                if half is not None:
+                    os.link(half, place)
+            except FileExistsError:
+                os.unlink(held)
+                raise _changed(what) from None
+            _sync_folder(os.path.dirname(place))
+            os.unlink(held)
+            _sync_folder(os.path.dirname(held))
+        else:
+            if half is not None:
+                os.rename(half, place)
+            else:
+                os.unlink(place)
+            _sync_folder(os.path.dirname(place))
+        for other in (self._held, *self._colder):
+            if other is not tree:
+                with suppress(*_GONE):
+                    os.unlink(_join(other, names))
+
+    def former_versions(self) -> Iterator[FormerVersion]:
+        """Files in colder folders that hotter ones hide; see `ErasableLanding.former_versions`."""
+        trees = self._trees()
+        for at, tree in enumerate(trees[1:], start=1):
+            for folder, _, files in os.walk(tree.root):
+                if tree is not self._held and os.path.samefile(folder, tree.ageing):
+                    continue
+                for name in sorted(files):
+                    names = tuple(os.path.relpath(os.path.join(folder, name), tree.root).split(b"/"))
+                    if any(os.path.lexists(_join(hotter, names)) for hotter in trees[:at]):
+                        size = os.lstat(_join(tree, names)).st_size
+                        yield FormerVersion("/".join(map(_shown, names)), os.fsdecode(tree.root), size)
+
+    def open_former(self, former: FormerVersion) -> ObjectFile:
+        """Open it; see `ErasableLanding.open_former`."""
+        what = f"former version of {former.key!r}"
+        with self._told(what):
+            try:
+                descriptor = os.open(self._path_of(former), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except _GONE:
+                raise ObjectMissing(f"{what} is gone", "list the landing zone again") from None
+        return ObjectFile(_ToldFile(descriptor, lambda: self._told(what)), lambda: None)
+
+    def remove_former(self, former: FormerVersion) -> None:
+        """Delete it; see `ErasableLanding.remove_former`."""
+        with self._told(f"former version of {former.key!r}"), suppress(*_GONE):
+            path = self._path_of(former)
+            os.unlink(path)
+            _sync_folder(os.path.dirname(path))
+
+    def _path_of(self, former: FormerVersion) -> bytes:
+        names = self._names(former.key)
+        assert names is not None, "it was listed"
+        return os.path.join(os.fsencode(former.name), *names)
 
     def _mark(self, place: Place) -> bytes:
         """The file that says that objects have aged into a tree."""

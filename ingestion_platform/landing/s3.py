@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 from uuid import uuid4
 
 from boto3.session import Session
@@ -25,6 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumErro
 
 from ingestion_platform import aws
 from ingestion_platform.errors import LandingError, LandingUnavailable, ObjectChanged, ObjectCold, ObjectMissing
+from ingestion_platform.landing.erasing import FormerVersion
 from ingestion_platform.landing.keys import can_begin_a_key, check_key, longest_sendable
 from ingestion_platform.landing.zone import LandedObject, ObjectFile
 from ingestion_platform.lifecycle import Place, RestoreTier, restore_takes
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import (
         CompletedPartTypeDef,
         GetObjectRequestTypeDef,
+        HeadObjectOutputTypeDef,
         ListMultipartUploadsRequestTypeDef,
         ListObjectsV2RequestTypeDef,
+        ListObjectVersionsRequestTypeDef,
         ListPartsRequestTypeDef,
     )
 
@@ -44,6 +47,8 @@ SPOOL_BYTES = 16 * 1024**2
 """Objects up to this size are held in memory while they are read; larger ones go to disk, in ranges of this size."""
 _THREADS = 32
 _MOST_PARTS = 10_000
+_MOST_PUT_BYTES = 5 * 1024**3
+"""S3's limit of one request."""
 _PUT_ID = "landing-put-id"
 
 _BUSY_CODES = {
@@ -61,6 +66,7 @@ _ABOUT_THE_OBJECT = {
     "PreconditionFailed",
     "412",
     "NoSuchKey",
+    "NoSuchVersion",
     "404",
     "InvalidRange",
     "NoSuchUpload",
@@ -345,6 +351,136 @@ class S3Landing:
         """Where S3 has it; see `LandingZone.age`."""
         return object_.place
 
+    # --- erasing; see `landing/erasing.py`
+
+    @contextmanager
+    def erasing(self) -> Iterator[bool]:
+        """Each write says which version it is about; see `ErasableLanding.erasing`."""
+        yield True
+
+    def replace(self, object_: LandedObject, file: Path) -> None:
+        """
+        Put it on the condition that it is what it was, then delete its former versions; see `ErasableLanding.replace`.
+
+        S3 says of it then that it landed now.
+        """
+        what, name, etag = f"object {object_.key!r}", self._prefix + object_.key, object_.token.rpartition("-")[0]
+        put_id, sent = uuid4().hex, 0
+        if file.stat().st_size > _MOST_PUT_BYTES:
+            raise LandingError(
+                f"{self._url}: {what} has more than {_MOST_PUT_BYTES:,} bytes, which can't be put at once",
+                "have it removed whole",
+            )
+        head = self._head(what, name, etag)
+        storage_class = head.get("StorageClass", "STANDARD")
+        if storage_class in ARCHIVES:
+            # There it couldn't be read, and its day is to be loaded; the bucket's rules will move it again.
+            storage_class = "STANDARD"
+
+        def put() -> None:
+            nonlocal sent
+            sent += 1
+            try:
+                with open(file, "rb") as body:
+                    self._client.put_object(
+                        Bucket=self._bucket,
+                        Key=name,
+                        Body=body,
+                        IfMatch=f'"{etag}"',
+                        StorageClass=storage_class,
+                        ContentType=head.get("ContentType", "binary/octet-stream"),
+                        Metadata={**head.get("Metadata", {}), _PUT_ID: put_id},
+                    )
+            except ClientError as error:
+                if sent > 1 and aws.code_of(error) in ("PreconditionFailed", "412"):
+                    there = self._client.head_object(Bucket=self._bucket, Key=name)
+                    if there.get("Metadata", {}).get(_PUT_ID) == put_id:
+                        return
+                raise
+
+        try:
+            self._ask(what, put)
+        except ClientError as error:
+            if aws.code_of(error) in ("PreconditionFailed", "412"):
+                raise self._other(what) from error
+            if aws.code_of(error) in ("NoSuchKey", "404"):
+                raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
+            raise self._refusal(what, error) from error
+        self._remove_former_of(object_.key)
+
+    def remove(self, object_: LandedObject) -> None:
+        """Delete it and its former versions; see `ErasableLanding.remove`."""
+        what, name, etag = f"object {object_.key!r}", self._prefix + object_.key, object_.token.rpartition("-")[0]
+        try:
+            self._head(what, name, etag)
+        except ObjectMissing:
+            self._remove_former_of(object_.key)
+            return
+        self._ask(what, lambda: self._client.delete_object(Bucket=self._bucket, Key=name))
+        self._remove_former_of(object_.key)
+
+    def _head(self, what: str, name: str, etag: str) -> "HeadObjectOutputTypeDef":
+        try:
+            return self._ask(what, lambda: self._client.head_object(Bucket=self._bucket, Key=name, IfMatch=f'"{etag}"'))
+        except ClientError as error:
+            if aws.code_of(error) in ("PreconditionFailed", "412"):
+                raise self._other(what) from error
+            if aws.code_of(error) in ("NoSuchKey", "404"):
+                raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
+            raise self._refusal(what, error) from error
+
+    def _other(self, what: str) -> ObjectChanged:
+        return ObjectChanged(f"{self._url}: {what} isn't the one that was listed any more", "list it again")
+
+    def former_versions(self, key: str = "") -> Iterator[FormerVersion]:
+        """Versions that a bucket keeps, of one key or of all; see `ErasableLanding.former_versions`."""
+        request: ListObjectVersionsRequestTypeDef = {"Bucket": self._bucket, "Prefix": self._prefix + key}
+        while True:
+            page = self._ask("listing versions", lambda: self._client.list_object_versions(**request))
+            for one in page.get("Versions", ()):
+                of = one["Key"].removeprefix(self._prefix)
+                if not one["IsLatest"] and (not key or of == key):
+                    at_hand = one.get("StorageClass", "STANDARD") not in ARCHIVES
+                    yield FormerVersion(of, one["VersionId"], one["Size"], at_hand)
+            if not page.get("IsTruncated"):
+                return
+            request["KeyMarker"], request["VersionIdMarker"] = page["NextKeyMarker"], page["NextVersionIdMarker"]
+
+    def _remove_former_of(self, key: str) -> None:
+        for former in list(self.former_versions(key)):
+            self.remove_former(former)
+
+    def open_former(self, former: FormerVersion) -> ObjectFile:
+        """Open it; see `ErasableLanding.open_former`."""
+        what = f"version {former.name} of {former.key!r}"
+
+        def get() -> IO[bytes]:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + former.key, VersionId=former.name)
+            spool = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115
+            with closing(answer["Body"]) as body:
+                while piece := body.read(SPOOL_BYTES):
+                    spool.write(piece)
+            if spool.tell() != answer["ContentLength"]:
+                raise _Truncated(f"{spool.tell()} bytes of {answer['ContentLength']}")
+            spool.seek(0)
+            return spool
+
+        try:
+            return ObjectFile(cast(BinaryIO, self._ask(what, get)), _is_unchanged)
+        except ClientError as error:
+            if aws.code_of(error) in ("NoSuchKey", "NoSuchVersion", "404"):
+                raise ObjectMissing(f"{self._url}: {what} is gone", "list the landing zone again") from error
+            raise self._refusal(what, error) from error
+
+    def remove_former(self, former: FormerVersion) -> None:
+        """Delete it for good; see `ErasableLanding.remove_former`."""
+        self._ask(
+            f"deleting version {former.name} of {former.key!r}",
+            lambda: self._client.delete_object(
+                Bucket=self._bucket, Key=self._prefix + former.key, VersionId=former.name
+            ),
+        )
+
     @property
     def prefix(self) -> str:
         """Of the landing zone in its bucket; empty, or ends with `/`."""
@@ -569,7 +705,8 @@ class S3Landing:
         if code in ("AccessDenied", "AllAccessDisabled", "403"):
             return LandingError(
                 where,
-                "allow s3:ListBucket, s3:GetObject and s3:PutObject here to the user or role that runs this; and for files in parts"
+                "allow s3:ListBucket, s3:GetObject and s3:PutObject here to the user or role that runs this (to forget a person also"
+                " s3:DeleteObject, s3:ListBucketVersions, s3:GetObjectVersion and s3:DeleteObjectVersion); and for files in parts"
                 " s3:ListBucketMultipartUploads, s3:ListMultipartUploadParts and s3:AbortMultipartUpload",
             )
         if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired") or (

@@ -8,6 +8,7 @@ Doesn't: how days are gone through (`steps.py`), what is judged (`checks.py`).
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 
 import dagster as dg
 from pydantic import Field
@@ -27,7 +28,8 @@ from ingestion_platform.orchestration.runs import op_name
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
 from ingestion_platform.stream import Segments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
+from ingestion_platform.warehouse import ALERTS, Agreement, Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
+from ingestion_platform.warehouse.forget import returned
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=20, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """On top of the landing zone's and the warehouse's own waiting, and only for errors that say it can help: 20, 60, 140 s."""
@@ -129,6 +131,7 @@ def raw_asset(dataset: Dataset, *, time_zone: str, retries: dg.RetryPolicy = RET
                 is_over=day < resource.today(),
                 unknown_types=unknown,
                 drift=warehouse.drift(dataset),
+                returned=returned(warehouse, dataset, day, day) if dataset.people else (),
             )
             shown = show.of_raw_day(raw, senders)
             if is_shown:
@@ -208,7 +211,15 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
         specs=[
             dg.AssetSpec(
                 asset_key(table.key),
-                deps=[_sql_dep(graph.tables[other], sql, table) for other in sql.depends_on],
+                deps=[
+                    *(_sql_dep(graph.tables[other], sql, table) for other in sql.depends_on),
+                    # Its own state at the end of the day before.
+                    *(
+                        [dg.AssetDep(asset_key(sql.key), partition_mapping=reading_days(-1, -1))]
+                        if sql.carries_on
+                        else []
+                    ),
+                ],
                 description=f"{_with_key(sql.description, sql.primary_key)}\n\n```sql\n{sql.sql.strip()}\n```",
                 partitions_def=partitions,
                 group_name=sql.layer,
@@ -234,11 +245,22 @@ def sql_asset(sql: SqlTable, *, graph: Graph, time_zone: str, retries: dg.RetryP
             shown = show.of_table_day(done)
             if is_shown:
                 shown |= _shown(context, warehouse, sql.key, day, done.rows, sql.primary_key, sql.origins)
-            return Outcome(shown, checks.judge_sql(sql, done, inputs), done.content, _story(done))
+            verdicts = checks.judge_sql(sql, done, inputs, agreement_of(warehouse, sql, day))
+            return Outcome(shown, verdicts, done.content, _story(done))
 
         yield from run_days(context, table, specs, work)
 
     return derive
+
+
+def agreement_of(warehouse: Warehouse, sql: SqlTable, day: date | None) -> Agreement | None:
+    """How what a table judges agrees with what was raised live; None of any other table."""
+    if sql.judges is None or day is None or ALERTS not in warehouse.datasets:
+        return None
+    # Whether or not the worker has made rows of what it landed.
+    warehouse.load(warehouse.datasets[ALERTS], day)
+    warehouse.process(warehouse.datasets[ALERTS], day)
+    return warehouse.agreement(sql, day)
 
 
 def checks_of(table: Table) -> tuple[Check, ...]:
@@ -253,7 +275,9 @@ def _with_key(description: str, primary_key: Sequence[str]) -> str:
     return f"{description}\n\nKey: {', '.join(f'`{name}`' for name in primary_key)}." if primary_key else description
 
 
+@lru_cache(maxsize=8)
 def _freshness(time_zone: str) -> dg.FreshnessPolicy:
+    """One for all assets: Dagster goes through a thousand days to see that a schedule isn't too dense, each time one is made."""
     return dg.FreshnessPolicy.cron(deadline_cron=FRESH_BY, lower_bound_delta=FRESH_SINCE, timezone=time_zone)
 
 

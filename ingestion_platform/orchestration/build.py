@@ -12,6 +12,8 @@ from ingestion_platform.orchestration import (
     assets,
     cutoffs,
     endpoints,
+    extracts,
+    forgetting,
     plans,
     quarantine,
     remotes,
@@ -26,6 +28,7 @@ from ingestion_platform.orchestration.landing_assets import landing_asset
 from ingestion_platform.orchestration.quiet import quiet
 from ingestion_platform.orchestration.resource import (
     ApisResource,
+    DatabasesResource,
     RemotesResource,
     StreamsResource,
     WarehouseResource,
@@ -43,6 +46,7 @@ def build_definitions(
     warehouse: WarehouseResource | None = None,
     opened: StreamsResource | None = None,
     apis: ApisResource | None = None,
+    databases: DatabasesResource | None = None,
     elsewhere: RemotesResource | None = None,
     retries: dg.RetryPolicy = assets.RETRIES,
 ) -> dg.Definitions:
@@ -56,6 +60,7 @@ def build_definitions(
         warehouse: what opens the warehouse; default: the one that the settings name.
         opened: what opens streams; default: those that the settings name.
         apis: what asks APIs; default: as the settings say.
+        databases: what extracts from databases; default: as the settings say.
         elsewhere: what opens remotes; default: as the settings say.
         retries: of steps that fail by an error that says a retry can help.
     """
@@ -70,6 +75,8 @@ def build_definitions(
             made.append(
                 endpoints.endpoint_asset(endpoint, datasets=datasets, time_zone=zone.key, store=store, retries=retries)
             )
+        for extract in datasets.extracts.values():
+            made.append(extracts.extract_asset(extract, time_zone=zone.key, store=store, retries=retries))
         for remote in datasets.remotes.values():
             made.append(remotes.remote_asset(remote, time_zone=zone.key, store=store, retries=retries))
         for dataset in datasets.values():
@@ -102,6 +109,11 @@ def build_definitions(
             remotes.copy_schedule(remote, zone, is_running=remote.name in known_remotes)
             for remote in datasets.remotes.values()
         ]
+        known_databases = settings.database_properties()
+        declared += [
+            extracts.extract_schedule(extract, zone, is_running=extract.database.name in known_databases)
+            for extract in datasets.extracts.values()
+        ]
         sending = [dataset for dataset in datasets.values() if dataset.senders is not None]
         by_the_clock = [dataset for dataset in sending if cutoffs.has_clock(dataset)]
         notes = [senders.notes_job(to)] if sending else []
@@ -111,6 +123,7 @@ def build_definitions(
                 plans.plan_job,
                 quarantine.quarantine_job,
                 replays.replay_job,
+                *([forgetting.forget_job] if any(one.people for one in datasets.values()) else []),
                 *notes,
                 *([senders.excuse_job] if sending else []),
             ],
@@ -132,6 +145,11 @@ def build_definitions(
                             if one.asks_for_days and one.api.name in known_apis
                         ),
                         *(one for one in datasets.remotes.values() if one.name in known_remotes),
+                        *(
+                            one
+                            for one in datasets.extracts.values()
+                            if one.asks_for_days and one.database.name in known_databases
+                        ),
                     ],
                 ),
                 *(one for one in declared if one is not None),
@@ -142,6 +160,7 @@ def build_definitions(
                 "warehouse": warehouse or WarehouseResource(warehouse_of(settings, datasets, sql_tables), zone),
                 "streams": opened or StreamsResource(settings),
                 "apis": apis or ApisResource(settings),
+                "databases": databases or DatabasesResource(settings),
                 "remotes": elsewhere or RemotesResource(settings),
             },
             # A step here is short and the warehouse does its own parallel work: a process for each costs seconds and gains nothing.

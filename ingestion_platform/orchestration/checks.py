@@ -19,7 +19,17 @@ from ingestion_platform.orchestration.graph import asset_key
 from ingestion_platform.orchestration.quiet import quiet
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Check
-from ingestion_platform.warehouse import Certified, DriftEvent, RawDay, SenderReport, SqlTable, TableDay, told_waiting
+from ingestion_platform.warehouse import (
+    Agreement,
+    Certified,
+    DriftEvent,
+    RawDay,
+    SenderReport,
+    SqlTable,
+    TableDay,
+    told_waiting,
+)
+from ingestion_platform.warehouse.forget import Returned
 
 TOLD_BEFORE = "told_before"
 """Metadata of a failed check whose cause began in an earlier run, which told it: nobody is told again."""
@@ -57,6 +67,12 @@ SCHEMA_DRIFT = Check(
     "Objects have the declared columns, no more and no fewer, in the dialect that is declared or recorded.",
     severity="warn",
 )
+FORGOTTEN = Check(
+    "forgotten",
+    "",
+    "Nobody who was forgotten has come back with a file or a record that was sent again.",
+    severity="warn",
+)
 VOLUME = Check(
     "volume", "", "The day has about as many rows as the trailing days; judged when the day is over.", severity="warn"
 )
@@ -71,6 +87,9 @@ REPLAY_CERTIFICATE = Check(
     "replay_certificate",
     "",
     "The last certified replay came out as it was before, or what differs is explained. Every table has it.",
+)
+LIVE_AGREES = Check(
+    "live_agrees", "", "What was raised live is what the day's tables deserve, or it is known why something differs."
 )
 NOT_EMPTY = Check("not_empty", "", "The table has rows when everything it is made of has rows.", severity="warn")
 
@@ -104,7 +123,8 @@ def raw_checks(dataset: Dataset) -> tuple[Check, ...]:
     source = dataset.source
     types = (KNOWN_TYPES,) if isinstance(source, StreamSegments) and source.takes_the_rest else ()
     ages = (NOTHING_WAITS,) if dataset.ages is not None else ()
-    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *ages, *roster, *types, SCHEMA_DRIFT, VOLUME)
+    people = (FORGOTTEN,) if dataset.people else ()
+    return (LEDGER_BALANCE, NO_REJECTED_OBJECTS, *ages, *roster, *types, *people, SCHEMA_DRIFT, VOLUME)
 
 
 def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
@@ -113,8 +133,10 @@ def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
 
 
 def sql_checks(table: SqlTable) -> tuple[Check, ...]:
-    """The checks of a SQL table: the declared ones, and whether it is empty for no reason; a state may be."""
-    return (*_keyed(table), *table.checks, *((NOT_EMPTY,) if table.of_changes is None else ()))
+    """The checks of a SQL table: the declared ones, and, unless it may be, whether it is empty for no reason."""
+    if table.judges is not None:
+        return (*_keyed(table), LIVE_AGREES)
+    return (*_keyed(table), *table.checks, *(() if table.may_be_empty else (NOT_EMPTY,)))
 
 
 def specs(
@@ -189,6 +211,7 @@ def judge_raw(
     is_over: bool,
     unknown_types: Mapping[str, int] | None = None,
     drift: Sequence[DriftEvent] = (),
+    returned: Sequence[Returned] = (),
 ) -> list[Verdict]:
     """
     Judge a raw day.
@@ -201,6 +224,7 @@ def judge_raw(
         is_over: whether the business day has ended, so that its volume can be judged.
         unknown_types: type → rows that no dataset takes; None where the dataset isn't the one that takes them.
         drift: the dataset's events.
+        returned: rows of people who were forgotten.
     """
     verdicts = [_ledger_balance(raw), _no_rejected_objects(raw, is_over=is_over)]
     if dataset.ages is not None:
@@ -209,7 +233,23 @@ def judge_raw(
         verdicts += [_all_senders_reported(senders), _senders_in_order(senders)]
     if unknown_types is not None:
         verdicts.append(_known_types(dataset, raw, unknown_types))
+    if dataset.people:
+        verdicts.append(_forgotten(returned))
     return [*verdicts, _schema_drift(dataset, raw, drift), _volume(dataset, raw, trailing, is_over=is_over)]
+
+
+def _forgotten(returned: Sequence[Returned]) -> Verdict:
+    rows = sum(one.rows for one in returned)
+    details = show.numbers({"rows": rows, "objects": len({one.key for one in returned})})
+    if not returned:
+        return Verdict(FORGOTTEN, True, "nobody who was forgotten is in it", details)
+    return Verdict(
+        FORGOTTEN,
+        False,
+        f"{rows:,} rows are of people who were forgotten, and have come back in {_some(one.key for one in returned)}:"
+        " `python -m ingestion_platform forget --again` takes them out",
+        details,
+    )
 
 
 def judge_processed(dataset: Dataset, table_day: TableDay) -> list[Verdict]:
@@ -217,7 +257,9 @@ def judge_processed(dataset: Dataset, table_day: TableDay) -> list[Verdict]:
     return [_row_balance(table_day), _quarantine_share(dataset, table_day), *_declared(dataset.checks, table_day)]
 
 
-def judge_sql(table: SqlTable, table_day: TableDay, inputs: Mapping[str, int | None]) -> list[Verdict]:
+def judge_sql(
+    table: SqlTable, table_day: TableDay, inputs: Mapping[str, int | None], agreement: Agreement | None = None
+) -> list[Verdict]:
     """
     Judge a day of a SQL table.
 
@@ -225,9 +267,62 @@ def judge_sql(table: SqlTable, table_day: TableDay, inputs: Mapping[str, int | N
         table: which.
         table_day: the day.
         inputs: rows that each table it reads has on the day; None where it has no such day.
+        agreement: of a table that judges, with what was raised live.
     """
     declared = _declared((*_keyed(table), *table.checks), table_day)
-    return [*declared, _not_empty(table_day, inputs)] if table.of_changes is None else declared
+    if agreement is not None:
+        return [*declared, judge_agreement(agreement)]
+    return declared if table.may_be_empty else [*declared, _not_empty(table_day, inputs)]
+
+
+def judge_agreement(found: Agreement) -> Verdict:
+    """Judge what was raised live on a day by what the day's tables deserve."""
+    reasons = Counter((one.rule, one.side, one.why or "nobody knows why") for one in found.differences)
+    details: dict[str, dg.MetadataValue] = show.numbers(
+        {"both": found.both, "differences": len(found.differences), "unexplained": len(found.unexplained)}
+    )
+    if reasons:
+        details["differences_by_rule"] = show.table_of_records(
+            {"rule": "string", "only": "string", "why": "string", "alerts": "int"},
+            (
+                {"rule": rule, "only": side, "why": why, "alerts": count}
+                for (rule, side, why), count in reasons.most_common()
+            ),
+        )
+    if found.left:
+        details["left_to_the_batch"] = dg.MetadataValue.md(
+            "\n".join(f"- {events:,} events: {why}" for why, events in sorted(found.left.items()))
+        )
+    if not found.was_judged:
+        story = f"no worker judged on this day: {len(found.differences):,} alerts are told by the batch alone"
+        return Verdict(LIVE_AGREES, True, story, details)
+    if not found.differences:
+        return Verdict(LIVE_AGREES, True, f"all {found.both:,} alerts were raised live", details)
+    told = f"{found.both:,} alerts agree, {len(found.differences):,} differ"
+    if not found.unexplained:
+        whys = ", ".join(sorted({one.why for one in found.differences}))
+        return Verdict(LIVE_AGREES, True, f"{told}, and it is known why: {whys}", details)
+    details["unexplained_alerts"] = show.table_of_records(
+        {"only": "string", "rule": "string", "about": "string", "deserved_by": "string", "happened_at": "string"},
+        (
+            {
+                "only": one.side,
+                "rule": one.rule,
+                "about": one.about,
+                "deserved_by": one.deserved_by,
+                "happened_at": f"{one.happened_at:%Y-%m-%d %H:%M:%S} UTC",
+            }
+            for one in found.unexplained[:20]
+        ),
+    )
+    first = found.unexplained[0]
+    only = "was raised live, and isn't deserved" if first.side == "live" else "is deserved, and wasn't raised live"
+    return Verdict(
+        LIVE_AGREES,
+        False,
+        f"{told}, {len(found.unexplained):,} for no known reason; the first: {first.rule} of {first.about} {only}",
+        details,
+    )
 
 
 def blocking_failures(checks: Iterable[Check], table_day: TableDay) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import date
 import dagster as dg
 
 from ingestion_platform.api import ApiPages, Endpoint
+from ingestion_platform.database import Extract, ExtractedRows
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.stream import Stream, StreamSegments
@@ -117,7 +118,7 @@ def table_of(key: dg.AssetKey) -> str:
 
 
 def landing_key(dataset: Dataset) -> dg.AssetKey:
-    """The asset that stands for what has landed: of a stream, an endpoint or a remote one for all that is made of it."""
+    """The asset that stands for what has landed: of a stream, an endpoint, a remote or an extract one for all that is made of it."""
     match dataset.source:
         case StreamSegments(stream=stream):
             return stream_key(stream)
@@ -125,13 +126,15 @@ def landing_key(dataset: Dataset) -> dg.AssetKey:
             return fetched_key(endpoint)
         case RemoteObjects(remote=remote):
             return fetched_key(remote)
+        case ExtractedRows(extract=extract):
+            return fetched_key(extract)
         case _:
             return dg.AssetKey(["landing", dataset.name])
 
 
-def fetched_key(endpoint: Endpoint | RemoteFiles) -> dg.AssetKey:
-    """The asset that stands for what has landed of an endpoint or a remote."""
-    return dg.AssetKey(["landing", endpoint.name])
+def fetched_key(fetched: Endpoint | RemoteFiles | Extract) -> dg.AssetKey:
+    """The asset that stands for what has landed of an endpoint, a remote or an extract."""
+    return dg.AssetKey(["landing", fetched.name])
 
 
 def stream_key(stream: Stream) -> dg.AssetKey:

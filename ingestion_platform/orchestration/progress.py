@@ -86,6 +86,16 @@ class FetchProgress(_NowAndThen):
             self._say(f"{self._what}: {pages:,} pages, {records:,} records, {pages / seconds:,.1f} pages a second")
 
 
+class ExtractProgress(_NowAndThen):
+    """Says how far an extract is."""
+
+    def rows_came(self, rows: int) -> None:
+        """Take note of rows: how many there are by now."""
+        seconds = self._seconds_if_due()
+        if seconds is not None:
+            self._say(f"{self._what}: {rows:,} rows, {rows / seconds:,.0f} a second")
+
+
 class CopyProgress:
     """
     Says how far a copy of remote files is.

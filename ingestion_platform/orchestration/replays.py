@@ -14,7 +14,7 @@ from pydantic import Field
 from ingestion_platform.errors import IngestionError, NotMaterialized, WarehouseError
 from ingestion_platform.orchestration import checks
 from ingestion_platform.orchestration import metadata as show
-from ingestion_platform.orchestration.assets import rows_there
+from ingestion_platform.orchestration.assets import agreement_of, rows_there
 from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.steps import as_failure
@@ -138,7 +138,7 @@ def events_of(warehouse: Warehouse, partitions: Iterable[tuple[str, date | None]
         )
         if table.sql is not None:
             inputs = {other: rows_there(warehouse, graph.tables[other], day) for other in table.sql.depends_on}
-            verdicts = checks.judge_sql(table.sql, done, inputs)
+            verdicts = checks.judge_sql(table.sql, done, inputs, agreement_of(warehouse, table.sql, done.day))
         else:
             assert table.dataset is not None
             verdicts = checks.judge_processed(table.dataset, done)

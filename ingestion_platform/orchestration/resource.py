@@ -1,5 +1,5 @@
 """
-The warehouse, the streams, the APIs and the remotes as steps and sensors get them.
+The warehouse, the streams, the APIs, the databases and the remotes as steps and sensors get them.
 
 Nothing is opened before the first question; each step and each sensor tick opens its own and closes it, so that what it changed is
 published for readers when it ends.
@@ -12,18 +12,21 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import Api, Endpoint
+from ingestion_platform.database import Database, Extract
 from ingestion_platform.landing import open_landing
 from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.settings import ApiSettings, RemoteSettings, Settings
 from ingestion_platform.sources.copied import LandedRemote
+from ingestion_platform.sources.extract import FIRST_WAIT_SECONDS, OpenDatabase
+from ingestion_platform.sources.extracted import LandedExtract
 from ingestion_platform.sources.fetch import Client
 from ingestion_platform.sources.fetched import LandedEndpoint
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.sources.opening import Connections, open_client, open_reader, open_remote
+from ingestion_platform.sources.opening import Connections, open_client, open_database, open_reader, open_remote
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.sources.remotes import RemoteFolder
 from ingestion_platform.sources.spool import Spool
-from ingestion_platform.stream import Postgres, Stream
+from ingestion_platform.stream import CapturedDatabase, Stream
 from ingestion_platform.warehouse import Warehouse
 
 
@@ -62,7 +65,7 @@ def is_drained(stream: Stream, settings: Settings) -> bool:
     """Whether a deployment drains a stream: its settings say so, and where the database is, if it is one's capture."""
     if not settings.drains(stream.name):
         return False
-    return not isinstance(stream.source, Postgres) or stream.source.database in settings.database_properties()
+    return not isinstance(stream.source, CapturedDatabase) or stream.source.database in settings.database_properties()
 
 
 class StreamsResource:
@@ -130,6 +133,50 @@ class ApisResource:
     def client(self, api: Api) -> AbstractContextManager[Client]:
         """What asks the API; to be closed at the end."""
         return self._open_client(api, self._settings.api_settings(), self._settings.warehouse_folder)
+
+    def today(self) -> date:
+        """The business day that it is now."""
+        return self.now().astimezone(self.zone).date()
+
+
+class DatabasesResource:
+    """
+    Opens databases for a step that extracts.
+
+    Args:
+        settings: of the deployment; its landing zone is opened when asked for.
+        open_database: makes what extracts; default: the one of its engine.
+        now: the moment, UTC.
+        first_wait_seconds: before an extract that was interrupted is begun anew.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_database: Callable[[Database, Connections], OpenDatabase] = open_database,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        first_wait_seconds: float = FIRST_WAIT_SECONDS,
+    ) -> None:
+        self.first_wait_seconds = first_wait_seconds
+        self._settings = settings
+        self._open_database = open_database
+        self.now = now
+        self.zone = settings.zone
+
+    def extracts(self, database: Database) -> bool:
+        """Whether this deployment reads it: the file of INGESTION_DATABASES has a table for it."""
+        return database.name in self._settings.database_properties()
+
+    def landed(self, extract: Extract) -> LandedExtract:
+        """The extract in the landing zone."""
+        return LandedExtract(extract, open_landing(*self._settings.landing_places))
+
+    def opened(self, database: Database) -> OpenDatabase:
+        """The database; nothing is connected yet."""
+        settings = self._settings
+        return self._open_database(
+            database, Connections(databases=settings.database_properties(), replicas=settings.replica_properties())
+        )
 
     def today(self) -> date:
         """The business day that it is now."""

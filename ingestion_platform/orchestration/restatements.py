@@ -4,12 +4,13 @@ What has to be computed again: days of processed and report tables whose inputs 
 Belongs here: the decision alone. Doesn't: Dagster's sensor around it (`sensors.py`).
 
 Late data, a corrected file, a new roster, a changed declaration or query: all look alike here. Days that stand together go in one run,
-with the tables made of them behind their checks. A state is asked for once, and once more each business day while it stays stale: a run
-that fails isn't repeated all night. What a failing blocking check holds back stays held back.
+with the tables made of them behind their checks; where a table carries its state on, a run is asked for when the one before it has ended.
+A state is asked for once, and once more each business day while it stays stale: a run that fails isn't repeated all night. What a failing
+blocking check holds back stays held back.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -63,6 +64,12 @@ class Restatement:
     run_key: str
     stale: tuple[str, ...]
 
+    def has(self, table: str, day: date) -> bool:
+        """Whether it computes that table's day."""
+        return (
+            table in self.tables and self.first is not None and self.last is not None and self.first <= day <= self.last
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -93,10 +100,14 @@ def plan(
     is_waiting = False
     states: dict[str, str] = {}
     held_back: list[str] = []
+    carried: dict[str, list[date]] = {}
     fresh: dict[date | None, set[str]] = {}
     for key in graph.computed():
         table = graph.tables[key]
-        for day in warehouse.stale_days(key):
+        stale_days = warehouse.stale_days(key)
+        if table.sql is not None and table.sql.carries_on:
+            carried[key] = [day for day in stale_days if day is not None]
+        for day in stale_days:
             if day is not None and (not table.has_day(day) or day > today):
                 continue
             blockers = _blockers(graph, warehouse, table, day)
@@ -129,6 +140,12 @@ def plan(
         for first, last in runs_of_days(days, LONGEST_RUN_DAYS):
             runs.append(_restatement(tables, stale, first, last, states))
     runs.sort(key=lambda run: (run.first or today, run.tables))
+    waiting = [run for run, is_early in _in_turn(runs, carried, is_busy) if is_early]
+    for early in waiting:
+        runs.remove(early)
+        is_waiting = True
+        for name in _names(early):
+            states.pop(name, None)
     if None in fresh and not runs and not is_waiting:
         # Tables without days read all days: they wait for those that are about to be done.
         stale = graph.in_order(fresh[None])
@@ -140,6 +157,25 @@ def plan(
         for name in _names(late):
             states.pop(name, None)
     return Plan(tuple(runs[:MOST_RUNS]), Asked(states), tuple(held_back))
+
+
+def _in_turn(
+    runs: Sequence[Restatement],
+    carried: Mapping[str, Sequence[date]],
+    is_busy: Callable[[str, date | None], bool],
+) -> Iterator[tuple[Restatement, bool]]:
+    """Each run, and whether it would carry on a state of a former day that another run is still to compute, or computes just now."""
+    for number, run in enumerate(runs):
+        others = [other for at, other in enumerate(runs) if at != number]
+        yield (
+            run,
+            any(
+                is_busy(key, day) or any(other.has(key, day) for other in others)
+                for key in run.stale
+                for day in carried.get(key, ())
+                if run.first is not None and day < run.first
+            ),
+        )
 
 
 def _restatement(

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from ingestion_platform.api import Endpoint
+from ingestion_platform.database import Extract
 from ingestion_platform.dataset import Route
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.orchestration.graph import Graph, asset_key, fetched_key, table_of
@@ -55,7 +56,7 @@ def request(
     run_key: str | None,
     cause: str,
     tags: Mapping[str, str] | None = None,
-    fetched: Sequence[Endpoint | RemoteFiles] = (),
+    fetched: Sequence[Endpoint | RemoteFiles | Extract] = (),
     config: Mapping[str, Any] | None = None,
 ) -> dg.RunRequest:
     """A run over *tables*, and what is *fetched* before them, from day *first* to *last*, both included; None for tables without days."""

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from ingestion_platform.api import Endpoint
+from ingestion_platform.database import Extract
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.orchestration.graph import Graph
@@ -25,10 +26,10 @@ EVERY_ASSET_JOB = "__ASSET_JOB"
 def close_of_the_day(
     graph: Graph,
     zone: ZoneInfo,
-    fetched: Sequence[Endpoint | RemoteFiles] = (),
+    fetched: Sequence[Endpoint | RemoteFiles | Extract] = (),
     status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING,
 ) -> dg.ScheduleDefinition:
-    """The whole graph for yesterday, at 02:00, what is *fetched* for yesterday from APIs and remotes among it."""
+    """The whole graph for yesterday, at 02:00, what is *fetched* for yesterday from APIs, remotes and databases among it."""
     tables = tuple(table.key for table in graph)
     return _schedule("close_of_the_day", CLOSE_OF_THE_DAY, graph, tables, zone, status, fetched)
 
@@ -59,7 +60,7 @@ def _schedule(
     tables: Sequence[str],
     zone: ZoneInfo,
     status: dg.DefaultScheduleStatus,
-    fetched: Sequence[Endpoint | RemoteFiles] = (),
+    fetched: Sequence[Endpoint | RemoteFiles | Extract] = (),
 ) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=name,

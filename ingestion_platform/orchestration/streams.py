@@ -23,7 +23,7 @@ from ingestion_platform.orchestration.runs import CAUSE, under_way
 from ingestion_platform.orchestration.steps import EVENTS_ARE_OUT, Event, as_failure
 from ingestion_platform.sources.drain import Drain, Drained, LandedSegment, ShardState
 from ingestion_platform.sources.landed import LandedStream
-from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Postgres, Span, Stream
+from ingestion_platform.stream import CapturedDatabase, DynamoDbStream, Kafka, Kinesis, MariaDb, Postgres, Span, Stream
 from ingestion_platform.table import Check
 
 LAG = Check("lag", "", "The stream is drained to within its declared lag.")
@@ -50,6 +50,8 @@ def source_kind(stream: Stream) -> str:
             return "dynamodb"
         case Postgres():
             return "postgres"
+        case MariaDb():
+            return "mariadb"
 
 
 def checks_of(stream: Stream, time_zone: str) -> list[dg.AssetCheckSpec]:
@@ -96,7 +98,7 @@ def stream_asset(stream: Stream, *, time_zone: str, store: str, retries: dg.Retr
         landed = resource.landed(stream)
         drained, problem = None, None
         try:
-            if config.anew and not isinstance(stream.source, Postgres):
+            if config.anew and not isinstance(stream.source, CapturedDatabase):
                 raise DeclarationError(
                     f"{stream.name} is no database: only a database's capture can be begun anew", "leave anew out"
                 )
@@ -203,7 +205,7 @@ def of_drain(shards: Mapping[str, ShardState], segments: Sequence[LandedSegment]
         shown["lag_records"] = dg.MetadataValue.int(sum(behind))
     kept = [state.kept_bytes for state in shards.values() if state.kept_bytes is not None]
     if kept:
-        shown["kept_log_bytes"] = dg.MetadataValue.int(sum(kept))
+        shown["log_bytes_behind"] = dg.MetadataValue.int(sum(kept))
     slowest = sorted(shards.items(), key=lambda one: (-(one[1].behind_seconds or 0.0), one[0]))
     shown["by_shard"] = show.table_of_records(
         {
@@ -260,6 +262,17 @@ def judge_lag(stream: Stream, shards: Mapping[str, ShardState]) -> Verdict:
                 f"the database keeps {kept:,} bytes of its log for the capture; {stream.source.max_slot_bytes:,} allowed. When its disk"
                 " is full it stops, or it drops the slot (max_slot_wal_keep_size): drain more often or longer, or let `make worker`"
                 " follow it; a transaction that is open for hours holds its log too",
+                details,
+            )
+    if isinstance(stream.source, MariaDb):
+        details |= show.numbers({"log_bytes_behind": kept, "max_behind_bytes": stream.source.max_behind_bytes})
+        if kept > stream.source.max_behind_bytes:
+            return Verdict(
+                LAG,
+                False,
+                f"{kept:,} bytes of the database's log haven't landed; {stream.source.max_behind_bytes:,} allowed. The database"
+                " keeps none of it for the capture (binlog_expire_logs_seconds says how long it does): drain more often or longer, or let"
+                " `make worker` follow it",
                 details,
             )
     late = sorted(

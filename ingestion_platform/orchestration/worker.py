@@ -16,19 +16,25 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeAlias
 
 import dagster as dg
 
+from ingestion_platform.alert import Alert
 from ingestion_platform.errors import IngestionError, LandingError, SettingsError
+from ingestion_platform.landing import open_landing
+from ingestion_platform.live.worker import LiveWorker
 from ingestion_platform.orchestration import streams
 from ingestion_platform.orchestration.checks import Verdict, evaluation
 from ingestion_platform.orchestration.graph import stream_key, table_of
 from ingestion_platform.orchestration.quiet import quieten
 from ingestion_platform.orchestration.resource import StreamsResource, is_drained
+from ingestion_platform.orchestration.telling import Telling
 from ingestion_platform.settings import Settings
+from ingestion_platform.sinks import Outbox, open_outbox
 from ingestion_platform.sources.drain import Drain, LandedSegment, ShardState, Watcher
 from ingestion_platform.sources.landed import FILLED_WITHIN_DAYS
 from ingestion_platform.stream import Span, Stream
@@ -195,6 +201,10 @@ class Following:
         log.info("%s: %s records landed in %.0f s; %s", self.stream.name, f"{landed:,}", seconds, lag.story)
 
 
+OpenLive: TypeAlias = Callable[[Sequence[Stream], Settings, Callable[[Sequence[Alert]], None]], LiveWorker]
+"""Makes the live rules of streams, by the settings; alerts that have landed are given to the last."""
+
+
 def run_worker(
     declared: Mapping[str, Stream],
     names: Sequence[str] = (),
@@ -203,6 +213,8 @@ def run_worker(
     resource: StreamsResource | None = None,
     instance: dg.DagsterInstance | None = None,
     watchers: Sequence[Watcher] = (),
+    outbox: Outbox | None = None,
+    live: OpenLive | None = None,
     stop: threading.Event | None = None,
 ) -> int:
     """
@@ -214,7 +226,9 @@ def run_worker(
         settings: default: those of the environment.
         resource: default: what the settings name.
         instance: of Dagster; default: the one of DAGSTER_HOME.
-        watchers: look at what arrives: live rules.
+        watchers: look at what arrives, beside the live rules.
+        outbox: tells the alerts that these raise; default: the one that the settings name.
+        live: makes the live rules of the streams that are followed; None: none are judged.
         stop: ends the worker when set, as the signals do.
 
     Returns:
@@ -244,17 +258,33 @@ def run_worker(
             signal.signal(number, lambda *_: stop.set())
     instance = instance or dg.DagsterInstance.get()
     resource = resource or StreamsResource(settings)
+    outbox = outbox or open_outbox(settings, open_landing(*settings.landing_places))
+    judged = live(chosen, settings, outbox.offer) if live is not None else None
+    if judged is not None:
+        watchers = (*watchers, judged.rules)
     following = [Following(stream, resource, instance, watchers, stop) for stream in chosen]
     threads = [threading.Thread(target=one.run, name=f"follow-{one.stream.name}") for one in following]
     log.info(
         "worker: %s; began %s", ", ".join(stream.name for stream in chosen), datetime.now(UTC).isoformat("T", "seconds")
     )
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        for one, thread in zip(following, threads, strict=True):
-            # One that was given up is told of again and again, for as long as the others go on.
+    telling = Telling(outbox, instance)
+    with outbox:
+        if judged is not None:
+            judged.start()
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            for one, thread in zip(following, threads, strict=True):
+                # One that was given up is told of again and again, for as long as the others go on.
+                if not stop.is_set():
+                    one.report_when_due()
+                thread.join(0.5)
             if not stop.is_set():
-                one.report_when_due()
-            thread.join(0.5)
+                telling.report_when_due()
+            if judged is not None:
+                judged.tell_when_due()
+        if judged is not None:
+            # What it lands last is told, too.
+            judged.close()
+    telling.report()
     return 1 if any(one.error is not None for one in following) else 0

@@ -1,13 +1,15 @@
 """
-An endpoint in the landing zone: which fetches of a day there are, what each has landed, where a cursor stands.
+What is fetched as folders that are whole by their notes, in the landing zone: which fetches of a day there are, what each has landed; and
+of an endpoint its pages, and where its cursor stands.
 
-Belongs here: what the names and notes say. Doesn't: asking the API (`fetch.py`).
+Belongs here: what the names and an endpoint's notes say. Doesn't: asking the API (`fetch.py`), an extract's notes (`extracted.py`).
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
+from typing import Protocol
 
 from ingestion_platform.api import Endpoint, LandedFetch, fetches
 from ingestion_platform.errors import LandingError, ObjectRejected
@@ -92,23 +94,49 @@ class Note:
             ) from error
 
 
-class LandedEndpoint:
+class Fetchable(Protocol):
+    """What lands as fetches: an endpoint, an extract."""
+
+    @property
+    def name(self) -> str:
+        """Snake_case."""
+        ...
+
+    @property
+    def first_day(self) -> date:
+        """The first business day."""
+        ...
+
+    def day_prefix(self, day: date) -> str:
+        """The prefix of what has landed for a day."""
+        ...
+
+    def group_key(self, day: date, fetch: str, number: int) -> str:
+        """The key of a group of a fetch."""
+        ...
+
+    def done_key(self, day: date, fetch: str, groups: int) -> str:
+        """The key of the note that a fetch is whole, of so many groups."""
+        ...
+
+
+class LandedFetches:
     """
-    What has landed of an endpoint.
+    What has landed of something that is fetched.
 
     Args:
-        endpoint: which.
+        fetched: what.
         landing: where.
     """
 
-    def __init__(self, endpoint: Endpoint, landing: LandingZone) -> None:
-        self.endpoint = endpoint
+    def __init__(self, fetched: Fetchable, landing: LandingZone) -> None:
+        self._fetched = fetched
         self._landing = landing
         self._objects: dict[str, LandedObject] = {}
 
     def fetches(self, day: date) -> list[LandedFetch]:
         """The fetches of a day, the oldest first."""
-        objects = {landed.key: landed for landed in self._landing.list(self.endpoint.day_prefix(day))}
+        objects = {landed.key: landed for landed in self._landing.list(self._fetched.day_prefix(day))}
         self._objects.update(objects)
         return fetches(objects)
 
@@ -118,15 +146,57 @@ class LandedEndpoint:
         return whole[-1] if whole else None
 
     def last_whole_before(self, day: date, days: int) -> tuple[date, LandedFetch] | None:
-        """The last whole fetch of *day* or one of the *days* before it, never before the endpoint's first day."""
+        """The last whole fetch of *day* or one of the *days* before it, never before its first day."""
         for back in range(days + 1):
             earlier = day - timedelta(days=back)
-            if earlier < self.endpoint.first_day:
+            if earlier < self._fetched.first_day:
                 return None
             found = self.last_whole(earlier)
             if found is not None:
                 return earlier, found
         return None
+
+    def content(self, key: str) -> bytes:
+        """A group as it stands."""
+        return self._read(key)
+
+    def size_bytes(self, fetch: LandedFetch) -> int:
+        """What the groups of a fetch weigh, as they were listed."""
+        return sum(self._objects[key].size_bytes for key in fetch.groups)
+
+    def put_group(self, day: date, fetch: str, number: int, content: bytes) -> None:
+        """
+        Land a group.
+
+        Raises:
+            LandingError: something else is there already.
+        """
+        self._put(self._fetched.group_key(day, fetch, number), content)
+
+    def _put(self, key: str, content: bytes) -> None:
+        if self._landing.put_if_absent(key, content):
+            return
+        # A store that answered too late is asked twice, and has it from the first time.
+        there = next(iter(self._landing.list(key)), None)
+        if there is None or there.key != key or self._landing.read(there) != content:
+            raise LandingError(f"{key} is there already, and nobody else should have written it", "fetch again")
+
+    def _read(self, key: str) -> bytes:
+        return self._landing.read(self._objects[key])
+
+
+class LandedEndpoint(LandedFetches):
+    """
+    What has landed of an endpoint.
+
+    Args:
+        endpoint: which.
+        landing: where.
+    """
+
+    def __init__(self, endpoint: Endpoint, landing: LandingZone) -> None:
+        super().__init__(endpoint, landing)
+        self.endpoint = endpoint
 
     def note(self, fetch: LandedFetch) -> Note:
         """
@@ -150,39 +220,11 @@ class LandedEndpoint:
         except ObjectRejected as error:
             raise LandingError(f"{key} {error.what}", "move it away: the day can be fetched again") from error
 
-    def content(self, key: str) -> bytes:
-        """A group of pages as it stands."""
-        return self._read(key)
-
     def pages(self, fetch: LandedFetch) -> Iterator[Page]:
         """What has landed of a fetch, in order."""
         for key in fetch.groups:
             yield from self.group(key).pages()
 
-    def size_bytes(self, fetch: LandedFetch) -> int:
-        """What the groups of a fetch weigh, as they were listed."""
-        return sum(self._objects[key].size_bytes for key in fetch.groups)
-
-    def put_group(self, day: date, fetch: str, number: int, content: bytes) -> None:
-        """
-        Land a group of pages.
-
-        Raises:
-            LandingError: something else is there already.
-        """
-        self._put(self.endpoint.group_key(day, fetch, number), content)
-
     def put_note(self, day: date, fetch: str, groups: int, note: Note) -> None:
         """Land the note that makes a fetch whole."""
         self._put(self.endpoint.done_key(day, fetch, groups), note.written(self.endpoint.name, day))
-
-    def _put(self, key: str, content: bytes) -> None:
-        if self._landing.put_if_absent(key, content):
-            return
-        # A store that answered too late is asked twice, and has it from the first time.
-        there = next(iter(self._landing.list(key)), None)
-        if there is None or there.key != key or self._landing.read(there) != content:
-            raise LandingError(f"{key} is there already, and nobody else should have written it", "fetch again")
-
-    def _read(self, key: str) -> bytes:
-        return self._landing.read(self._objects[key])

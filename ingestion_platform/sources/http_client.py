@@ -14,12 +14,10 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, quote_plus, urlencode
@@ -29,7 +27,7 @@ import stamina
 
 from ingestion_platform.api import Api, ApiKey, BasicAuth, BearerToken, ClientCredentials
 from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable
-from ingestion_platform.sources.addresses import Resolve, addresses, resolve
+from ingestion_platform.sources.addresses import Resolve, resolve
 from ingestion_platform.sources.api_secrets import Secrecy, basic, needed
 from ingestion_platform.sources.http_messages import (
     DEFAULT_PORTS,
@@ -44,6 +42,7 @@ from ingestion_platform.sources.http_messages import (
     unpacked,
     words_of,
 )
+from ingestion_platform.sources.http_network import Network, own_version
 from ingestion_platform.sources.pace import HeldBack, Pace
 
 log = logging.getLogger(__name__)
@@ -188,7 +187,7 @@ class ApiClient:
             raise SettingsError(
                 f"API {api.name!r}: base_url or a host can't be asked: {error}", "as in https://api.example.com/v1"
             ) from error
-        self._network = _Network(resolve, may_be_private=access.private_hosts)
+        self._network = Network(resolve, may_be_private=access.private_hosts)
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpcore.default_ssl_context(),
             max_connections=None,
@@ -331,7 +330,7 @@ class ApiClient:
             target = f"{target}{'&' if '?' in target else '?'}{self._key}"
         sent = {
             "accept": "*/*",
-            "user-agent": f"ingestion_platform/{_version()}",
+            "user-agent": f"ingestion_platform/{own_version()}",
             **{name.lower(): value for name, value in self._api.headers.items()},
             **headers,
             "host": place.netloc,
@@ -629,92 +628,3 @@ class _Trial:
         wait = 0.0 if is_told else min(longest * random.uniform(0.5, 1.0), self.left)
         log.info("%s: %s; trying again in %.1f s", self._what, error, error.again if is_told else wait)
         return wait
-
-
-class _Network(httpcore.NetworkBackend):
-    """Connects to addresses that were checked, and ends what takes too long."""
-
-    def __init__(self, resolve: Resolve, *, may_be_private: bool) -> None:
-        self._resolve = resolve
-        self._may_be_private = may_be_private
-        self._sockets = httpcore.SyncBackend()
-        self._thread = threading.local()
-
-    @contextmanager
-    def until(self, moment: float) -> Iterator[None]:
-        """Within it, whatever this thread does on the network is over at that moment of the monotonic clock."""
-        self._thread.until = moment
-        try:
-            yield
-        finally:
-            del self._thread.until
-
-    def left(self, timeout: float | None) -> float | None:
-        """
-        What is left of a timeout.
-
-        Raises:
-            httpcore.ReadTimeout: nothing is.
-        """
-        moment: float | None = getattr(self._thread, "until", None)
-        if moment is None:
-            return timeout
-        left = moment - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("the reply took too long as a whole")
-        return left if timeout is None else min(timeout, left)
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect to the first address that takes it."""
-        try:
-            found = addresses(host, port, self._resolve, may_be_private=self._may_be_private)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"{host} has no address") from error
-        trouble: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in found:
-            try:
-                stream = self._sockets.connect_tcp(address, port, self.left(timeout), local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                trouble = error
-            else:
-                return _Stream(stream, self)
-        raise trouble
-
-
-class _Stream(httpcore.NetworkStream):
-    """A connection that minds when it has to be over."""
-
-    def __init__(self, stream: httpcore.NetworkStream, network: _Network) -> None:
-        self._stream = stream
-        self._network = network
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._network.left(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._network.left(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._network.left(timeout)), self._network)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-def _version() -> str:
-    try:
-        return version("ingestion-platform")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "0"

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ingestion_platform.api import SECRETS, Api
+from ingestion_platform.database import Database
 from ingestion_platform.errors import DeclarationError, SettingsError
 from ingestion_platform.remote import RemoteFiles
 from ingestion_platform.settings import ApiSettings, RemoteSettings
 from ingestion_platform.sources.reading import StreamReader
 from ingestion_platform.sources.remotes import RemoteFolder
-from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, Postgres, Stream
+from ingestion_platform.stream import DynamoDbStream, Kafka, Kinesis, MariaDb, Postgres, Stream
 
 if TYPE_CHECKING:
+    from ingestion_platform.sources.extract import OpenDatabase
     from ingestion_platform.sources.http_client import Access, ApiClient
 
 
@@ -31,10 +33,12 @@ class Connections:
     Args:
         kafka: cluster → librdkafka's properties, secrets among them.
         databases: database → its client's properties, secrets among them.
+        replicas: the same of replicas, which extracts read from.
     """
 
     kafka: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     databases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    replicas: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Connections(kafka={sorted(self.kafka)}, databases={sorted(self.databases)})"
@@ -45,7 +49,7 @@ def is_configured(stream: Stream, connections: Connections) -> bool:
     match stream.source:
         case Kafka(cluster=cluster):
             return cluster in connections.kafka
-        case Postgres(database=database):
+        case Postgres(database=database) | MariaDb(database=database):
             return database in connections.databases
         case _:
             return True
@@ -79,18 +83,65 @@ def open_reader(stream: Stream, connections: Connections) -> StreamReader:
         case Postgres():
             from ingestion_platform.sources.postgres import BATCH_BYTES, PostgresReader
 
-            if not is_configured(stream, connections):
-                raise SettingsError(
-                    f"stream {stream.name!r} captures database {stream.source.database!r}, and no such database is configured",
-                    f"give it a table [{stream.source.database}] in the file of INGESTION_DATABASES",
-                )
+            properties = _properties(
+                connections.databases, stream.source.database, "postgresql", f"stream {stream.name!r} captures"
+            )
             # Segments are closed between batches: so no transaction is torn that fits into one.
             return PostgresReader(
-                stream.source,
-                connections.databases[stream.source.database],
-                name=stream.name,
-                batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4),
+                stream.source, properties, name=stream.name, batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4)
             )
+        case MariaDb():
+            from ingestion_platform.sources.mariadb import BATCH_BYTES, MariaDbReader
+
+            properties = _properties(
+                connections.databases, stream.source.database, "mariadb", f"stream {stream.name!r} captures"
+            )
+            return MariaDbReader(
+                stream.source, properties, name=stream.name, batch_bytes=min(BATCH_BYTES, stream.segment_bytes // 4)
+            )
+
+
+def _properties(known: Mapping[str, Mapping[str, str]], database: str, kind: str, who: str) -> dict[str, str]:
+    """
+    A database's properties, without the word for what kind it is.
+
+    Args:
+        known: database → its properties.
+        database: which.
+        kind: what it is declared as.
+        who: wants it, as messages begin.
+
+    Raises:
+        SettingsError: there is none, or it is of another kind.
+    """
+    if database not in known:
+        raise SettingsError(
+            f"{who} database {database!r}, and no such database is configured",
+            f"give it a table [{database}] in the file of INGESTION_DATABASES",
+        )
+    properties = dict(known[database])
+    found = properties.pop("kind", "postgresql")
+    if found != kind:
+        raise SettingsError(
+            f"{who} database {database!r} as one of kind {kind!r}, and the file of INGESTION_DATABASES says {found!r}",
+            f'say kind = "{kind}" there, or declare it otherwise',
+        )
+    return properties
+
+
+def open_database(database: Database, connections: Connections) -> "OpenDatabase":
+    """
+    A database to extract from. Nothing is connected before it is read.
+
+    Raises:
+        SettingsError: the deployment doesn't say where it is.
+    """
+    from ingestion_platform.sources.postgres_extract import PostgresDatabase
+
+    is_replica = database.from_replica and database.name in connections.replicas
+    known = connections.replicas if is_replica else connections.databases
+    properties = _properties(known, database.name, database.engine, "an extract reads")
+    return PostgresDatabase(database, properties, is_replica=is_replica)
 
 
 def access(api: Api, said: Mapping[str, ApiSettings]) -> "Access":

@@ -33,7 +33,8 @@ from psycopg import pq
 
 from ingestion_platform.errors import IngestionError, SourceError, SourceUnavailable, StreamGap
 from ingestion_platform.sources import postgres_client as client
-from ingestion_platform.sources.postgres_changes import BEGIN_ANEW, Decoder, Gathered, Position, parse_lsn, written_lsn
+from ingestion_platform.sources.captured import BEGIN_ANEW, Gathered
+from ingestion_platform.sources.postgres_changes import Decoder, Position, parse_lsn, written_lsn
 from ingestion_platform.sources.postgres_snapshot import read_tables
 from ingestion_platform.sources.reading import (
     After,

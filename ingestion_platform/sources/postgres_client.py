@@ -19,7 +19,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable, StreamGap
-from ingestion_platform.sources.postgres_changes import BEGIN_ANEW, parse_lsn
+from ingestion_platform.sources.captured import BEGIN_ANEW
+from ingestion_platform.sources.postgres_changes import parse_lsn
 
 _WRITTEN_ALIKE = (
     "-c DateStyle=ISO,YMD -c TimeZone=UTC -c IntervalStyle=iso_8601 -c extra_float_digits=3 -c bytea_output=hex"

@@ -147,7 +147,8 @@ class Behind:
         shard: which.
         records: None when the source doesn't tell.
         seconds: 0.0 at the newest record.
-        kept_bytes: what the source has to keep of its log until the reader has confirmed it; None when it keeps nothing for a reader.
+        kept_bytes: of a log: what of it the source keeps until the reader has confirmed it, or, where it keeps nothing for a reader, what
+            the reader hasn't read. None when the source has no log.
     """
 
     shard: str

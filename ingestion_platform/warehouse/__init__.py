@@ -15,6 +15,9 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `shapes` | what an object needs when the declaration has other columns |
 | `moves` | values moved out of `_extra` and between columns |
 | `adopt` | raw → raw as the declaration has it now |
+| `live_rows` | records of the running stream as the rows that the contract will make of them |
+| `judged` | live rules over the processed tables |
+| `agreement` | what was raised live, held against that |
 | `drift` | columns that come, go, change their name or type, as events |
 | `process` | raw → processed and quarantine |
 | `sql_tables` | the files of `sql/`, understood |
@@ -43,6 +46,7 @@ The warehouse: who may write when, the ledger, load, process, quarantine, SQL ta
 | `results` | what is told about a piece of work |
 """
 
+from ingestion_platform.warehouse.agreement import Agreement
 from ingestion_platform.warehouse.certificates import Certified
 from ingestion_platform.warehouse.drift import DriftEvent
 from ingestion_platform.warehouse.results import (
@@ -56,10 +60,9 @@ from ingestion_platform.warehouse.results import (
     told_waiting,
 )
 from ingestion_platform.warehouse.sql_tables import SqlTable, SqlTables, load_sql_tables
-from ingestion_platform.warehouse.warehouse import ColumnDoc, Warehouse
+from ingestion_platform.warehouse.warehouse import ALERTS, ColumnDoc, Warehouse
 
 __all__ = [
-    "Balance", "Certified", "ColumnDoc", "DriftEvent", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable", "SqlTables", "TableDay",
-    "Waiting",
-    "Warehouse", "load_sql_tables", "told_waiting",
+    "ALERTS", "Agreement", "Balance", "Certified", "ColumnDoc", "DriftEvent", "LedgerEntry", "Only", "RawDay", "SenderReport", "SqlTable",
+    "SqlTables", "TableDay", "Waiting", "Warehouse", "load_sql_tables", "told_waiting",
 ]  # fmt: skip

@@ -18,7 +18,13 @@ from datetime import date
 import duckdb
 
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import IngestionError, LandingUnavailable, WarehouseBusy, WarehouseDamaged
+from ingestion_platform.errors import (
+    DayBeforeMissing,
+    IngestionError,
+    LandingUnavailable,
+    WarehouseBusy,
+    WarehouseDamaged,
+)
 from ingestion_platform.warehouse.days import span
 from ingestion_platform.warehouse.results import RawDay, TableDay
 from ingestion_platform.warehouse.upkeep import landed_days, references_first
@@ -155,8 +161,18 @@ def backfill(warehouse: Warehouse, asked: Asked, *, tell: Tell = log.info) -> Ba
                 left[table] = left.get(table, 0) + 1
                 continue
             with _kept(table, day, failures):
-                computed.append(_compute(warehouse, table, day))
-                count += 1
+                try:
+                    made = _compute(warehouse, table, day)
+                except DayBeforeMissing:
+                    if not asked.is_bounded:
+                        raise
+                    # Of some days only: a state whose past isn't there can't be tried.
+                    left[table] = left.get(table, 0) + 1
+                    continue
+                # Where the day before came out as it was, nothing was to be done for a state that is carried on.
+                if made.has_changed:
+                    computed.append(made)
+                    count += 1
         if count:
             tell(f"{table}: {count:,} partitions computed")
     return Backfill(tuple(loads), tuple(computed), tuple(failures), left, time.perf_counter() - began)

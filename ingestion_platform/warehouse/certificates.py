@@ -300,6 +300,11 @@ class Certificates:
                 [(*row, seal(row)) for row in rows],
             )
 
+    def strike(self, key: str) -> None:
+        """Strike out what was taken in of a decision that isn't in the landing zone any more."""
+        with self._file.writing() as connection:
+            connection.execute("delete from certificates where certificate = ?", (key,))
+
     def last(self, table: str, day: date | None) -> "Certified | None":
         """What the newest certificate says of a partition; None when none speaks of it."""
         with self._file.reading() as connection:

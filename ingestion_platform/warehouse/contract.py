@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from ingestion_platform.api import ApiPages
 from ingestion_platform.change_log import Captured
+from ingestion_platform.database import ExtractedRows
 from ingestion_platform.dataset import Changes, Dataset, LandedFiles
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Column, Mask
@@ -39,6 +40,9 @@ PAGE_COLUMNS = (
     ("_fetched_at", "@fetched_at"), ("_url", "@url"), ("_page", "@page"), ("_position", "@position"),
 )  # fmt: skip
 """The same of a raw table made of an API's pages."""
+
+EXTRACT_COLUMNS = (("_extracted_at", "@extracted_at"),)
+"""The same of a raw table made of what was extracted from a database."""
 
 PROCESSED_PLATFORM_COLUMNS = (("_day", "DATE"), ("_landed_on", "DATE"), ("_object", "VARCHAR"), ("_row", "BIGINT"))
 """
@@ -128,12 +132,14 @@ class Contract:
 
     @property
     def envelope(self) -> tuple[tuple[str, str], ...]:
-        """Column and source of what a raw table made of a stream or an API has around each value."""
+        """Column and source of what a raw table made of a stream, an API or a database has around each value."""
         match self.dataset.source:
             case StreamSegments():
                 return ENVELOPE_COLUMNS
             case ApiPages():
                 return PAGE_COLUMNS
+            case ExtractedRows():
+                return EXTRACT_COLUMNS
             case _:
                 return ()
 
@@ -151,7 +157,7 @@ class Contract:
     def digest(self) -> str:
         """Changes whenever the same raw rows would be processed otherwise. Docs, owners and thresholds don't count."""
         columns = [
-            {key: value for key, value in dataclasses.asdict(column).items() if key != "description"}
+            {key: value for key, value in dataclasses.asdict(column).items() if key not in ("description", "person")}
             for column in self.dataset.columns
         ]
         dataset, daily = self.dataset, self.dataset.daily

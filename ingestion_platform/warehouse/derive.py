@@ -5,7 +5,8 @@ Belongs here: computing one partition of a SQL table, and publishing it as Parqu
 (`sql_tables.py`).
 
 A query sees only the partitions that its day may depend on: its own and `history_days` before it; of `…_current` tables the
-newest as of its day, of `…_history` what was known by then.
+newest as of its day, of `…_history` what was known by then. A query that reads its own table carries its state on: it sees the partition
+of the day before, which is the last day on which there was anything to compute; where that was never computed, it can't be either.
 """
 
 import hashlib
@@ -16,13 +17,17 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pyarrow as pa
 
 from ingestion_platform.dataset import Dataset, Datasets
-from ingestion_platform.errors import WarehouseDamaged, WarehouseError
-from ingestion_platform.warehouse import current, history
+from ingestion_platform.errors import DayBeforeMissing, WarehouseDamaged, WarehouseError
+from ingestion_platform.rules.knowledge import day_known
+from ingestion_platform.rules.rule import Rules
+from ingestion_platform.warehouse import current, history, judged
 from ingestion_platform.warehouse.attendance import Attendance, ReportState
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
@@ -99,6 +104,11 @@ class Deriver:
     def _read_by(self, table: SqlTable, day: date | None) -> dict[str, list[PartitionRow]]:
         """Name in the query → the partitions it sees, oldest first."""
         seen: dict[str, list[PartitionRow]] = {}
+        if table.judges is not None and day is not None:
+            for rule in table.judges.values():
+                if rule.known is not None:
+                    known = day_known(rule, day)
+                    seen[f"{rule.known.table}@{known}"] = self._current(rule.known.table, known)
         for read in table.reads:
             source = read if read in self._sql_tables or self._is_dataset(read) else read.removesuffix(CURRENT)
             if source != read:
@@ -116,7 +126,26 @@ class Deriver:
             else:
                 first = day - timedelta(days=table.history_days)
                 seen[read] = self._ledger.partitions(source, first.isoformat(), day.isoformat())
+        if table.carries_on and day is not None:
+            before = self._day_before(table, day)
+            row = self._ledger.partition(table.key, before) if before else None
+            seen[table.key] = [row] if row else []
         return seen
+
+    def _day_before(self, table: SqlTable, day: date) -> date | None:
+        """The last day before *day* that a table has or should have; None when *day* is its first."""
+        moving = [source for source in table.depends_on if not self._is_reference(table, source)]
+        return self._ledger.last_day_before([table.key, *moving], day, table.first_day)
+
+    def _require_day_before(self, table: SqlTable, day: date | None, seen: Mapping[str, list[PartitionRow]]) -> None:
+        if not table.carries_on or day is None or seen[table.key]:
+            return
+        before = self._day_before(table, day)
+        if before is not None:
+            raise DayBeforeMissing(
+                f"{table.key} {day} carries on the state at the end of {before}, which was never computed",
+                f"compute {before} first, and after it {day}: a backfill of both does it in this order",
+            )
 
     def partitions_read(self, table: SqlTable, day: date | None) -> set[tuple[str, date | None]]:
         """The partitions that a table's day sees."""
@@ -134,12 +163,13 @@ class Deriver:
         return [row] if row else []
 
     def _is_state(self, table: str) -> bool:
-        """Whether a table tells at each day's end what all changes up to it have made."""
-        return table in self._sql_tables and self._sql_tables[table].of_changes is not None
+        """Whether a table tells at each day's end what all days up to it have made."""
+        return table in self._sql_tables and self._sql_tables[table].is_cumulative
 
     def counting(self, table: str, rows: list[PartitionRow]) -> list[PartitionRow]:
         """Those of a table's partitions, by day, that a reader of all of them sees: of states the last one."""
-        if table in self._sql_tables and self._sql_tables[table].state_of is not None:
+        made = self._sql_tables.get(table)
+        if made is not None and (made.carries_on or made.state_of is not None):
             return rows[-1:]
         return rows
 
@@ -187,7 +217,10 @@ class Deriver:
         return {
             "query": hashlib.sha256(repr(query).encode()).hexdigest(),
             "reads": {
-                read: hashlib.sha256(repr([(row.day, row.content) for row in rows]).encode()).hexdigest()
+                # Of its own state the content alone: on which day there last was anything to compute makes no other one of it.
+                read: hashlib.sha256(
+                    repr([(row.day if read != table.key else "", row.content) for row in rows]).encode()
+                ).hexdigest()
                 for read, rows in sorted(seen.items())
             },
         }
@@ -204,7 +237,12 @@ class Deriver:
         return lambda day: digests[bisect_right(days, day) - 1]
 
     def stale_days(self, table: SqlTable) -> list[date | None]:
-        """Partitions whose inputs have changed since they were computed, or that never were though their inputs are there."""
+        """
+        Partitions whose inputs have changed since they were computed, or that never were though their inputs are there.
+
+        Of a table that carries its state on, all days from the first of these on: each may become stale when the one before it is computed.
+        Computing one whose day before came out as it was does nothing.
+        """
         computed = {row.day: row.inputs for row in self._ledger.partitions(table.key)}
         if not table.is_daily:
             has_input = any(self._ledger.partitions(source) for source in table.depends_on)
@@ -218,10 +256,12 @@ class Deriver:
             return [date.fromisoformat(iso) for iso in sorted(days) if computed.get(iso) != inputs(iso)]
         if table.has_state and days:
             self._attendance.prefetch(table.sender_days, date.fromisoformat(min(days)), date.fromisoformat(max(days)))
+        if table.carries_on:
+            days = {iso for iso in days if iso >= table.first_day.isoformat()}
         stale: list[date | None] = []
         for iso in sorted(days):
             day = date.fromisoformat(iso)
-            if computed.get(iso) != self.inputs(table, day):
+            if (table.carries_on and stale) or computed.get(iso) != self.inputs(table, day):
                 stale.append(day)
         return stale
 
@@ -238,6 +278,7 @@ class Deriver:
         Compute a partition, unless nothing that it depends on has changed, and publish reports.
 
         Raises:
+            DayBeforeMissing: the table carries its state on, and that of the day before was never computed.
             WarehouseError: the query fails on the data there is.
         """
         began = time.perf_counter()
@@ -245,6 +286,7 @@ class Deriver:
             # In one state: what is read is what the digest is of.
             with self._ledger.reading():
                 seen = self._read_by(table, day)
+                self._require_day_before(table, day, seen)
                 row_inputs, state = self._row_inputs(table, day), self._report_state(table, day)
                 inputs = _with_state(row_inputs, state)
                 made_of = self.made_of(table, day)
@@ -338,7 +380,12 @@ class Deriver:
             return self._end_versions(table, day, former_state, seen[table.history_of], path)
         if former_state is not None:
             return self._advance(table, former_state, seen, path)
+        if table.judges is not None:
+            assert day is not None, "what is judged has days"
+            self._judge(table.judges, day, seen)
         for read, rows in seen.items():
+            if table.judges is not None:
+                break
             layer, table_name = read.split(".", 1)
             engine.execute(f"create schema if not exists {name(layer)}")
             engine.execute(
@@ -361,6 +408,28 @@ class Deriver:
                 f"see {table.path.name if table.path else table.sql}",
             ) from error
         return int(copied[0][0])
+
+    def _judge(self, rules: Rules, day: date, seen: Mapping[str, list[PartitionRow]]) -> None:
+        """Judge a day by rules, for the query to read."""
+
+        def known(table: str, of_day: date, columns: Sequence[str]) -> pa.Table | None:
+            rows = seen[f"{table}@{of_day}"]
+            if not rows:
+                return None
+            wanted = ", ".join(name(column) for column in columns)
+            found: Any = self._engine.sql(f"select {wanted} from ({self.shown(table, rows)})").to_arrow_table()
+            made: pa.Table = found
+            return made
+
+        judged.register(
+            self._engine,
+            rules,
+            self._datasets,
+            day,
+            self._zone,
+            relation=lambda table: self.shown(table, seen[table]),
+            known=known,
+        )
 
     def _advance(self, table: SqlTable, state: PartitionRow, seen: Mapping[str, list[PartitionRow]], path: str) -> int:
         """Compute a state from a former one and the changes since."""

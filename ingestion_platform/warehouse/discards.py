@@ -246,6 +246,12 @@ class Discards:
                 [(one.key, kind, dataset, one.reason) for kind, one in broken],
             )
 
+    def strike(self, key: str) -> None:
+        """Strike out what was taken in of a decision that isn't in the landing zone any more."""
+        with self._file.writing() as connection:
+            connection.execute("delete from quarantine_decisions where key = ?", (key,))
+            connection.execute("delete from discards where decision = ?", (key,))
+
     # --- asking
 
     def broken(self, dataset: str) -> tuple[BrokenDecision, ...]:

@@ -89,6 +89,11 @@ class Excuses:
         self.take_in(dataset)
         return key
 
+    def strike(self, key: str) -> None:
+        """Strike out what was taken in of a decision that isn't in the landing zone any more."""
+        with self._file.writing() as connection:
+            connection.execute("delete from excuses where decision = ?", (key,))
+
     def take_in(self, dataset: Dataset) -> int:
         """Read the excuses of a dataset that have landed and aren't known; the answer is how many."""
         with self._file.reading() as connection:

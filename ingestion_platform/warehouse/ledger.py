@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from ingestion_platform.stream import Span
-from ingestion_platform.warehouse import certificates, discards, excuses, places, receipts, shapes, told_lines, versions
+from ingestion_platform.warehouse import (
+    certificates,
+    discards,
+    excuses,
+    forgotten,
+    places,
+    receipts,
+    shapes,
+    told_lines,
+    versions,
+)
 from ingestion_platform.warehouse.files import StoredFile
 from ingestion_platform.warehouse.ledger_file import LedgerFile, now, seal
 from ingestion_platform.warehouse.ledger_rows import (
@@ -115,6 +125,7 @@ class Ledger(LedgerFile):
                 versions.SCHEMA,
                 told_lines.SCHEMA,
                 shapes.SCHEMA,
+                forgotten.SCHEMA,
                 DRIFTING,
             ),
             patience_seconds=patience_seconds,
@@ -553,6 +564,62 @@ class Ledger(LedgerFile):
             (now(), f"raw.{dataset}", dataset),
         )
 
+    def strike(self, dataset: str, key: str, run_id: str) -> set[str]:
+        """
+        Strike out an object that was removed from the landing zone for good, with all its versions.
+
+        Returns:
+            The processed days touched.
+        """
+        touched: set[str] = set()
+        with self.writing() as connection:
+            rows = self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, key)
+            connection.execute("delete from objects where dataset = ? and key = ?", (dataset, key))
+            for row in rows:
+                for file_id in (row.file_id, row.quarantine_file_id):
+                    if file_id is not None:
+                        connection.execute("insert or ignore into exclusions values (?, ?)", (file_id, key))
+                if row.state == "loaded":
+                    touched |= self._weigh(connection, row, -1)
+                self._release_twins(connection, row, run_id)
+            changed = [row for row in rows if row.shard is not None]
+            if changed:
+                touched |= self._settle(connection, dataset, changed, set(), run_id)[0]
+            self._drop_files_without_rows(connection, dataset)
+        return touched
+
+    def replace_file(self, former: FileRow, table: str, role: str, file: StoredFile | None, run_id: str) -> None:
+        """
+        Put a file with the same rows, but for those of objects that are excluded, in the place of one of raw's.
+
+        Args:
+            former: in use.
+            table: `raw.<dataset>`.
+            role: `rows` or `quarantine`.
+            file: the other one; None: no row is left.
+
+        Raises:
+            Conflict: the file isn't what it was any more.
+        """
+        column = "file_id" if role == "rows" else "quarantine_file_id"
+        with self.writing() as connection:
+            if self._files(connection, "file_id = ? and dropped_at is null", former.file_id) != [former]:
+                raise Conflict(former.path)
+            new = self._put_file(connection, table, former.day, role, file, run_id) if file is not None else None
+            for row in self._objects(
+                connection, f"dataset = ? and {column} = ?", table.partition(".")[2], former.file_id
+            ):
+                self._put_object(
+                    connection,
+                    replace(row, file_id=new) if role == "rows" else replace(row, quarantine_file_id=new),
+                )
+            if new is not None:
+                connection.execute(
+                    "insert or ignore into file_days select ?, day from file_days where file_id = ?",
+                    (new, former.file_id),
+                )
+            self._drop_file(connection, former.file_id)
+
     def touch(self, rows: Iterable[tuple[ObjectRow, str, str]]) -> None:
         """Note new tokens and landing times of objects whose content is what it was."""
         with self.writing() as connection:
@@ -677,6 +744,15 @@ class Ledger(LedgerFile):
                 (table, day.isoformat()),
             ).fetchone()
             return self.partition(table, date.fromisoformat(row[0])) if row[0] else None
+
+    def last_day_before(self, tables: Sequence[str], day: date, first: date) -> date | None:
+        """The last day before *day*, from *first* on, of which any of these tables has a partition, with rows or without."""
+        with self.reading() as connection:
+            row = connection.execute(
+                f"select max(day) from partitions where table_name in ({', '.join('?' * len(tables))}) and day >= ? and day < ?",
+                (*tables, first.isoformat(), day.isoformat()),
+            ).fetchone()
+        return date.fromisoformat(row[0]) if row[0] else None
 
     def partition_files(self, rows: Sequence[PartitionRow]) -> list[FileRow]:
         """The files of these partitions, in their order."""
@@ -830,6 +906,11 @@ class Ledger(LedgerFile):
                 "select path from files where dropped_at is not null and dropped_at < ?", (before.isoformat(),)
             )
             return [path for (path,) in rows]
+
+    def dropped_all(self) -> list[str]:
+        """Paths of all files that left their table and aren't struck out yet."""
+        with self.reading() as connection:
+            return [path for (path,) in connection.execute("select path from files where dropped_at is not null")]
 
     def forget(self, paths: Sequence[str]) -> None:
         """Strike out files that left their table and have been deleted."""

@@ -229,6 +229,16 @@ class LedgerFile:
                 raise self.damaged(sqlite3.DatabaseError("the count of its commits is gone"))
             return int(row[0])
 
+    def scrub(self) -> None:
+        """Leave nothing in the file of rows that are gone: all of it is written anew, and the log beside it is emptied."""
+        with self._lock:
+            connection = self._connect()
+            try:
+                self._patiently(lambda: connection.execute("vacuum"))
+                self._patiently(lambda: connection.execute("pragma wal_checkpoint(truncate)").fetchall())
+            except _BROKEN as error:
+                raise self.damaged(error) from error
+
     def copy_to(self, target: Path) -> None:
         """
         Copy the file in one committed state, whoever is writing meanwhile. Nothing in it changes, and nobody waits for it.

@@ -29,9 +29,8 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from ingestion_platform.api import ApiPages
 from ingestion_platform.control import Totals
-from ingestion_platform.dataset import Dataset, LandedFiles
+from ingestion_platform.dataset import Dataset, LandedFiles, WholeFetches
 from ingestion_platform.errors import ObjectChanged, ObjectCold, ObjectMissing, ObjectRejected, WarehouseError
 from ingestion_platform.format import Csv
 from ingestion_platform.formats import (
@@ -54,10 +53,12 @@ from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
 from ingestion_platform.warehouse.dialects import DialectNote
 from ingestion_platform.warehouse.engine import parquet
 from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.forgotten import Forgotten
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
 from ingestion_platform.warehouse.ledger_file import now
 from ingestion_platform.warehouse.ledger_rows import ObjectRow, position_text
 from ingestion_platform.warehouse.moves import AliasReader
+from ingestion_platform.warehouse.personal import Reading
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.raw_files import (
     IN_MEMORY_BYTES,
@@ -135,6 +136,7 @@ class Loader:
         engine: counts rows by processed day.
         threads: that fetch and parse.
         receipts: keep what senders' objects were before they were overwritten.
+        forgotten: tells which objects are others because somebody was forgotten.
     """
 
     def __init__(
@@ -147,8 +149,10 @@ class Loader:
         engine: duckdb.DuckDBPyConnection,
         threads: int,
         receipts: Receipts,
+        forgotten: Forgotten,
     ) -> None:
         self._receipts = receipts
+        self._forgotten = forgotten
         self._contract = contract
         self._dataset = contract.dataset
         self._landing = landing
@@ -191,7 +195,7 @@ class Loader:
         source = self._dataset.source
         ours = {key for key in found if (match := source.match(key)) is not None and match[0] == day}
         replaced: dict[str, str] = {}
-        if isinstance(source, ApiPages | RemoteObjects):
+        if isinstance(source, WholeFetches | RemoteObjects):
             # What counts is told by the notes that stand beside the pages, and by the other versions of a file.
             counting, reasons = source.choose(found)
             replaced = {key: reasons[key] for key in ours if key in reasons}
@@ -260,6 +264,11 @@ class Loader:
                 return self._look_up_dialect()
         return False
 
+    def reading(self) -> Reading:
+        """How objects are read, by what is recorded of their dialect."""
+        self._look_up_dialect()
+        return Reading(self._dataset, self._format, self._fields)
+
     def news(self, day: date, objects: Sequence[LandedObject]) -> tuple[LandedObject, ...]:
         """Those of a day's objects that a load would read."""
         self._look_up_dialect()
@@ -318,7 +327,7 @@ class Loader:
             run_id: noted in the ledger.
             progress: told of each object that was read.
         """
-        if isinstance(self._dataset.source, ApiPages) and not only.takes_all:
+        if isinstance(self._dataset.source, WholeFetches) and not only.takes_all:
             raise WarehouseError(
                 f"{self._dataset.raw} {day}: part of its objects was asked for, and a fetch counts as a whole",
                 "leave keys and up_to_bytes out",
@@ -478,7 +487,7 @@ class Loader:
         keys = {one.key for one in waiting}
         return (
             [landed for landed in todo if landed.key not in keys],
-            not (waiting and isinstance(self._dataset.source, ApiPages)),
+            not (waiting and isinstance(self._dataset.source, WholeFetches)),
         )
 
     def _claim_order(self, landed: LandedObject) -> tuple[object, ...]:
@@ -538,7 +547,7 @@ class Loader:
                 landed, "", landed.size_bytes, None, f"it changed while being read: {error.what}", is_final=False
             )
         except ObjectCold:
-            if isinstance(self._dataset.source, ApiPages):
+            if isinstance(self._dataset.source, WholeFetches):
                 raise
             return _Reading(landed, "", landed.size_bytes, None, is_archived=True)
         except ObjectMissing:
@@ -566,7 +575,11 @@ class Loader:
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, is_double=True)
         source = self._dataset.source
-        if isinstance(source, RemoteObjects) and not sha256.startswith(digest_in(landed.key)):
+        if (
+            isinstance(source, RemoteObjects)
+            and not sha256.startswith(digest_in(landed.key))
+            and not self._forgotten.is_rewritten(landed.key, sha256)
+        ):
             opened.check()
             return _Reading(landed, sha256, size_bytes, None, "isn't what was copied: its digest is another one")
         departures: tuple[str, ...] = ()
@@ -575,7 +588,7 @@ class Loader:
             declared = self._dataset.source.format
             if isinstance(declared, Csv) and isinstance(self._format, Csv) and declared != self._format:
                 departures = dialect_departures(declared, self._format, opened.file, self._fields, key=landed.key)
-            records, more = self._gather(landed, opened, batch)
+            records, more = self._gather(landed, opened, batch, sha256)
             departures = tuple(map(self._without_excerpts, (*departures, *records.departures, *more)))
             opened.check()
             if self._dataset.on_unknown_column == "fail" and records.unknown_columns:
@@ -594,7 +607,7 @@ class Loader:
         return _Reading(landed, sha256, size_bytes, records, departures=departures)
 
     def _gather(
-        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch"
+        self, landed: LandedObject, opened: ObjectFile, batch: "_Batch", sha256: str
     ) -> tuple[Records | OwnFiles, tuple[str, ...]]:
         """
         Read an object to its end, and hold it against what its sender says of it.
@@ -608,6 +621,9 @@ class Loader:
         reader = self._open_records(opened, landed.key)
         control = self._control
         if control is None or not (control.trailer or control.manifest):
+            return batch.gather(landed.key, reader), ()
+        if self._forgotten.is_rewritten(landed.key, sha256):
+            # What its sender has counted was counted before somebody in it was forgotten, and was compared then.
             return batch.gather(landed.key, reader), ()
         totals: Totals | None = None
         if control.manifest:
@@ -650,7 +666,7 @@ class Loader:
         if self.span_of(key) is not None:
             # What two segments have in common is told by their positions.
             return None
-        if isinstance(self._dataset.source, ApiPages):
+        if isinstance(self._dataset.source, WholeFetches):
             # Two fetches may well have been told the same.
             return None
         found = self._dataset.source.match(key)
@@ -986,7 +1002,9 @@ class _Batch:
         for row in self._decided:
             before = self._found.get(row.key)
             if before is not None and before.version != row.version and before.state != "replaced":
-                gone.append(before)
+                is_same = self._loader._forgotten.is_rewritten(row.key, row.sha256)
+                # Nobody has sent anything: the object has been there all the time.
+                gone.append(replace(before, version=row.version) if is_same else before)
         if gone:
             self._loader._receipts.note([receipt_of(row) for row in gone], lands=senders.cutoff is not None)
 

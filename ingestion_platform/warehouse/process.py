@@ -20,8 +20,7 @@ from datetime import date, datetime, timedelta
 
 import duckdb
 
-from ingestion_platform.api import ApiPages
-from ingestion_platform.dataset import Dataset, Datasets
+from ingestion_platform.dataset import Dataset, Datasets, WholeFetches
 from ingestion_platform.errors import SettingsError
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse.adopt import Adopter
@@ -257,7 +256,7 @@ class Processor:
     def _replaced_objects(self, objects: list[ObjectRow]) -> list[str]:
         """Of a snapshot's day: objects that a later one of the same sender replaces."""
         # Of an API's day only the groups of one fetch are here, and together they are its snapshot.
-        if self._dataset.kind != "snapshots" or isinstance(self._dataset.source, ApiPages):
+        if self._dataset.kind != "snapshots" or isinstance(self._dataset.source, WholeFetches):
             return []
         newest: dict[str, str] = {}
         for row in objects:

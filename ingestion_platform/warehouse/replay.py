@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-from ingestion_platform.api import ApiPages
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.dataset import Dataset, WholeFetches
 from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import NotMaterialized, ObjectCold
 from ingestion_platform.warehouse.certificates import Certificate, certify, require_days, state_of
@@ -76,7 +75,7 @@ def replay(
     done = Replayed()
     homes = set(also)
     for day, only in sorted(days.items()):
-        wanted = EVERYTHING if isinstance(dataset.source, ApiPages) else only
+        wanted = EVERYTHING if isinstance(dataset.source, WholeFetches) else only
         homes |= _homes(warehouse, dataset, day, only)
         raw = warehouse.load(dataset, day, reload=True, only=wanted, run_id=run_id)
         homes |= {*raw.touched_days, *_homes(warehouse, dataset, day, only)}
@@ -91,8 +90,8 @@ def replay(
     seen = set(done.computed) if is_followed else set(done.changed)
     for key, table in warehouse.sql_tables.items():
         for behind in _days_behind(warehouse, key, seen):
-            # A state of changes is made of the one before: only those of the replayed days are made from the beginning.
-            is_forced = force and (table.of_changes is None or behind in homes)
+            # A state is made of the one before: only those of the replayed days are made in any case.
+            is_forced = force and (not table.is_cumulative or behind in homes)
             _compute(warehouse, done, (key, behind), force=is_forced, run_id=run_id, tell=tell)
             seen.add((key, behind))
     return done
@@ -181,6 +180,10 @@ def _days_behind(warehouse: Warehouse, table: str, seen: set[Partition]) -> list
     if not warehouse.sql_tables[table].is_daily:
         candidates = {None}
     found = [day for day in candidates if seen & warehouse.partitions_read(table, day)]
+    if warehouse.sql_tables[table].carries_on and found:
+        # Each is made of the one before, and so of all these.
+        first = min(day for day in found if day is not None)
+        found = [day for day in candidates if day is not None and day >= first]
     return sorted(found, key=lambda day: day or date.min)
 
 

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Literal, TypeAlias
 
 from ingestion_platform.api import ApiPages, Pages
+from ingestion_platform.database import ExtractedRows, ExtractFile
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.format import MOST_COLUMNS, Csv, FixedWidth, Json
 from ingestion_platform.formats import Names, names_in, twice
@@ -144,13 +145,15 @@ class Naming:
         if isinstance(inner, Segments):
             names = None if isinstance(inner.values, BytesValues) else "dotted"
             hidden = {inner.routed_by} if inner.routed_by else set()
+        elif isinstance(inner, ExtractFile):
+            names = "flat"
         else:
             names = names_in(inner)
         return cls(
             names,
             frozenset(hidden),
             around,
-            isinstance(dataset.source, StreamSegments | ApiPages),
+            isinstance(dataset.source, StreamSegments | ApiPages | ExtractedRows),
             isinstance(inner, Json),
             names == "flat" and not isinstance(inner, FixedWidth) and not isinstance(format, Pages),
             not isinstance(inner, FixedWidth),

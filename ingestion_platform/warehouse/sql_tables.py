@@ -2,6 +2,8 @@
 What we derive: one SQL file a table. The path is the table's key; a TOML comment on top holds its docs; the query itself says
 what it depends on.
 
+A query that reads its own table sees its partition of the day before: the state at that day's end, which it carries on.
+
 Belongs here: reading and understanding the files of `sql/`. Doesn't: running them (`derive.py`).
 """
 
@@ -9,7 +11,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
@@ -23,8 +25,9 @@ from pydantic.dataclasses import dataclass as declared
 
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import DeclarationError
+from ingestion_platform.rules.rule import Rules
 from ingestion_platform.table import IDENTIFIER, STRICT, Check
-from ingestion_platform.warehouse import current, history
+from ingestion_platform.warehouse import current, history, judged
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import connect, name
 from ingestion_platform.warehouse.row_versions import WHERE_FROM, columns_of
@@ -44,6 +47,8 @@ STATE = "_state"
 _LOOKS_BACK = re.compile(r"\$(window_start|day)\s*(::\s*\w+\s*)?-(?!-)")
 """A query that goes back from its own day."""
 
+_MOST_ROUNDS = 5
+
 _HEADER = re.compile(r"\s*/\*(?P<toml>.*?)\*/(?P<sql>.*)", re.DOTALL)
 
 
@@ -56,6 +61,7 @@ class _Header:
     history_days: int = 0
     checks: tuple[Check, ...] = ()
     tags: dict[str, str] | None = None
+    may_be_empty: bool = False
     waits_for_senders: bool = True
 
 
@@ -77,16 +83,18 @@ class SqlTable:
         history_days: how many days before its own the query also reads.
         checks: what every row should satisfy.
         is_daily: whether it has a partition per business day; it has when it reads `$window_start`, `$window_end` or `$day`.
-        depends_on: keys of the tables it reads; `processed.stores` also when it reads `processed.stores_current`.
-        reads: the names as the query has them.
+        depends_on: keys of the tables it reads, itself left out; `processed.stores` also when it reads `processed.stores_current`.
+        reads: the names as the query has them, its own left out.
         used_parameters: those of `PARAMETERS` that occur in it.
         schema: tables it reads → column → type, for `origins`.
         tags: shown in Dagster.
-        state_of: the changes whose state it is, at the end of each day; None for what a file says.
+        carries_on: whether it reads itself: a day is made of its own partition of the day before.
         history_of: the changes whose versions it holds.
+        judges: rules whose alerts it holds; what they know beforehand is among `depends_on` and not among `reads`.
         state_of: the history of changes whose state it is, at the end of each day; None for what a file says.
         sender_days: dataset whose senders have a cutoff, and that it is made of, directly or not → how many days before its own it sees
             of it.
+        may_be_empty: whether no row on a day is nothing to be told of, though all it is made of has some.
         waits_for_senders: whether it says if it is provisional, final or restated, when it is a report made of such datasets.
     """
 
@@ -108,15 +116,23 @@ class SqlTable:
     schema: Mapping[str, Mapping[str, str]]
     first_day: date
     tags: Mapping[str, str]
+    carries_on: bool = False
     state_of: str | None = None
     history_of: str | None = None
+    judges: Rules | None = None
 
     @property
     def of_changes(self) -> str | None:
         """The changes that it is made of, all up to the end of each day."""
         return self.state_of or self.history_of
 
+    @property
+    def is_cumulative(self) -> bool:
+        """Whether a day of it tells what all days up to it have made; who reads it sees the newest."""
+        return self.carries_on or self.of_changes is not None
+
     sender_days: Mapping[str, int] = field(default_factory=dict)
+    may_be_empty: bool = False
     waits_for_senders: bool = True
 
     @property
@@ -132,6 +148,9 @@ class SqlTable:
     @cached_property
     def origins(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """Column → the columns it is made of, each as `(table, column)`."""
+        if self.judges is not None:
+            # What a fold makes of a day's events is made of no column.
+            return dict.fromkeys(self.columns, ())
         # Half a second to import, and only the UI asks.
         from sqlglot import exp
         from sqlglot.lineage import lineage
@@ -166,9 +185,17 @@ class SqlTables(Mapping[str, SqlTable]):
         return len(self._tables)
 
 
-def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER) -> SqlTables:
+def load_sql_tables(
+    datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER, rules: Rules | None = None
+) -> SqlTables:
     """
     Read and bind every SQL file.
+
+    Args:
+        datasets: all of them.
+        zone: business time.
+        folder: of the files.
+        rules: live rules: with any, there is a table of the alerts that a batch comes to.
 
     Raises:
         DeclarationError: a file's comment or query is wrong, or the tables depend on each other in a circle; the message names the file.
@@ -195,11 +222,11 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
         _bind_checks(engine, datasets)
         done: dict[str, SqlTable] = {table.key: table for table in made}
         while waiting:
-            ready = [key for key in waiting if not (set(parsed[key][2]) & set(waiting))]
+            ready = [key for key in waiting if not (set(parsed[key][2]) & set(waiting) - {key})]
             if not ready:
                 circle = set(waiting)
                 # Those that merely read what is in the circle are no part of it.
-                while loose := {key for key in circle if not any(key in parsed[other][2] for other in circle)}:
+                while loose := {key for key in circle if not any(key in parsed[other][2] for other in circle - {key})}:
                     circle -= loose
                 raise DeclarationError(
                     f"SQL tables depend on each other in a circle: {', '.join(_shown(waiting[key]) for key in sorted(circle))}",
@@ -210,9 +237,44 @@ def load_sql_tables(datasets: Datasets, *, zone: ZoneInfo, folder: Path = FOLDER
                 done[key] = table
                 known[key] = dict(table.types)
                 _create_empty(engine, key, known[key])
+        if rules:
+            judged.check_rules(rules, datasets, known, zone)
+            made_of_rules = _table_of_rules(rules, datasets, done, zone)
+            if made_of_rules.key in known:
+                raise DeclarationError(f"a table is called {made_of_rules.key} already", "rename it")
+            done[made_of_rules.key] = made_of_rules
     finally:
         engine.close()
     return SqlTables(done)
+
+
+def _table_of_rules(rules: Rules, datasets: Datasets, done: Mapping[str, SqlTable], zone: ZoneInfo) -> SqlTable:
+    """The alerts that rules come to over processed tables, as if a file had said it."""
+    reads = tuple(datasets[name_].processed for name_ in rules.datasets)
+    known = {rule.known.table for rule in rules.values() if rule.known is not None}
+    first_days = [datasets[name_].daily.from_ for name_ in rules.datasets]
+    return SqlTable(
+        layer="processed",
+        name=judged.TABLE,
+        path=None,
+        sql=judged.query(rules, datasets, zone),
+        description="One row per alert that live rules come to over the day's tables: what should have been raised live.",
+        columns={column: docs for column, (_, docs) in judged.COLUMNS.items()},
+        types={column: kind for column, (kind, _) in judged.COLUMNS.items()},
+        primary_key=("alert_id",),
+        owners=(),
+        history_days=judged.READS_DAYS_BEFORE,
+        checks=(),
+        is_daily=True,
+        depends_on=tuple(sorted({*reads, *known})),
+        reads=reads,
+        used_parameters=(),
+        schema={},
+        first_day=max(first_days + [done[table].first_day for table in known if table in done]),
+        tags={},
+        may_be_empty=True,
+        judges=rules,
+    )
 
 
 def _tables_of_changes(dataset: Dataset, columns: Mapping[str, str], zone: ZoneInfo) -> list[SqlTable]:
@@ -242,6 +304,7 @@ def _tables_of_changes(dataset: Dataset, columns: Mapping[str, str], zone: ZoneI
             schema={dataset.processed: dict(columns)},
             first_day=dataset.daily.from_,
             tags=dict(dataset.tags),
+            may_be_empty=True,
             state_of=dataset.processed if key == dataset.current else None,
             history_of=dataset.processed if key == dataset.history else None,
         )
@@ -372,7 +435,15 @@ def _bind(
     known: Mapping[str, Mapping[str, str]],
     done: Mapping[str, SqlTable],
 ) -> SqlTable:
-    place = _shown(path)
+    place, own = _shown(path), f"{path.parent.name}.{path.stem}"
+    is_daily = bool({"window_start", "window_end", "day"} & set(used))
+    carries_on = own in reads
+    reads = tuple(table for table in reads if table != own)
+    if carries_on and not (is_daily and path.parent.name == "processed"):
+        raise DeclarationError(
+            f"{place}: it reads itself, and {'has no days' if not is_daily else 'is a report'}",
+            "a processed table that reads $window_start, $window_end or $day sees its own day before",
+        )
     for table in reads:
         if table not in known:
             near = difflib.get_close_matches(table, known, 1)
@@ -385,9 +456,11 @@ def _bind(
     }  # fmt: skip
     try:
         # As it will be run; a statement that ends in a comment or has a second name for two columns shows here.
-        described = engine.execute(
-            f"describe select * from ({sql}\n)", {each: values[each] for each in used}
-        ).fetchall()
+        query, given = f"describe select * from ({sql}\n)", {each: values[each] for each in used}
+        if carries_on:
+            described = _describe_itself(engine, place, own, list(header.columns), query, given)
+        else:
+            described = engine.execute(query, given).fetchall()
     except duckdb.Error as error:
         raise DeclarationError(
             f"{place}: the query doesn't bind: {error}", "columns and tables are those of the declarations"
@@ -415,6 +488,8 @@ def _bind(
             raise DeclarationError(
                 f"{place}: check {check.name!r} doesn't bind: {error}", "a condition over this table's columns"
             ) from error
+    if carries_on:
+        engine.execute(f"drop view {name(path.parent.name)}.{name(path.stem)}")
     depends_on = tuple(sorted({_table_of(table, datasets) for table in reads}))
     first_days = [
         datasets[table.split(".", 1)[1]].daily.from_
@@ -434,15 +509,43 @@ def _bind(
         owners=header.owners,
         history_days=header.history_days,
         checks=header.checks,
-        is_daily=bool({"window_start", "window_end", "day"} & set(used)),
+        is_daily=is_daily,
         depends_on=depends_on,
         reads=reads,
         used_parameters=used,
-        schema={table: dict(known[table]) for table in reads},
+        schema={table: dict(known[table]) for table in reads} | ({own: types} if carries_on else {}),
         first_day=max(first_days) if first_days else date(2000, 1, 1),
         tags=header.tags or {},
         sender_days=_sender_days(reads, header.history_days, datasets, done),
+        may_be_empty=header.may_be_empty,
         waits_for_senders=header.waits_for_senders,
+        carries_on=carries_on,
+    )
+
+
+def _describe_itself(
+    engine: duckdb.DuckDBPyConnection,
+    place: str,
+    own: str,
+    columns: Sequence[str],
+    query: str,
+    values: Mapping[str, object],
+) -> list[tuple[str, str]]:
+    """Columns and types of a query that reads its own table: those that come out when they go in. Leaves a view of them."""
+    layer, table_name = own.split(".", 1)
+    types = dict.fromkeys(columns, '"NULL"')
+    engine.execute(f"create schema if not exists {name(layer)}")
+    # Each round the types of what depends on itself get known; a sum that widens with every round would never end.
+    for _ in range(_MOST_ROUNDS):
+        empty = ", ".join(f"null::{kind} as {name(column)}" for column, kind in types.items())
+        engine.execute(f"create or replace view {name(layer)}.{name(table_name)} as select {empty} where false")
+        described = [(row[0], row[1]) for row in engine.execute(query, values).fetchall()]
+        if described == list(types.items()) or [column for column, _ in described] != list(columns):
+            return described
+        types = dict(described)
+    raise DeclarationError(
+        f"{place}: it reads itself, and the types of its columns depend on themselves: {types}",
+        "cast what is carried on: cast(before.balance + … as decimal(18, 2))",
     )
 
 

@@ -11,10 +11,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from ingestion_platform.dataset import Dataset
-from ingestion_platform.errors import ObjectCold, WarehouseDamaged, WarehouseError
+from ingestion_platform.errors import DayBeforeMissing, ObjectCold, WarehouseDamaged, WarehouseError
 from ingestion_platform.warehouse.ageing import fetch_everything_back
 from ingestion_platform.warehouse.ledger_rows import FileRow, ObjectRow
 from ingestion_platform.warehouse.results import told_waiting
+from ingestion_platform.warehouse.sql_tables import SqlTable
 from ingestion_platform.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -67,10 +68,20 @@ def catch_up(warehouse: Warehouse, *, tell: Callable[[str], None] = log.info) ->
                 warehouse.process(dataset, day)
         tell(f"{dataset.processed}: {len(stale):,} days computed")
     for key, table in warehouse.sql_tables.items():
-        stale = warehouse.stale_days(key)
-        for day in stale:
-            warehouse.derive(table, day)
-        tell(f"{key}: {len(stale):,} partitions computed")
+        tell(f"{key}: {_derive_stale(warehouse, table):,} partitions computed")
+
+
+def _derive_stale(warehouse: Warehouse, table: SqlTable) -> int:
+    """Compute what is stale of a SQL table; how many partitions that were."""
+    done = 0
+    while True:
+        try:
+            for day in warehouse.stale_days(table.key):
+                done += warehouse.derive(table, day).has_changed
+            return done
+        except DayBeforeMissing:
+            # Another process has put a day in between: it is stale now, and comes first.
+            continue
 
 
 def verify(warehouse: Warehouse) -> list[Damage]:

@@ -26,6 +26,7 @@ from ingestion_platform.landing import LandedObject, LandingZone
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.adopt import Adopter
+from ingestion_platform.warehouse.agreement import Agreement, as_moment, compare, read_notes
 from ingestion_platform.warehouse.attendance import Attendance
 from ingestion_platform.warehouse.catalog import Catalog
 from ingestion_platform.warehouse.certificates import Certificates, Certified
@@ -37,8 +38,10 @@ from ingestion_platform.warehouse.drift import DriftEvent, Drifts
 from ingestion_platform.warehouse.engine import connect, name, relation
 from ingestion_platform.warehouse.excuses import Excuses, require_excuse
 from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.forgotten import Forgotten
 from ingestion_platform.warehouse.ledger import Ledger
 from ingestion_platform.warehouse.load import Loader, Progress
+from ingestion_platform.warehouse.personal import Reading
 from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
 from ingestion_platform.warehouse.receipts import Receipts
@@ -49,6 +52,8 @@ from ingestion_platform.warehouse.versions import Versions
 
 log = logging.getLogger(__name__)
 
+ALERTS = "alerts"
+"""The dataset that alerts of live rules land as."""
 KEEP_DROPPED = timedelta(hours=24)
 """How long a file that left its table stays on disk, for whoever still reads the state it belongs to."""
 
@@ -74,6 +79,7 @@ PLATFORM_DOCS = {
     "_position": "The record's position in its shard; behind a colon its number, where the source held several records as one."
     " Of an API's record: its fetch, and behind a colon its number there.",
     "_fetched_at": "When the API was asked, UTC.",
+    "_extracted_at": "The moment whose state of the database it is, UTC.",
     "_url": "What it was asked, without secrets.",
     "_page": "Number of the page.",
     "_arrived_at": "When the stream took the record, UTC.",
@@ -115,6 +121,7 @@ class Warehouse:
         self.decisions = LandedDecisions(landing)
         self.discards = Discards(self.ledger)
         self.certificates = Certificates(self.ledger)
+        self.forgotten = Forgotten(self.ledger, landing)
         self._taken_in: set[str] = set()
         self.store = store or FileStore(self.folder)
         self.clock = clock
@@ -152,6 +159,7 @@ class Warehouse:
             self.engine,
             self.settings.threads,
             self.receipts,
+            self.forgotten,
         )
 
     def _processor(self, dataset: Dataset) -> Processor:
@@ -234,6 +242,8 @@ class Warehouse:
         Raises:
             LandingUnavailable: the landing zone gave no answer.
         """
+        if not self._taken_in:
+            self.forgotten.take_in()
         self.discards.take_in(self.decisions, dataset.name)
         self.certificates.take_in(self.decisions, dataset.name)
         if dataset.senders is not None:
@@ -266,6 +276,7 @@ class Warehouse:
             run_id: noted in the ledger.
 
         Raises:
+            DayBeforeMissing: the table carries its state on, and that of the day before was never computed.
             WarehouseError: the query fails on the data there is.
         """
         with self._told(f"{table.key} {day or ''}".strip()):
@@ -335,7 +346,21 @@ class Warehouse:
             self.store.discard(path)
         self.ledger.forget(dropped)
 
+    def ledger_forgets_decision(self, key: str) -> None:
+        """Strike out a decision that was removed from the landing zone, because another one says the same of what is there now."""
+        self.discards.strike(key)
+        self.certificates.strike(key)
+        self.excuses.strike(key)
+
     # --- questions
+
+    def reading(self, dataset: Dataset) -> Reading:
+        """How a dataset's objects are read."""
+        return self._loader(dataset).reading()
+
+    def raw_columns(self, dataset: Dataset) -> Sequence[tuple[str, str]]:
+        """Name and type of each column of a raw table."""
+        return self._contracts[dataset.name].raw_columns
 
     def listing(self, dataset: Dataset, day: date) -> list[LandedObject]:
         """What has landed for a day."""
@@ -527,6 +552,65 @@ class Warehouse:
                 "as in opened_on < '2024-10-01'",
             ) from error
 
+    def newest_content(self, table: str, day: date) -> str | None:
+        """Changes whenever the newest partition of a table up to a day is another; None when there is none."""
+        row = self.ledger.partition_as_of(table, day) if self.ledger.exists else None
+        return f"{row.day} {row.content}" if row is not None else None
+
+    def newest_rows(self, table: str, day: date, columns: Sequence[str]) -> pa.Table | None:
+        """
+        Some columns of the newest partition of a processed table up to a day.
+
+        Returns:
+            None when there is none.
+
+        Raises:
+            WarehouseDamaged: a file isn't what was written.
+        """
+        row = self.ledger.partition_as_of(table, day) if self.ledger.exists else None
+        if row is None:
+            return None
+        wanted = ", ".join(name(column) for column in columns)
+        return _arrow(self.engine.sql(f"select {wanted} from ({self._deriver.shown(table, [row])})"))
+
+    def agreement(self, table: SqlTable, day: date) -> Agreement:
+        """
+        How the alerts that were raised live on a day agree with those of a table that judges; see `agreement.py`.
+
+        Raises:
+            LandingError: what workers noted can't be read.
+        """
+        assert table.judges is not None, "it judges"
+        live = self.ledger.partition(f"processed.{ALERTS}", day)
+        batch = self.ledger.partition(table.key, day)
+        kinds = self._contracts[ALERTS].processed_columns
+        return compare(
+            self.engine,
+            day,
+            live=relation(self.store, self.ledger.partition_files([live] if live else []), kinds),
+            batch=relation(
+                self.store, self.ledger.partition_files([batch] if batch else []), list(table.types.items())
+            ),
+            noted=read_notes(self.landing, day),
+            rules=table.judges,
+            arrivals=lambda dataset, subject: self._last_arrival(dataset, day, subject),
+            content=self.newest_content,
+        )
+
+    def _last_arrival(self, dataset: Dataset, day: date, subject: str) -> datetime | None:
+        """When the last record arrived of the rows of a day, and the one before, that fulfil a condition; UTC."""
+        contract, before = self._contracts[dataset.name], day - timedelta(days=1)
+        rows = self.ledger.partitions(dataset.processed, before.isoformat(), day.isoformat())
+        processed = relation(self.store, self.ledger.partition_files(rows), contract.processed_columns, verify=False)
+        last = day + timedelta(days=dataset.daily.allowed_lateness_days)
+        files = self.ledger.files(dataset.raw, first=before, last=last)
+        raw = relation(self.store, files, contract.raw_columns, verify=False)
+        found = self.engine.execute(
+            f"select max(raw._arrived_at) from ({raw}) as raw"
+            f" semi join (select _object, _row from ({processed}) where {subject}) as rows using (_object, _row)"
+        ).fetchall()
+        return as_moment(found[0][0])
+
     def columns(self, table: str) -> tuple[ColumnDoc, ...]:
         """A table's columns with their docs."""
         layer, table_name = table.split(".", 1)
@@ -576,9 +660,9 @@ class Warehouse:
             if files:
                 return relation(self.store, files, self._contracts[table_name].raw_columns)
         elif (table_name in self.datasets and layer == "processed") or table in self.sql_tables:
-            is_made = table in self.sql_tables and self.sql_tables[table].of_changes is not None
+            is_made = table in self.sql_tables and self.sql_tables[table].is_cumulative
             rows = self.ledger.partitions(
-                # Whatever day is asked for: what all changes up to the last one have made.
+                # Whatever day is asked for: what all days up to the last one have made.
                 table,
                 first.isoformat() if first and not is_made else "",
                 last.isoformat() if last else "9999-12-31",

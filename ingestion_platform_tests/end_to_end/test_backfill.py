@@ -16,7 +16,7 @@ from ingestion_platform.orchestration.runs import SILENT_AFTER_SECONDS, busy
 from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.end_to_end.agreement import disagreements
 from ingestion_platform_tests.end_to_end.dagster_runs import Orchestra, Work
-from ingestion_platform_tests.end_to_end.places import Place, stale
+from ingestion_platform_tests.end_to_end.places import SALT, Place, stale
 from ingestion_platform_tests.oracle import Expected, expected
 
 PLAN = Plan(stores=4, days=5, lines_per_store_day=5, troubles=frozenset({Trouble.LATE_FILE}))
@@ -77,7 +77,7 @@ def test_a_failing_day_of_a_backfill_keeps_the_others_and_is_finished_later(plac
         assert materialized(dagster, table) == set(days)
     place.catch_up()
     with place.open() as warehouse:
-        answer = expected(place.landing_folder, declared_datasets(), PLAN.dates)
+        answer = expected(place.landing_folder, declared_datasets(), PLAN.dates, salt=SALT)
         assert disagreements(warehouse, answer, PLAN.dates) == []
 
 
@@ -87,14 +87,14 @@ def test_a_late_file_restates_its_day_and_exactly_the_days_made_of_it(place: Pla
     (incident,) = [one for one in story.incidents if one.outcome is Outcome.LOADED_LATER]
     place.land(story.steps[0])
     place.catch_up()
-    before = expected(place.landing_folder, declared_datasets(), PLAN.dates)
+    before = expected(place.landing_folder, declared_datasets(), PLAN.dates, salt=SALT)
     sensors = [f"{name}_arrives" for name in declared_datasets()]
     for name in [*sensors, "restatement"]:
         assert dagster.tick(name) == [], f"{name} asks for runs though all is done"
 
     day, late_day = incident.day, incident.day - timedelta(days=1)
     place.put(incident.keys[0], with_a_late_row(story, incident.keys[0], late_day))
-    after = expected(place.landing_folder, declared_datasets(), PLAN.dates)
+    after = expected(place.landing_folder, declared_datasets(), PLAN.dates, salt=SALT)
     changed = changed_days(before, after)
     assert changed == {late_day, day}
 

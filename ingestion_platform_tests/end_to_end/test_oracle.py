@@ -13,7 +13,7 @@ from ingestion_platform.assembly import declared_datasets
 from ingestion_platform.demo import Incident, Outcome, Plan, Trouble, tell
 from ingestion_platform.warehouse import LedgerEntry, Warehouse, upkeep
 from ingestion_platform_tests.end_to_end.agreement import disagreements
-from ingestion_platform_tests.end_to_end.places import ALL, Place, stale
+from ingestion_platform_tests.end_to_end.places import ALL, SALT, Place, stale
 from ingestion_platform_tests.oracle import expected
 
 ALONE = {
@@ -29,7 +29,7 @@ def test_everything_equals_the_independent_calculation(tmp_path: Path, plan: Pla
     for number, step in enumerate(story.steps, 1):
         place.land(step)
         place.catch_up()
-        answer = expected(place.landing_folder, declared_datasets(), plan.dates)
+        answer = expected(place.landing_folder, declared_datasets(), plan.dates, salt=SALT)
         with place.open() as warehouse:
             assert disagreements(warehouse, answer, plan.dates) == []
             assert stale(warehouse) == {}

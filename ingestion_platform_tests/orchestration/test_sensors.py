@@ -11,7 +11,8 @@ from ingestion_platform.orchestration.arrivals import OTHER_DAYS_A_LOOK, Cursor,
 from ingestion_platform.orchestration.graph import table_of
 from ingestion_platform.orchestration.restatements import Asked
 from ingestion_platform.orchestration.runs import RANGE_END, RANGE_START, busy, days_of
-from ingestion_platform_tests.orchestration.world import TODAY, World, run, tills, world
+from ingestion_platform.warehouse import SqlTables
+from ingestion_platform_tests.orchestration.world import TODAY, World, by_shop, run, tills, world
 
 YESTERDAY = TODAY - timedelta(days=1)
 
@@ -357,6 +358,27 @@ def test_a_whole_stale_history_comes_in_few_runs(place: World) -> None:
             start = date.fromisoformat(first)
             covered += [start + timedelta(days=number) for number in range((date.fromisoformat(last) - start).days + 1)]
     assert sorted(covered) == days
+
+
+def test_a_state_that_is_carried_on_is_asked_for_in_turn(place: World) -> None:
+    """Of more days than a run has, the later ones are asked for when those before them are done: each is made of the one before."""
+    first_day = date(2024, 9, 1)
+    place.datasets = type(place.datasets)([place.datasets["shops"], tills(daily=Daily(first_day, 3))])
+    carried = by_shop(layer="processed", carries_on=True, first_day=first_day)
+    place.sql_tables = SqlTables({carried.key: carried})
+    sensing = Sensing(place, "restatement")
+    days = [first_day + timedelta(days=number) for number in range(45)]
+    place.stale[carried.key] = list(days)
+    (asked,) = sensing.tick()
+    assert days_asked([asked]) == [("2024-09-01", "2024-10-01")]
+    place.stale[carried.key] = list(days[10:])
+    queue(sensing.instance, place, [carried.key], days[0], days[30])
+    assert sensing.tick() == []
+    (done,) = sensing.instance.get_runs()
+    sensing.instance.report_run_canceled(done)
+    place.stale[carried.key] = list(days[31:])
+    (asked,) = sensing.tick()
+    assert days_asked([asked]) == [("2024-10-02", "2024-10-15")]
 
 
 def test_days_that_do_not_exist_are_not_asked_for(place: World, restating: Sensing) -> None:

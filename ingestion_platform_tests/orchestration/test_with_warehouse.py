@@ -80,4 +80,4 @@ def test_every_report_column_has_an_origin_or_is_computed(place: Place) -> None:
     for sql in place.sql_tables.values():
         assert set(sql.origins) == set(sql.columns)
         for sources in sql.origins.values():
-            assert {table for table, _ in sources} <= set(sql.reads)
+            assert {table for table, _ in sources} <= {*sql.reads, sql.key}

@@ -10,10 +10,11 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.dataset import CAPTURED, CAPTURED_COLUMNS, Daily, Dataset, Datasets
@@ -21,10 +22,9 @@ from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sources.drain import Drain, Drained
 from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.sources.opening import Connections, open_reader
-from ingestion_platform.stream import Postgres, Stream, StreamSegments
+from ingestion_platform.stream import CapturedDatabase, Stream, StreamSegments
 from ingestion_platform.table import VARCHAR, Column
 from ingestion_platform.warehouse import upkeep
-from ingestion_platform_tests.sources.postgres_server import Server
 from ingestion_platform_tests.warehouse.building import Bench
 
 ZONE = ZoneInfo("Africa/Johannesburg")
@@ -33,15 +33,36 @@ TABLES = {
     "ledger": ("id", "account", "delta"),
     "waiting": ("id", "account"),
 }
-MADE = (
-    "create table accounts (id bigint primary key, version int, balance numeric(14,2), notes text)",
-    "alter table accounts alter notes set storage external",
-    "create table ledger (id bigserial primary key, account bigint, delta numeric(14,2))",
-    "create table waiting (id bigserial primary key, account bigint)",
-)
 ACCOUNTS = 200
 MEAN_SECONDS = 1.0
 """How long a capture lives on average, its start included."""
+
+
+class Bank(Protocol):
+    """
+    A database with `TABLES`: accounts with notes of 3,000 characters, so many as `ACCOUNTS` says, and two empty tables whose ids count.
+
+    Args:
+        name: of the database; the stream's name has it.
+        source: the capture of the tables.
+        properties: of the database, for the settings.
+        module: of the reader, loaded before the processes that are killed.
+        names: table → what the capture calls it.
+    """
+
+    name: str
+    source: CapturedDatabase
+    properties: dict[str, str]
+    module: str
+    names: Mapping[str, str]
+
+    def run(self, statements: Sequence[str]) -> None:
+        """Run statements in one transaction, on a connection that stays."""
+        ...
+
+    def rows(self, table: str, columns: Sequence[str]) -> list[tuple[str | None, ...]]:
+        """Rows of a table as they are now, each value as text."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,30 +104,30 @@ class Outcome:
     wrong: list[str]
 
 
-def campaign(server: Server, folder: Path, *, changes: int, kills: int, seed: int = 1) -> Outcome:
+def campaign(bank: Bank, folder: Path, *, changes: int, kills: int, seed: int = 1) -> Outcome:
     """
     Kill the capture again and again while at least so many changes are made; then hold what has landed against the tables.
 
     Args:
-        server: of a database that is made for it.
+        bank: made for it.
         folder: of the landing zone and the warehouse.
         changes: at least.
         kills: at least.
         seed: of chance.
     """
     began = time.monotonic()
-    database = server.new_database(
-        *MADE, f"insert into accounts select i, 0, 0, repeat('n', 3000) from generate_series(1, {ACCOUNTS}) i"
-    )
-    source = Postgres(database="bank", tables=tuple(f"public.{table}" for table in TABLES))
     stream = Stream(
-        name=f"bank_{database}", description="A bank.", first_day=date(2024, 10, 1), source=source, segment_seconds=0.2
+        name=f"bank_{bank.name}",
+        description="A bank.",
+        first_day=date(2024, 10, 1),
+        source=bank.source,
+        segment_seconds=0.2,
     )
-    site = Site(str(folder), server.properties(database), stream)
-    load = _Load(server, database, changes, seed, pause_seconds=kills * MEAN_SECONDS / changes)
+    site = Site(str(folder), bank.properties, stream)
+    load = _Load(bank, changes, seed, pause_seconds=kills * MEAN_SECONDS / changes)
     chance = random.Random(seed)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "ingestion_platform.sources.postgres", "pandas"])
+    context.set_forkserver_preload([__name__, bank.module, "pandas"])
     done = 0
     load.start()
     try:
@@ -122,7 +143,7 @@ def campaign(server: Server, folder: Path, *, changes: int, kills: int, seed: in
         load.join()
     drained = _last(site)
     wrong = [] if drained.is_caught_up else ["the last drain didn't come to the end"]
-    wrong += _differences(server, database, folder, stream)
+    wrong += _differences(bank, folder, stream)
     segments = sum(1 for _ in (folder / "landing").rglob("*.parquet"))
     return Outcome(load.made, done, segments, time.monotonic() - began, wrong)
 
@@ -134,11 +155,10 @@ def _last(site: Site) -> Drained:
 class _Load(threading.Thread):
     """Changes the tables, in transactions of any size, until there are enough changes and nobody needs more."""
 
-    def __init__(self, server: Server, database: str, changes: int, seed: int, *, pause_seconds: float) -> None:
+    def __init__(self, bank: Bank, changes: int, seed: int, *, pause_seconds: float) -> None:
         super().__init__(name="load")
         self.pause_seconds = pause_seconds
-        self.server = server
-        self.database = database
+        self.bank = bank
         self.changes = changes
         self.chance = random.Random(seed)
         self.made = 0
@@ -146,12 +166,11 @@ class _Load(threading.Thread):
 
     def run(self) -> None:
         """Make changes."""
-        with self.server.connect(self.database) as connection:
-            while self.made < self.changes:
-                statements = self._transaction()
-                connection.execute("begin; " + "; ".join(statements) + "; commit")
-                if self.enough.wait(self.pause_seconds * len(statements)):
-                    break
+        while self.made < self.changes:
+            statements = self._transaction()
+            self.bank.run(statements)
+            if self.enough.wait(self.pause_seconds * len(statements)):
+                break
 
     def _transaction(self) -> Sequence[str]:
         chance, statements = self.chance, []
@@ -171,14 +190,16 @@ class _Load(threading.Thread):
             elif what < 0.9:
                 statements.append(f"insert into waiting (account) values ({account})")
             elif what < 0.99:
-                statements.append("delete from waiting where id = (select min(id) from waiting)")
+                statements.append(
+                    "delete from waiting where id = (select first from (select min(id) as first from waiting) oldest)"
+                )
             else:
                 statements.append("truncate waiting")
         self.made += len(statements)
         return statements
 
 
-def _differences(server: Server, database: str, folder: Path, stream: Stream) -> list[str]:
+def _differences(bank: Bank, folder: Path, stream: Stream) -> list[str]:
     datasets = Datasets(
         [
             Dataset(
@@ -186,7 +207,7 @@ def _differences(server: Server, database: str, folder: Path, stream: Stream) ->
                 description=f"Changes of {table}.",
                 kind="changes",
                 changes=CAPTURED,
-                source=StreamSegments(stream, routed_by="@header.table", types=(f"public.{table}",)),
+                source=StreamSegments(stream, routed_by="@header.table", types=(bank.names[table],)),
                 columns=(
                     Column("id", VARCHAR, "Key.", required=True),
                     *(Column(name, VARCHAR, name) for name in columns[1:]),
@@ -201,17 +222,15 @@ def _differences(server: Server, database: str, folder: Path, stream: Stream) ->
     bench = Bench(folder, datasets=datasets)
     upkeep.catch_up(bench.warehouse)
     wrong = []
-    with server.connect(database) as connection:
-        for table, columns in TABLES.items():
-            listed = ", ".join(f"{column}::text" for column in columns)
-            there = sorted(connection.execute(f"select {listed} from {table}").fetchall())
-            here = sorted(bench.rows(f"processed.{table}_current", *columns), key=str)
-            if sorted(there, key=str) != here:
-                wrong.append(
-                    f"{table}: {len(there)} rows there, {len(here)} here, {len(set(there) ^ set(here))} of them differ"
-                )
-        versions = dict(connection.execute("select id::text, version from accounts").fetchall())
-        entries = connection.execute("select count(*) from ledger").fetchall()[0][0]
+    for table, columns in TABLES.items():
+        there = sorted(bank.rows(table, columns), key=str)
+        here = sorted(bench.rows(f"processed.{table}_current", *columns), key=str)
+        if there != here:
+            wrong.append(
+                f"{table}: {len(there)} rows there, {len(here)} here, {len(set(there) ^ set(here))} of them differ"
+            )
+    versions = {id_: int(str(version)) for id_, version in bank.rows("accounts", ("id", "version"))}
+    entries = len(bank.rows("ledger", ("id",)))
     came = Counter(
         (id_, int(str(version)))
         for id_, version, operation in bench.rows("processed.accounts", "id", "version", "operation")

@@ -14,13 +14,16 @@ import pytest
 
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform_tests.sources import draining
-from ingestion_platform_tests.sources.servers import NEEDED
+from ingestion_platform_tests.sources.servers import BEHAVIOURS, NEEDED
 
 if TYPE_CHECKING:
     from ingestion_platform_tests.sources.kinesis_faults import Faults
     from ingestion_platform_tests.sources.kinesis_worlds import MotoWorld
 
-collect_ignore = [module for is_there, modules in NEEDED.values() if not is_there for module in modules]
+collect_ignore = [
+    *(module for is_there, modules in NEEDED.values() if not is_there for module in modules),
+    *(module for module, servers in BEHAVIOURS.items() if not any(NEEDED[server][0] for server in servers)),
+]
 
 
 @pytest.fixture

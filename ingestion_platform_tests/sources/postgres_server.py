@@ -173,3 +173,31 @@ def _free_port() -> int:
     with closing(socket.socket()) as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+@contextmanager
+def replicate(primary: Server, *settings: str) -> Iterator[Server]:
+    """A replica of a server, with settings beside those of every test, for as long as the context lasts."""
+    where = programs()
+    assert where is not None, "scripts/servers/postgres.sh installs it"
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    user = _user()
+    try:
+        folder.chmod(0o755)
+        if user:
+            shutil.chown(folder, user["user"], user["group"])
+        subprocess.run(
+            [
+                str(where / "pg_basebackup"), "-h", "127.0.0.1", "-p", str(primary.port), "-U", "owner", "-D", str(folder / "data"), "-R",
+                "--checkpoint=fast", "--no-sync", "-X", "stream",
+            ],
+            check=True, stdout=subprocess.DEVNULL, timeout=STARTS_WITHIN_SECONDS, env={**os.environ, "PGPASSWORD": PASSWORD}, **user,
+        )  # fmt: skip
+        replica = Server(folder, _free_port())
+        replica.start("fsync=off", *settings)
+        try:
+            yield replica
+        finally:
+            replica.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -26,7 +26,7 @@ from ingestion_platform.sources.reading import Oldest
 from ingestion_platform_tests.sources.capture_kills import campaign
 from ingestion_platform_tests.sources.database_world import Captured
 from ingestion_platform_tests.sources.postgres_server import PASSWORD, Server, serve
-from ingestion_platform_tests.sources.postgres_world import PostgresWorld
+from ingestion_platform_tests.sources.postgres_world import PostgresBank, PostgresWorld
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_SECONDS = 90.0
@@ -216,6 +216,19 @@ def test_the_tables_are_read_no_faster_than_declared(tmp_path: Path, world: Post
 # --- the slot
 
 
+def test_an_empty_landing_zone_does_not_take_another_ones_place(
+    captured: Captured, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What the database keeps for somebody else isn't dropped unasked."""
+    captured.drain()
+    other = Captured(tmp_path_factory.mktemp("other"), captured.world)
+    with pytest.raises(Exception, match="it is another one's"):
+        other.drain()
+    captured.world.run(insert(1, 1))
+    captured.drain()
+    captured.assert_same()
+
+
 def test_the_slot_is_confirmed_when_the_segment_has_landed(captured: Captured, world: PostgresWorld) -> None:
     """Neither before it nor much later: the drain's own end tells the database."""
     captured.drain()
@@ -307,7 +320,7 @@ def test_a_drain_leaves_it_to_a_worker_that_captures(captured: Captured, world: 
 
 def test_a_capture_killed_again_and_again_misses_nothing(server: Server, tmp_path: Path) -> None:
     """Current tables are the source's, the history has every change once."""
-    outcome = campaign(server, tmp_path, changes=3_000, kills=8)
+    outcome = campaign(PostgresBank(server), tmp_path, changes=3_000, kills=8)
     assert outcome.wrong == []
     assert outcome.changes >= 3_000
 

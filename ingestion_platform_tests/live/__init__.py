@@ -1,0 +1,1 @@
+"""Live rules on the running stream."""
