@@ -65,6 +65,7 @@ class Case:
         rows: that each side must have made, unless it says otherwise; None: nothing is made.
         most_rounds: fewer than were asked for, where a round takes long.
         keeps_folder: a side finds its folder again in the next round: what is measured is done to what is there.
+        curve: what grows from case to case of the item; empty: the case stands alone.
     """
 
     item: str
@@ -75,6 +76,7 @@ class Case:
     rows: int | None = None
     most_rounds: int | None = None
     keeps_folder: bool = False
+    curve: str = ""
 
 
 class Ground:

@@ -103,6 +103,7 @@ def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool) -> dict[
         "item": case.item,
         "case": case.name,
         "what": case.what,
+        "curve": case.curve,
         "sides": {
             name: {"median": sides.medians(of), "runs": [run.as_json() for run in of]} for name, of in runs.items()
         },

@@ -35,8 +35,9 @@ def _point(ground: Ground, of: str, what: str, *, files: int, rows: int, days: i
         what,
         f"{total:,} rows in {files * days:,} files of {days:,} days",
         (Side("limit"), Side("ours", "without_dagster")),
-        {"landing": str(landing), "days": days, "curve": of},
+        {"landing": str(landing), "days": days},
         rows=total,
         most_rounds=3,
+        curve=of,
     )
     ground.forget(landing)

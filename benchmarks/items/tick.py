@@ -54,6 +54,7 @@ def cases(size: Size, ground: Ground) -> Iterator[Case]:
                 ),
                 given,
                 keeps_folder=True,
+                curve="objects",
                 most_rounds=3 if days > 100 else None,
             )  # fmt: skip
 
