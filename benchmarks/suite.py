@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if not chosen.without_dlt and not (sides.OTHER_BIN / "python").exists():
         raise SystemExit("dlt has no virtual environment yet (hint: make bench makes it; or --without-dlt)")
+    began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="bench-", dir=chosen.folder))
     kept: list[dict[str, Any]] = []
     result = {**about(chosen.size, chosen.disk, has_dlt=not chosen.without_dlt), "cases": kept}
@@ -67,6 +69,7 @@ def main() -> None:
                     measured(case, ground, chosen.rounds or ROUNDS[chosen.size], has_dlt=not chosen.without_dlt)
                 )
                 print(table.case_text(kept[-1]), flush=True)
+                result["took_seconds"] = round(time.monotonic() - began)
                 if chosen.json:
                     # Whatever comes to an end early has been measured all the same.
                     chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -86,7 +89,7 @@ def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool) -> dict[
     taking_part = [side for side in case.sides if has_dlt or not side.has_dlt]
     runs: dict[str, list[Run]] = {side.name: [] for side in taking_part}
     with ground.folder("out") as out:
-        for number in range(rounds + 1):
+        for number in range(0 if case.has_warm_up else 1, rounds + 1):
             is_warm_up = number == 0
             for side in taking_part:
                 if side.most_rounds is not None and (is_warm_up or number > side.most_rounds):
@@ -104,6 +107,7 @@ def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool) -> dict[
         "case": case.name,
         "what": case.what,
         "curve": case.curve,
+        "has_warm_up": case.has_warm_up,
         "sides": {
             name: {"median": sides.medians(of), "runs": [run.as_json() for run in of]} for name, of in runs.items()
         },

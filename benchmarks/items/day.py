@@ -108,6 +108,7 @@ def ours(given: Given) -> Steps:
     if given["landing"].startswith("s3://"):
         import ingestion_platform.landing.s3  # noqa: F401
     parts = tills.declared()
+    tills.practise()
     yield None
     took = tills.run_day(given, parts, time.perf_counter)
     yield None
