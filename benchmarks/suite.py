@@ -65,9 +65,8 @@ def main() -> None:
         for name in chosen.only or items.NAMES:
             module = importlib.import_module(f"items.{name}")
             for case in module.cases(chosen.size, ground):
-                kept.append(
-                    measured(case, ground, chosen.rounds or ROUNDS[chosen.size], has_dlt=not chosen.without_dlt)
-                )
+                rounds, is_full = chosen.rounds or ROUNDS[chosen.size], chosen.size == "full"
+                kept.append(measured(case, ground, rounds, has_dlt=not chosen.without_dlt, has_warm_up=is_full))
                 print(table.case_text(kept[-1]), flush=True)
                 result["took_seconds"] = round(time.monotonic() - began)
                 if chosen.json:
@@ -78,21 +77,29 @@ def main() -> None:
     print(f"\n{table.goals_text(result)}")
 
 
-def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool) -> dict[str, Any]:
+def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool, has_warm_up: bool = True) -> dict[str, Any]:
     """
     Measure the sides of a case, in turn.
+
+    Args:
+        case: which.
+        ground: what has landed.
+        rounds: that count, unless the case has fewer.
+        has_dlt: whether there is a virtual environment for it.
+        has_warm_up: whether a round that doesn't count comes first, where the case has one.
 
     Raises:
         SystemExit: a side failed, or the sides don't agree.
     """
+    warm_ups = int(has_warm_up and case.has_warm_up)
     rounds = min(rounds, case.most_rounds or rounds)
     taking_part = [side for side in case.sides if has_dlt or not side.has_dlt]
     runs: dict[str, list[Run]] = {side.name: [] for side in taking_part}
     with ground.folder("out") as out:
-        for number in range(0 if case.has_warm_up else 1, rounds + 1):
-            is_warm_up = number == 0
+        for number in range(warm_ups + rounds):
+            is_warm_up = number < warm_ups
             for side in taking_part:
-                if side.most_rounds is not None and (is_warm_up or number > side.most_rounds):
+                if side.most_rounds is not None and (is_warm_up or number - warm_ups >= side.most_rounds):
                     continue
                 run = _one(case, side, out, number)
                 if not is_warm_up:
@@ -107,7 +114,7 @@ def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool) -> dict[
         "case": case.name,
         "what": case.what,
         "curve": case.curve,
-        "has_warm_up": case.has_warm_up,
+        "has_warm_up": bool(warm_ups),
         "sides": {
             name: {"median": sides.medians(of), "runs": [run.as_json() for run in of]} for name, of in runs.items()
         },

@@ -20,7 +20,7 @@ from items.day import limit as limit
 
 SIZES = {
     "full": {"files": 20, "rows": 685, "days": 365},
-    "quick": {"files": 5, "rows": 100, "days": 60},
+    "quick": {"files": 5, "rows": 100, "days": 20},
     "tiny": {"files": 2, "rows": 10, "days": 5},
 }
 TABLES = ("raw.tills", "processed.tills", "reports.sales_by_store")
