@@ -103,7 +103,7 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 	@touch $@
 
 .PHONY: bench
-bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (three quarters of an hour on a quiet machine; ARGUMENTS="--quick --disk NVMe")
+bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (three quarters of an hour, 8 GB of disk; ARGUMENTS=--quick: minutes)
 	@$(BIN)/python -u benchmarks/suite.py --json benchmarks/results.json $(ARGUMENTS)
 	@$(BIN)/python benchmarks/table.py
 
