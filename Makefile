@@ -104,8 +104,9 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 
 .PHONY: bench
 bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (three quarters of an hour, 8 GB of disk; ARGUMENTS=--quick: minutes)
-	@$(BIN)/python -u benchmarks/suite.py --json benchmarks/results.json $(ARGUMENTS)
-	@$(BIN)/python benchmarks/table.py
+	@mkdir -p data
+	@$(BIN)/python -u benchmarks/suite.py --json data/bench.json $(ARGUMENTS)
+	@$(BIN)/python benchmarks/table.py data/bench.json
 
 .PHONY: bench-sources
 bench-sources: setup ## measure streams, captures, changes, an API, polluted files and memory against baselines (half an hour)

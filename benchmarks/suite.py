@@ -6,7 +6,8 @@ The suite: what the platform adds to what DuckDB, Dagster or S3's client need fo
     .venv/bin/python benchmarks/suite.py --only day tick --rounds 3 --json results.json
 
 The sides of a case take turns, each in a process of its own, after a round that doesn't count. What is shown is the median; what all
-sides have made must be equal before a time counts. `table.py` writes what `--json` has kept into the README and docs/benchmarks.md.
+sides have made must be equal before a time counts. `table.py` writes what `--json` has kept
+into the README and docs/benchmarks.md.
 
 Belongs here: turns, and what is kept of them. Doesn't: what sides do (`items/`), goals and tables (`table.py`).
 """

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import boto3
 import pytest
@@ -31,7 +32,7 @@ table = _module("table")
 object_server = _module("object_server")
 
 
-def _result(ours_seconds: float) -> dict[str, object]:
+def _result(ours_seconds: float) -> dict[str, Any]:
     """A result in which nothing but a day was measured."""
 
     def side(seconds: float) -> dict[str, object]:
@@ -42,7 +43,7 @@ def _result(ours_seconds: float) -> dict[str, object]:
         "item": "day", "case": "local", "what": "two files", "curve": "",
         "sides": {"limit": side(2.0), "ours": side(ours_seconds)},
     }  # fmt: skip
-    machine = {"cores": 2, "memory_gb": 4, "processor": "some", "disk": ""}
+    machine = {"cores": 2, "memory_gb": 4, "processor": "some", "disk": "", "load_before": 0.1}
     return {
         "size": "full", "measured_at": "2026-11-21T00:00:00Z", "commit": "abc", "is_changed": False, "machine": machine,
         "versions": {"duckdb": "2"}, "cases": [case],
@@ -74,8 +75,25 @@ def test_a_goal_is_met_up_to_its_bound(seconds: float, verdict: str) -> None:
 
 
 def test_what_was_not_measured_is_said() -> None:
-    """A result of some items doesn't pass for one of all."""
+    """A result of some items doesn't pass for one of all, and doesn't take its place."""
     assert "rows are missing: their items weren't measured" in table.goals_text(_result(1.0))
+    assert "weren't measured" in table.objection(_result(1.0), None)
+
+
+def test_small_sizes_do_not_take_the_place_of_large_ones() -> None:
+    """A whole result replaces one of the same or smaller sizes."""
+    whole = json.loads(table.RESULTS.read_text(encoding="utf-8"))
+    quick, full = {**whole, "size": "quick"}, {**whole, "size": "full"}
+    assert [table.objection(*pair) for pair in ((quick, quick), (full, quick), (full, full))] == ["", "", ""]
+    assert table.objection(quick, full) == "these are quick sizes"
+    assert table.objection({**whole, "size": "tiny"}, None) == "these are tiny sizes"
+
+
+def test_a_busy_machine_is_said() -> None:
+    """Figures that were taken while others were at work are shown as such."""
+    result = _result(1.0)
+    assert "Others were at work" not in table.about_text(result)
+    assert "Others were at work" in table.about_text({**result, "machine": {**result["machine"], "load_before": 5.0}})
 
 
 def test_the_server_pages_and_answers_as_s3_does(tmp_path: Path) -> None:
