@@ -38,6 +38,7 @@ def cases(size: Size, ground: Ground) -> Iterator[Case]:
             ),
             {"landing": f"s3://{object_server.BUCKET}"},
             rows=files * rows,
+            most_rounds=3,
         )  # fmt: skip
     tenth = max(1, files // 10)
     yield Case(

@@ -41,4 +41,5 @@ def cases(size: Size, ground: Ground) -> Iterator[Case]:
                 Side("a file that was cut", "ours", {"landing": str(root / "cut")}, rows=(files - 1) * rows),
                 Side("a stray quote", "ours", {"landing": str(root / "quote")}, rows=files * rows - 1),
             ),
+            most_rounds=3,
         )

@@ -37,7 +37,7 @@ def _point(ground: Ground, of: str, what: str, *, files: int, rows: int, days: i
         (Side("limit"), Side("ours", "without_dagster")),
         {"landing": str(landing), "days": days},
         rows=total,
-        most_rounds=3,
+        most_rounds=2,
         curve=of,
     )
     ground.forget(landing)
