@@ -103,7 +103,7 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 	@touch $@
 
 .PHONY: bench
-bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (three quarters of an hour, 8 GB of disk; ARGUMENTS=--quick: minutes)
+bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (an hour on a quiet machine, 8 GB of disk; ARGUMENTS=--quick: minutes)
 	@mkdir -p data
 	@$(BIN)/python -u benchmarks/suite.py --json data/bench.json $(ARGUMENTS)
 	@$(BIN)/python benchmarks/table.py data/bench.json
