@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pymysql
+from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
 from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable, StreamGap
@@ -43,6 +44,15 @@ _PRIVILEGES = (1142, 1143, 1227, 1370)
 _UNAVAILABLE = (1040, 1053, 1077, 1080, 1129, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1290, 1317, 1412, 1927, 1969, 2002, 2003,
                 2006, 2013, 2014, 2055)  # fmt: skip
 _MASTER_ERROR = 1236
+
+_BINARY = 63
+"""The character set of what is no text."""
+_TYPE_NAMES = {
+    FIELD_TYPE.TINY: "tinyint", FIELD_TYPE.SHORT: "smallint", FIELD_TYPE.INT24: "mediumint", FIELD_TYPE.LONG: "int",
+    FIELD_TYPE.LONGLONG: "bigint", FIELD_TYPE.DECIMAL: "decimal", FIELD_TYPE.NEWDECIMAL: "decimal", FIELD_TYPE.FLOAT: "float",
+    FIELD_TYPE.DOUBLE: "double", FIELD_TYPE.TIMESTAMP: "timestamp", FIELD_TYPE.BIT: "bit", FIELD_TYPE.YEAR: "year",
+    FIELD_TYPE.DATE: "date", FIELD_TYPE.NEWDATE: "date", FIELD_TYPE.DATETIME: "datetime", FIELD_TYPE.TIME: "time",
+}  # fmt: skip
 
 _COM_BINLOG_DUMP = 0x12
 _COM_REGISTER_REPLICA = 0x15
@@ -133,6 +143,13 @@ class Connection:
         """The first value of the first row; None when there is no row."""
         found = self.rows(statement, *values)
         return found[0][0] if found else None
+
+    def fields(self, statement: str) -> list[tuple[str, str, bool]]:
+        """The columns that a statement has: name, the type as the catalog calls it, whether it is text. Errors as of `rows`."""
+        with telling(self.where), self._opened.cursor() as cursor:
+            cursor.execute(statement)
+            found = cursor._result.fields
+        return [(field.name, _TYPE_NAMES.get(field.type_code, "text"), field.charsetnr != _BINARY) for field in found]
 
     def stream(self, statement: str) -> Iterator[Sequence[bytes | None]]:
         """

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from ingestion_platform import decisions
-from ingestion_platform.api import ApiPages, Pages
+from ingestion_platform.api import Pages
 from ingestion_platform.change_log import ChangeLog
-from ingestion_platform.dataset import Dataset
+from ingestion_platform.dataset import Dataset, WholeFetches
 from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import (
     DeclarationError,
@@ -857,7 +857,7 @@ class _Act:
                 if row.sha256 not in {one.after for one in self.changes if one.key == key} or row.state == "pending":
                     by_day.setdefault(found[0], set()).add(key)
             for day, of_day in sorted(by_day.items()):
-                only = EVERYTHING if isinstance(dataset.source, ApiPages) else Only(keys=frozenset(of_day))
+                only = EVERYTHING if isinstance(dataset.source, WholeFetches) else Only(keys=frozenset(of_day))
                 self.warehouse.load(dataset, day, reload=True, only=only, run_id=self.run_id)
                 self.tell(f"{dataset.raw} {day}: {len(of_day):,} objects read again")
 
@@ -880,7 +880,7 @@ class _Act:
                 ):
                     self.warehouse.ledger.strike(dataset.name, key, self.run_id)
                     continue
-                only = EVERYTHING if isinstance(dataset.source, ApiPages) else Only(keys=frozenset({key}))
+                only = EVERYTHING if isinstance(dataset.source, WholeFetches) else Only(keys=frozenset({key}))
                 self.warehouse.load(dataset, found[0], reload=True, only=only, run_id=self.run_id)
 
     def _affected(self) -> list[str]:
