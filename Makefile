@@ -103,9 +103,10 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 	@touch $@
 
 .PHONY: bench
-bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (three quarters of an hour on a quiet machine; ARGUMENTS="--quick --disk NVMe")
-	@$(BIN)/python -u benchmarks/suite.py --json benchmarks/results.json $(ARGUMENTS)
-	@$(BIN)/python benchmarks/table.py
+bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (an hour on a quiet machine, 8 GB of disk; ARGUMENTS=--quick: minutes)
+	@mkdir -p data
+	@$(BIN)/python -u benchmarks/suite.py --json data/bench.json $(ARGUMENTS)
+	@$(BIN)/python benchmarks/table.py data/bench.json
 
 .PHONY: bench-sources
 bench-sources: setup ## measure streams, captures, changes, an API, polluted files and memory against baselines (half an hour)
