@@ -12,7 +12,7 @@ from ingestion_platform.api import ApiPages
 from ingestion_platform.change_log import Debezium, Dms
 from ingestion_platform.database import Database, Extract, ExtractedRows
 from ingestion_platform.dataset import CAPTURED, CAPTURED_COLUMNS, Daily, Dataset, Datasets, LandedFiles
-from ingestion_platform.formats.extracts import RowsNote, write_rows
+from ingestion_platform.formats.extracts import RowsNote, RowsWriter
 from ingestion_platform.formats.segments import ENVELOPE, write_segment
 from ingestion_platform.stream import Postgres, Span, Stream, StreamSegments
 from ingestion_platform.table import VARCHAR, Column, Mask
@@ -173,7 +173,9 @@ def test_rows_extracted_from_a_database_go(tmp_path: Path) -> None:
         )
         rows = pa.table({"id": [WHO, OTHER], "name": ["Ann", f"Ben {hour}"]})
         key = extract.template.key(DAY, fetch=fetch, group="00001")
-        bench.put(key, write_rows([rows], note))
+        writer = RowsWriter(rows.column_names)
+        writer.add(rows)
+        bench.put(key, writer.finish(note))
         bench.put(f"{key.rpartition('/')[0]}/done-1.json", "{}")
     settled(bench)
     held(bench)
