@@ -268,6 +268,8 @@ def goals_table(result: Result) -> list[str]:
     for goal in GOALS:
         try:
             verdict = "" if goal.bound is None else "met" if goal.is_met(figures) else "**not met**"
+            if verdict and result["size"] != "full":
+                verdict += " at this size"
             found.append(f"| {goal.work(figures)} | {goal.told(figures)} | {goal.goal} | {verdict} |")
         except NotMeasured:
             continue
