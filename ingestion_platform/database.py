@@ -44,7 +44,7 @@ class Database:
     """
 
     name: str
-    engine: Literal["postgresql"] = "postgresql"
+    engine: Literal["postgresql", "mariadb"] = "postgresql"
     connections: int = 2
     rows_per_second: int | None = None
     statement_timeout_seconds: float = 3600.0

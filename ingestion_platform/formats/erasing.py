@@ -31,7 +31,7 @@ from ingestion_platform.formats.erasure import Erasure
 from ingestion_platform.formats.fixed_width import erase_fixed_width
 from ingestion_platform.formats.json_documents import erase_json
 from ingestion_platform.formats.json_lines import erase_json_lines
-from ingestion_platform.formats.parquet_edit import erase_pages, erase_parquet, erase_segment
+from ingestion_platform.formats.parquet_edit import erase_extract, erase_pages, erase_parquet, erase_segment
 from ingestion_platform.formats.records import Field
 from ingestion_platform.formats.xml_edit import erase_xml
 from ingestion_platform.stream import JsonValues, Segments
@@ -129,9 +129,9 @@ def _erase(
 
             erase_avro(format, content, erasure, target)
         case Parquet():
-            erase_parquet(format, content, erasure, target)
+            erase_parquet(content, erasure, target)
         case ExtractFile():
-            erase_parquet(Parquet(max_bytes=format.max_bytes), content, erasure, target)
+            erase_extract(content, erasure, target)
         case Segments():
             if erasure.emptied and not isinstance(format.values, JsonValues):
                 raise NotErasable(
@@ -149,7 +149,7 @@ def _erase(
             if isinstance(format.inside, Csv):
                 erase_delimited(format.inside, content, inner_fields(format, fields, key), erasure, target)
             else:
-                erase_parquet(format.inside, content, erasure, target)
+                erase_parquet(content, erasure, target)
         case _:
             raise NotErasable(
                 f"nobody knows how to write {type(format).__name__} again", "have the object removed whole"

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,9 +29,10 @@ from ingestion_platform.formats.texts import excerpt
 
 _MOST_ROWS = 65_536
 _ROW_GROUP_ROWS = 262_144
+_ROW_GROUP_BYTES = 4 * 1024**2
 _READ_BYTES = 256 * 1024
 _AGAIN = "it is read again when it changes"
-_METADATA = b"extract"
+_METADATA = "extract"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class RowsNote:
         operation: what the rows tell: SNAPSHOT, UPSERT, DELETE, RESTART.
         extracted_at: whose state they are: ISO 8601, UTC, by the database's clock.
         types: column → the type that it has in the database.
+        gone: numbers, as they were at first, of rows that were taken out since: those of the others stay what they are.
     """
 
     extract: str
@@ -53,6 +56,11 @@ class RowsNote:
     operation: str
     extracted_at: str
     types: Mapping[str, str]
+    gone: Sequence[int] = ()
+
+    def numbers(self, rows: int) -> "npt.NDArray[np.int64]":
+        """The numbers that the rows of a group had at first."""
+        return np.delete(np.arange(1, rows + len(self.gone) + 1), [number - 1 for number in self.gone])
 
 
 def column_name(name: str) -> str:
@@ -60,39 +68,67 @@ def column_name(name: str) -> str:
     return f"@{name}" if name.startswith("@") else name
 
 
-def write_rows(rows: Sequence[pa.Table], note: RowsNote) -> bytes:
+class RowsWriter:
     """
-    A group of rows as it lands.
+    Writes a group of rows as it lands, some rows at a time, so that memory holds little more than what has been compressed.
 
     Args:
-        rows: one table at least, alike, all columns text.
-        note: what they share.
+        names: of the columns in the database.
     """
-    table = pa.concat_tables(rows)
-    return _written(table.rename_columns([column_name(name) for name in table.column_names]), note)
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._schema = pa.schema([(column_name(name), pa.string()) for name in names])
+        self._sink = pa.BufferOutputStream()
+        # Texts that are mostly different cost more time in a dictionary than they save room.
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
+        self._waiting: list[pa.Table] = []
+        self._waiting_bytes = 0
+        self.rows = 0
+        self.size_bytes = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Take some rows: all columns text, in their order."""
+        self.rows += table.num_rows
+        self.size_bytes += table.nbytes
+        self._waiting.append(table)
+        self._waiting_bytes += table.nbytes
+        if self._waiting_bytes >= _ROW_GROUP_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting).rename_columns(self._schema.names)
+            self._writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+            self._waiting, self._waiting_bytes = [], 0
+
+    def finish(self, note: RowsNote) -> bytes:
+        """
+        The group.
+
+        Args:
+            note: what its rows share.
+        """
+        self._write()
+        self._writer.add_key_value_metadata({_METADATA: json.dumps(asdict(note), ensure_ascii=False)})
+        self._writer.close()
+        return self._sink.getvalue().to_pybytes()
 
 
 def with_note(content: bytes, note: RowsNote) -> bytes:
     """The same rows in another extract."""
     with pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True) as file:
-        return _written(file.read(use_threads=False), note)
-
-
-def _written(table: pa.Table, note: RowsNote) -> bytes:
-    table = table.replace_schema_metadata({_METADATA: json.dumps(asdict(note), ensure_ascii=False).encode()})
-    sink = pa.BufferOutputStream()
-    # Texts that are mostly different cost more time in a dictionary than they save room.
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
-        row_group_size=_ROW_GROUP_ROWS,
-    )
-    return sink.getvalue().to_pybytes()
+        writer = RowsWriter(list(note.types))
+        for batch in file.iter_batches(_MOST_ROWS, use_threads=False):
+            writer.add(pa.Table.from_batches([batch]))
+        return writer.finish(note)
 
 
 def note_of(file: pq.ParquetFile) -> RowsNote:
@@ -104,7 +140,7 @@ def note_of(file: pq.ParquetFile) -> RowsNote:
     """
     schema = file.schema_arrow
     try:
-        note = RowsNote(**json.loads((schema.metadata or {})[_METADATA]))
+        note = RowsNote(**json.loads((file.metadata.metadata or {})[_METADATA.encode()]))
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ObjectRejected(
             f"is no group of extracted rows: its metadata has no {error}", "only the platform writes below extracts/"
@@ -144,12 +180,13 @@ def read_extract(
             wanted = {field.source for field in fields}
             unknown = [name for name in names if name not in wanted]
             largest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+            numbers = note.numbers(opened.metadata.num_rows)
             rows = 0
             for batch in opened.iter_batches(
                 max(1, min(_MOST_ROWS, block_bytes // max(largest, 1))), use_threads=False
             ):
                 batch.validate(full=True)
-                yield Piece(_with_note(fields, pa.Table.from_batches([batch]), unknown, note, rows + 1))
+                yield Piece(_with_note(fields, pa.Table.from_batches([batch]), unknown, note, numbers, rows + 1))
                 rows += batch.num_rows
             if rows != opened.metadata.num_rows:
                 raise ObjectRejected(
@@ -166,7 +203,12 @@ def read_extract(
 
 
 def _with_note(
-    fields: Sequence[Field], table: pa.Table, unknown: Sequence[str], note: RowsNote, first: int
+    fields: Sequence[Field],
+    table: pa.Table,
+    unknown: Sequence[str],
+    note: RowsNote,
+    numbers: "npt.NDArray[np.int64]",
+    first: int,
 ) -> pa.Table:
     rows = table.num_rows
     names = set(table.column_names)
@@ -176,8 +218,8 @@ def _with_note(
             columns.append(table.column(field.source))
         elif field.source == "@position":
             began = "".join(filter(str.isdigit, note.fetch.partition("-")[0]))
-            numbers = np.arange(first, first + rows)
-            columns.append(pa.chunked_array([[f"{began}{note.group:07}:{number}" for number in numbers]], pa.string()))
+            own = numbers[first - 1 : first - 1 + rows]
+            columns.append(pa.chunked_array([[f"{began}{note.group:07}:{number}" for number in own]], pa.string()))
         elif field.source in EXTRACT_FIELDS:
             columns.append(pa.chunked_array([pa.repeat(pa.scalar(_told(note, field.source), pa.string()), rows)]))
         else:

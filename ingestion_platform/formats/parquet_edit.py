@@ -1,5 +1,5 @@
 """
-Parquet written again without some rows: plain files, segments of streams, groups of an API's pages.
+Parquet written again without some rows: plain files, segments of streams, groups of an API's pages or of a database's rows.
 
 Belongs here: rows out of a table that is written as it was: schema, metadata, compression, row groups. Doesn't: which rows go.
 
@@ -9,6 +9,7 @@ A record of a segment has a position, which its name counts: it stays as a row w
 import io
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion_platform.errors import NotErasable, ObjectRejected
-from ingestion_platform.format import Parquet
 from ingestion_platform.formats.content import Content
 from ingestion_platform.formats.erasure import Emptying, Erasure, Words
+from ingestion_platform.formats.extracts import RowsWriter, note_of
 from ingestion_platform.formats.json_edit import emptied
 from ingestion_platform.formats.texts import excerpt
 
@@ -26,12 +27,11 @@ FORGOTTEN = "forgotten"
 """In a segment's metadata: first and last number of each run of records that were taken out, as JSON."""
 
 
-def erase_parquet(format: Parquet, content: Content, erasure: Erasure, target: BinaryIO) -> None:
+def erase_parquet(content: Content, erasure: Erasure, target: BinaryIO) -> None:
     """
     Write Parquet again without some rows, row group by row group.
 
     Args:
-        format: of the object.
         content: the object.
         erasure: what goes.
         target: takes the file.
@@ -61,6 +61,39 @@ def erase_parquet(format: Parquet, content: Content, erasure: Erasure, target: B
                     writer.write_table(schema.empty_table())
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         raise ObjectRejected(f"is damaged Parquet: {excerpt(str(error), 200)}") from error
+
+
+def erase_extract(content: Content, erasure: Erasure, target: BinaryIO) -> None:
+    """
+    Write a group of rows of a database again without some; the others keep their places.
+
+    Args:
+        content: the group.
+        erasure: what goes.
+        target: takes the file.
+
+    Raises:
+        NotErasable: a value that is to go may not be missing.
+        ObjectRejected: it can't be read.
+    """
+    try:
+        with pq.ParquetFile(content.searchable(), page_checksum_verification=True, pre_buffer=False) as opened:
+            note = note_of(opened)
+            numbers = note.numbers(opened.metadata.num_rows)
+            writer = RowsWriter(list(note.types))
+            before = 0
+            for group in range(opened.metadata.num_row_groups):
+                table = opened.read_row_group(group, use_threads=False)
+                rows = range(before + 1, before + table.num_rows + 1)
+                before += table.num_rows
+                left = _empty_rows(table, rows, erasure)
+                keep = np.ones(table.num_rows, np.bool_)
+                keep[[row - rows.start for row in erasure.rows.intersection(rows)]] = False
+                writer.add(left.filter(pa.array(keep)))
+            gone = sorted({*note.gone, *(int(numbers[row - 1]) for row in erasure.rows)})
+            target.write(writer.finish(replace(note, gone=gone)))
+    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+        raise ObjectRejected(f"is a damaged group of rows: {excerpt(str(error), 200)}") from error
 
 
 def _as_written(file: pq.ParquetFile) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from ingestion_platform.api import LandedFetch
 from ingestion_platform.database import Database, Extract
 from ingestion_platform.errors import SourceChanged, SourceUnavailable
-from ingestion_platform.formats.extracts import RowsNote, with_note, write_rows
+from ingestion_platform.formats.extracts import RowsNote, RowsWriter, with_note
 from ingestion_platform.sources.asking import Window
 from ingestion_platform.sources.extracted import ExtractNote, LandedExtract, NotedGroup, window_of
 
@@ -302,7 +302,13 @@ class Extraction:
             writing = _Writing(self._landed, day, name, state, standing if is_same_plan else None, note)
             work = _Work(self, state, writing)
             parts, greatest = state.begin(since)
-            is_anew = extract.cursor is not None and since is None
+            is_still_without = (
+                note is not None and is_same_plan and not restart and note.cursor is None and greatest is None
+            )
+            is_anew = extract.cursor is not None and since is None and not is_still_without
+            if extract.cursor is not None and is_still_without:
+                # No row has a cursor, as before: those without are a sweep's.
+                parts = 0
             if is_anew:
                 writing.land_alone("RESTART", _nothing(state.types, 1))
             known = note.digests if note is not None and since is not None else frozenset()
@@ -366,16 +372,27 @@ class Extraction:
         return self._landed.note(found[1]).rows if found is not None else None
 
 
-@dataclass(slots=True)
 class _Gathered:
-    """Rows of a part, on their way to a group."""
+    """
+    Rows of a part, on their way to a group.
 
-    part: int
-    operation: str
-    place: int = 0
-    tables: list[pa.Table] = field(default_factory=list)
-    size_bytes: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
+    Args:
+        part: which.
+        operation: what they tell.
+        names: of the columns.
+    """
+
+    def __init__(self, part: int, operation: str, names: Sequence[str]) -> None:
+        self.part = part
+        self.operation = operation
+        self.place = 0
+        self._names = names
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Gather for the next group."""
+        self.writer = RowsWriter(self._names)
+        self.digest = hashlib.sha256()
 
 
 class _Work:
@@ -409,7 +426,7 @@ class _Work:
         """Read and land all parts."""
 
         def work(reader: Reader, part: int) -> None:
-            gathered = _Gathered(part, operation)
+            gathered = _Gathered(part, operation, list(self._state.types))
             for rows in reader.rows(part, known):
                 with self._lock:
                     self.window += rows.window
@@ -452,8 +469,7 @@ class _Work:
     def _take(self, gathered: _Gathered, table: pa.Table, text: bytes) -> None:
         if not table.num_rows:
             return
-        gathered.tables.append(table)
-        gathered.size_bytes += table.nbytes
+        gathered.writer.add(table)
         gathered.digest.update(text)
         with self._lock:
             self.rows += table.num_rows
@@ -461,16 +477,16 @@ class _Work:
                 self._new.append(table.select(self._compared))
             if self._on_rows is not None:
                 self._on_rows(self.rows)
-        if gathered.size_bytes >= self._extract.group_bytes:
+        if gathered.writer.size_bytes >= self._extract.group_bytes:
             self._land(gathered)
 
     def _land(self, gathered: _Gathered) -> None:
-        if not gathered.tables:
+        if not gathered.writer.rows:
             return
         digest = gathered.digest.hexdigest()
-        self._writing.take(gathered.part, gathered.place, digest, gathered.operation, gathered.tables)
+        self._writing.take(gathered.part, gathered.place, digest, gathered.operation, gathered.writer)
         gathered.place += 1
-        gathered.tables, gathered.size_bytes, gathered.digest = [], 0, hashlib.sha256()
+        gathered.begin_again()
 
     # --- sweeps
 
@@ -502,9 +518,11 @@ class _Work:
                 gone.column(name) if name in keys else pa.nulls(gone.num_rows, pa.string())
                 for name in self._state.types
             ]
-            self._writing.land_alone("DELETE", pa.table(columns, names=list(self._state.types)))
+            removed = RowsWriter(list(self._state.types))
+            removed.add(pa.table(columns, names=list(self._state.types)))
+            self._writing.land_alone("DELETE", removed)
         if missed.num_rows:
-            gathered = _Gathered(-1, "UPSERT")
+            gathered = _Gathered(-1, "UPSERT", list(self._state.types))
             with self._state.reader(self._pace, self._pace.chunk_rows, self._stop.is_set) as reader:
                 for table in reader.rows_of(missed.select(keys)):
                     self.missed += table.num_rows
@@ -536,9 +554,8 @@ class _Work:
             table.append_column("", pa.repeat(pa.scalar(False), table.num_rows)) for table in self._new
         ]  # what this extract has found is the last to land
         all_ = self._with_key(found, has_mark=True)
-        places = pa.table(
-            {"key": _joined(all_, list(self._extract.key)), "place": pa.array(range(all_.num_rows), pa.int64())}
-        )
+        numbered = pa.arange(0, all_.num_rows)  # type: ignore[attr-defined]  # newer than its stubs
+        places = pa.table({"key": _joined(all_, list(self._extract.key)), "place": numbered})
         last = places.group_by("key", use_threads=False).aggregate([("place", "max")]).column("place_max")
         states = all_.take(last)
         return states.filter(pc.invert(states.column(""))).select(self._compared)
@@ -559,8 +576,11 @@ def _joined(table: pa.Table, names: Sequence[str]) -> Any:
     return marked[0] if len(marked) == 1 else join(*marked, "\0")
 
 
-def _nothing(types: Mapping[str, str], rows: int) -> pa.Table:
-    return pa.table([pa.nulls(rows, pa.string()) for _ in types], names=list(types))
+def _nothing(types: Mapping[str, str], rows: int) -> RowsWriter:
+    """Rows without any value."""
+    writer = RowsWriter(list(types))
+    writer.add(pa.table([pa.nulls(rows, pa.string()) for _ in types], names=list(types)))
+    return writer
 
 
 class _Writing:
@@ -607,9 +627,9 @@ class _Writing:
         """How many the extract has."""
         return len(self._noted) + len(self._unlanded)
 
-    def take(self, part: int, place: int, same: str, operation: str, tables: Sequence[pa.Table]) -> None:
+    def take(self, part: int, place: int, same: str, operation: str, writer: RowsWriter) -> None:
         """Take a group of rows: it lands, or is the same as one that has."""
-        rows = sum(table.num_rows for table in tables)
+        rows = writer.rows
         with self._lock:
             self.rows += rows
             before = self._before.get((part, place))
@@ -620,14 +640,14 @@ class _Writing:
             number = self._numbered(1 + len(unlanded))
         for offset, one in enumerate(unlanded, start=1):
             self._copy(one, number + offset)
-        self._put(NotedGroup(part, place, same, rows, number), operation, tables)
+        self._put(NotedGroup(part, place, same, rows, number), operation, writer)
 
-    def land_alone(self, operation: str, table: pa.Table) -> None:
+    def land_alone(self, operation: str, writer: RowsWriter) -> None:
         """Land rows that are of no part."""
         with self._lock:
-            self.rows += table.num_rows
+            self.rows += writer.rows
             number = self._numbered(1)
-        self._put(NotedGroup(-1, number, "", table.num_rows, number), operation, [table])
+        self._put(NotedGroup(-1, number, "", writer.rows, number), operation, writer)
 
     def _give_up_being_same(self) -> list[NotedGroup]:
         """Something has changed: what is the same lands all the same, so that the extract is whole by itself."""
@@ -646,8 +666,8 @@ class _Writing:
         copied = NotedGroup(group.part, group.place, group.same, group.rows, number)
         self._landed_group(copied, with_note(self._landed.content(key), self._note(copied, "SNAPSHOT")))
 
-    def _put(self, group: NotedGroup, operation: str, tables: Sequence[pa.Table]) -> None:
-        self._landed_group(group, write_rows(tables, self._note(group, operation)))
+    def _put(self, group: NotedGroup, operation: str, writer: RowsWriter) -> None:
+        self._landed_group(group, writer.finish(self._note(group, operation)))
 
     def _note(self, group: NotedGroup, operation: str) -> RowsNote:
         return RowsNote(
@@ -674,7 +694,7 @@ class _Writing:
         """Land the note that makes the extract whole; whether anything landed, which it doesn't when nothing has changed."""
         if self._extract.cursor is None and not self.groups:
             # No rows are a state, too: by a group without rows.
-            self.take(0, 0, hashlib.sha256().hexdigest(), "SNAPSHOT", [_nothing(self._state.types, 0)])
+            self.take(0, 0, hashlib.sha256().hexdigest(), "SNAPSHOT", _nothing(self._state.types, 0))
         if self._is_same and len(self._unlanded) == len(self._before):
             return False
         for one in self._give_up_being_same():

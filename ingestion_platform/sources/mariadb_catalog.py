@@ -24,7 +24,8 @@ _SETTINGS = {
     "binlog_row_image": ("FULL", "the log wouldn't have the values of columns that a statement doesn't name"),
 }
 """Variable → what it must be, and what were otherwise."""
-_TRANSACTIONAL = ("InnoDB", "ROCKSDB")
+TRANSACTIONAL = ("InnoDB", "ROCKSDB")
+"""Engines whose tables can be read as of a moment."""
 _MARIA_COMMENT = "mariadb-5.3"
 
 
@@ -139,7 +140,7 @@ def check_tables(connection: Connection, tables: Iterable[str]) -> None:
                 f"{where}: table {table!r} is system-versioned: the log has its former rows too, as if they were there",
                 "leave it out",
             )
-        if engine not in _TRANSACTIONAL:
+        if engine not in TRANSACTIONAL:
             raise SourceError(
                 f"{where}: table {table!r} is one of {engine}, which has no transactions: what it held at a moment can't be told",
                 f"alter table {quoted(table)} engine = InnoDB",
@@ -157,6 +158,18 @@ def check_tables(connection: Connection, tables: Iterable[str]) -> None:
                 f" (on update {on_update}, on delete {on_delete}), and MariaDB writes nothing of that to its log",
                 "make the constraint restrict, and do with a trigger what it did: the log has what triggers do; or leave the table out",
             )
+
+
+def check_columns(connection: Connection, tables: Iterable[str]) -> None:
+    """
+    Look whether the values of the tables' columns can be understood; what comes by the log later is told when it comes.
+
+    Raises:
+        SourceError: a column's can't.
+    """
+    where = connection.where
+    for table in tables:
+        database, name = table.split(".")
         for column, type_ in connection.rows(
             "select column_name, column_type from information_schema.columns where table_schema = %s and table_name = %s",
             database,

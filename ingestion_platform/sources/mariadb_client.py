@@ -7,12 +7,14 @@ the catalog for a capture (`mariadb_catalog.py`), when what is asked (`mariadb.p
 
 import contextlib
 import re
+import ssl
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pymysql
+from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
 from ingestion_platform.errors import SettingsError, SourceError, SourceUnavailable, StreamGap
@@ -43,6 +45,15 @@ _PRIVILEGES = (1142, 1143, 1227, 1370)
 _UNAVAILABLE = (1040, 1053, 1077, 1080, 1129, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1290, 1317, 1412, 1927, 1969, 2002, 2003,
                 2006, 2013, 2014, 2055)  # fmt: skip
 _MASTER_ERROR = 1236
+
+_BINARY = 63
+"""The character set of what is no text."""
+_TYPE_NAMES = {
+    FIELD_TYPE.TINY: "tinyint", FIELD_TYPE.SHORT: "smallint", FIELD_TYPE.INT24: "mediumint", FIELD_TYPE.LONG: "int",
+    FIELD_TYPE.LONGLONG: "bigint", FIELD_TYPE.DECIMAL: "decimal", FIELD_TYPE.NEWDECIMAL: "decimal", FIELD_TYPE.FLOAT: "float",
+    FIELD_TYPE.DOUBLE: "double", FIELD_TYPE.TIMESTAMP: "timestamp", FIELD_TYPE.BIT: "bit", FIELD_TYPE.YEAR: "year",
+    FIELD_TYPE.DATE: "date", FIELD_TYPE.NEWDATE: "date", FIELD_TYPE.DATETIME: "datetime", FIELD_TYPE.TIME: "time",
+}  # fmt: skip
 
 _COM_BINLOG_DUMP = 0x12
 _COM_REGISTER_REPLICA = 0x15
@@ -133,6 +144,13 @@ class Connection:
         """The first value of the first row; None when there is no row."""
         found = self.rows(statement, *values)
         return found[0][0] if found else None
+
+    def fields(self, statement: str) -> list[tuple[str, str, bool]]:
+        """The columns that a statement has: name, the type as the catalog calls it, whether it is text. Errors as of `rows`."""
+        with telling(self.where), self._opened.cursor() as cursor:
+            cursor.execute(statement)
+            found = cursor._result.fields
+        return [(field.name, _TYPE_NAMES.get(field.type_code, "text"), field.charsetnr != _BINARY) for field in found]
 
     def stream(self, statement: str) -> Iterator[Sequence[bytes | None]]:
         """
@@ -330,8 +348,11 @@ def telling(where: str) -> Iterator[None]:
         yield
     except pymysql.Error as error:
         raise as_ours(error, where) from error
-    except (OSError, ValueError) as error:
-        # The client's own words for a socket that is gone, or a file of a certificate that isn't there.
+    except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
+        raise SourceError(
+            f"{where}: {error}", "check ssl_ca, ssl_cert and ssl_key in the file of INGESTION_DATABASES"
+        ) from error
+    except OSError as error:
         raise SourceUnavailable(f"{where}: {error}", "is the database up, and reachable from here?") from error
 
 
@@ -340,15 +361,15 @@ def as_ours(error: pymysql.Error, where: str) -> SourceError:
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     said = " ".join(str(error.args[1] if len(error.args) > 1 else error).split())[:500]
     told = f"{where}: {said} ({code})" if code else f"{where}: {said}"
+    if "same server_uuid/server_id" in said:
+        return SourceUnavailable(told, "another replica has the same number; another one is taken")
     if code == _MASTER_ERROR:
         if _GONE.search(said):
             return StreamGap(told, BEGIN_ANEW)
-        if "server_uuid" in said or "server_id" in said or "server id" in said.lower():
-            if "not set" in said or "misconfigured" in said.lower():
-                return SourceError(
-                    told, "set server_id in the server's configuration to a number of its own, and restart it"
-                )
-            return SourceUnavailable(told, "another replica has the same number; another one is taken")
+        if "server id" in said.lower() or "misconfigured" in said.lower():
+            return SourceError(
+                told, "set server_id in the server's configuration to a number of its own, and restart it"
+            )
         if "max_allowed_packet" in said:
             return SourceError(
                 told, "set global max_allowed_packet = 1073741824: an event of the log is larger than it is now"

@@ -65,7 +65,9 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
+class Range:
+    """Some rows of a table: what stands behind its name."""
+
     table: Table
     where: str
 
@@ -127,10 +129,10 @@ def read_tables(tables: Sequence[Table], moment: Moment) -> Generator[Chunk, Non
         SourceUnavailable: a connection was lost, or a table was altered meanwhile.
         SourceError: the database refuses.
     """
-    ranges = [one for table in tables for one in _ranges(table, moment.connections[0])]
+    found = [one for table in tables for one in ranges(table, moment.connections[0])]
     stop = threading.Event()
-    queues: list[Queue[Chunk | None]] = [Queue(CHUNKS_AHEAD) for _ in ranges]
-    waiting = iter(list(enumerate(ranges)))
+    queues: list[Queue[Chunk | None]] = [Queue(CHUNKS_AHEAD) for _ in found]
+    waiting = iter(list(enumerate(found)))
     lock = threading.Lock()
 
     def work(connection: Connection) -> None:
@@ -159,23 +161,23 @@ def read_tables(tables: Sequence[Table], moment: Moment) -> Generator[Chunk, Non
             worker.result()
 
 
-def _ranges(table: Table, connection: Connection) -> Iterator[_Range]:
-    """Ranges of the first column of the key, where that is a whole number and the table a large one."""
+def ranges(table: Table, connection: Connection) -> Iterator[Range]:
+    """The ranges that a table is read in: of the first column of the key, where that is a whole number and the table a large one."""
     kinds = {column.name: column.type for column in table.columns}
     count = table.rows // ROWS_PER_RANGE
     if count < 2 or not table.key or kinds[table.key[0]] not in _WHOLE:
-        yield _Range(table, "")
+        yield Range(table, "")
         return
     column = quoted_name(table.key[0])
     first, last = connection.rows(f"select min({column}), max({column}) from {quoted(table.name)}")[0]
     if first is None or last - first < count:
-        yield _Range(table, "")
+        yield Range(table, "")
         return
     edges = [int(first) + (int(last) - int(first)) * number // count for number in range(1, count)]
     for number in range(count):
         limits = [f"{column} >= {edges[number - 1]}"] if number else []
         limits += [f"{column} < {edges[number]}"] if number < count - 1 else []
-        yield _Range(table, " where " + " and ".join(limits))
+        yield Range(table, " where " + " and ".join(limits))
 
 
 def _put(queue: "Queue[Chunk | None]", chunk: Chunk | None, stop: threading.Event) -> bool:
@@ -198,7 +200,7 @@ def _get(queue: "Queue[Chunk | None]", workers: "Sequence[Future[None]]") -> Chu
                     worker.result()
 
 
-def _read(connection: Connection, one: _Range) -> Iterator[Chunk]:
+def _read(connection: Connection, one: Range) -> Iterator[Chunk]:
     table = one.table
     names = [column.name for column in table.columns]
     texts = [text_of(column) for column in table.columns]

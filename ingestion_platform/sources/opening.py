@@ -136,11 +136,15 @@ def open_database(database: Database, connections: Connections) -> "OpenDatabase
     Raises:
         SettingsError: the deployment doesn't say where it is.
     """
-    from ingestion_platform.sources.postgres_extract import PostgresDatabase
-
     is_replica = database.from_replica and database.name in connections.replicas
     known = connections.replicas if is_replica else connections.databases
     properties = _properties(known, database.name, database.engine, "an extract reads")
+    if database.engine == "mariadb":
+        from ingestion_platform.sources.mariadb_extract import MariaDbDatabase
+
+        return MariaDbDatabase(database, properties, is_replica=is_replica)
+    from ingestion_platform.sources.postgres_extract import PostgresDatabase
+
     return PostgresDatabase(database, properties, is_replica=is_replica)
 
 

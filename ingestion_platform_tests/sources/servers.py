@@ -22,7 +22,7 @@ NEEDED = {
     "kafka": ((SERVERS / "kafka/libs").is_dir(), ["test_kafka_broker.py", "test_chaos_kafka.py"]),
     "kinesalite": ((SERVERS / "kinesalite/.installed").is_file(), ["test_kinesalite.py", "test_chaos_kinesis.py"]),
     "postgres": (postgres_is_there(), ["test_extracts.py", "test_postgres.py"]),
-    "mariadb": (mariadbd() is not None, ["test_mariadb.py"]),
+    "mariadb": (mariadbd() is not None, ["test_mariadb.py", "test_mariadb_extracts.py"]),
     "dynamodb_local": (any((SERVERS / "dynamodb_local").glob("*.installed")), ["test_dynamodb_local.py"]),
     "chromium": (
         shutil.which("chromium") is not None and shutil.which("chromedriver") is not None,

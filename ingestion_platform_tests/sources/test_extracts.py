@@ -1,6 +1,7 @@
 """Extracts of a real PostgreSQL: whole tables and queries, what is new, what is gone; and whatever can go wrong on the way."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -13,13 +14,18 @@ from typing import Any
 
 import pytest
 
+from ingestion_platform.__main__ import main
+from ingestion_platform.commands import extracts
 from ingestion_platform.database import Database, RowCursor, Split
+from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import SourceChanged, SourceError, SourceUnavailable
 from ingestion_platform.sources import postgres_extract, postgres_snapshot
 from ingestion_platform.sources.asking import Window
 from ingestion_platform.table import BIGINT, BOOLEAN, DATE, JSON, TIMESTAMP, VARCHAR, Column, decimal
+from ingestion_platform.warehouse import upkeep
 from ingestion_platform_tests.sources.extract_world import DAY, ZONE, ExtractWorld
 from ingestion_platform_tests.sources.postgres_server import PASSWORD, Server, replicate, serve
+from ingestion_platform_tests.warehouse.building import Bench
 
 THINGS = "create table things (id bigint primary key, name text, changed_at timestamptz)"
 MOMENT = "'2024-10-01 08:00:00+00'::timestamptz"
@@ -542,11 +548,15 @@ def test_an_empty_table_has_no_cursor_yet(world: ExtractWorld) -> None:
     """It begins when there is a row."""
     extract = by_cursor(world)
     assert world.extract(extract).rows == 0
+    assert not world.extract(extract).has_landed
+    world.run(insert(9, 9, "null"))
+    assert not world.extract(extract).has_landed
+    assert world.extract(extract, sweep=True).missed == 1
     world.run(insert(1, 2))
-    assert world.extract(extract).rows == 2
+    assert world.extract(extract).rows == 3
     assert_same(world, extract)
     world.run("delete from things")
-    assert world.extract(extract, sweep=True).removed == 2
+    assert world.extract(extract, sweep=True).removed == 3
     assert_same(world, extract)
 
 
@@ -758,3 +768,44 @@ def test_the_moment_is_the_databases(world: ExtractWorld) -> None:
     ((found,),) = world.table(world.dataset(extract, "id", moment), "extracted_at")
     assert isinstance(found, datetime)
     assert before - timedelta(minutes=1) < found.replace(tzinfo=UTC) < datetime.now(UTC) + timedelta(minutes=1)
+
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_extracts_of_the_readme_work(
+    world: ExtractWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its declarations, by its command; what isn't declared, or tells no other day, is told."""
+    (code,) = (
+        found[1] for found in re.finditer(r"```python\n(.*?)```", README, re.DOTALL) if "EXTRACTED_COLUMNS" in found[1]
+    )
+    declared: dict[str, Any] = {}
+    exec(code, declared)
+    datasets = Datasets([one for one in declared.values() if isinstance(one, Dataset)])
+    monkeypatch.setattr(extracts, "declared_datasets", lambda: datasets)
+    world.run(
+        "create table tiers (tier text, points bigint)",
+        "insert into tiers values ('gold', 1000)",
+        "create table bookings (id bigint primary key, points bigint, updated_at timestamptz default now())",
+        "insert into bookings select i, i from generate_series(1, 3) i",
+    )
+    said = "".join(f'{name} = "{value}"\n' for name, value in world.server.properties(world.name).items())
+    (world.folder / "databases.toml").write_text(f"[loyalty]\n{said}[loyalty.replica]\nconnect_timeout = 7\n")
+    monkeypatch.chdir(world.folder)
+    monkeypatch.setenv("INGESTION_LANDING", str(world.folder / "landing"))
+    monkeypatch.setenv("INGESTION_DATABASES", str(world.folder / "databases.toml"))
+    assert main(["extract", "tiers_table", "bookings_table"]) == 0
+    world.run("delete from bookings where id = 2", "insert into bookings values (4, 4)")
+    assert main(["extract", "bookings_table", "--sweep"]) == 0
+    told = capsys.readouterr().out
+    assert "1 rows, landed" in told
+    assert "1 removed, 3 keys compared" in told
+    bench = Bench(world.folder, datasets=datasets)
+    upkeep.catch_up(bench.warehouse)
+    assert bench.rows("processed.tiers", "tier", "points") == [("gold", 1000)]
+    assert bench.rows("processed.bookings_current", "id") == [(1,), (3,), (4,)]
+    assert main(["extract", "nope"]) == 1
+    assert "there is no extract 'nope'" in capsys.readouterr().err
+    assert main(["extract", "tiers_table", "--day", "2024-10-01"]) == 1
+    assert "tells the present" in capsys.readouterr().err
