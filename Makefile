@@ -103,14 +103,15 @@ lock: setup ## lock what pyproject.toml asks for (LOCK_OPTIONS=--upgrade for the
 	@touch $@
 
 .PHONY: bench
-bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (three quarters of an hour on a quiet machine; ARGUMENTS="--quick --disk NVMe")
-	@$(BIN)/python -u benchmarks/suite.py --json benchmarks/results.json $(ARGUMENTS)
-	@$(BIN)/python benchmarks/table.py
+bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster and dlt, and write its tables (an hour on a quiet machine, 8 GB of disk; ARGUMENTS=--quick: minutes)
+	@mkdir -p data
+	@$(BIN)/python -u benchmarks/suite.py --json data/bench.json $(ARGUMENTS)
+	@$(BIN)/python benchmarks/table.py data/bench.json
 
 .PHONY: bench-sources
-bench-sources: setup ## measure streams, captures, extracts, changes, an API, polluted files and memory against baselines (half an hour)
-	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh && scripts/servers/postgres.sh
-	@for one in replay kafka kinesis postgres extract changes adoption fetch pollock; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
+bench-sources: setup ## measure streams, captures, changes, an API, polluted files and memory against baselines (half an hour)
+	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh && scripts/servers/postgres.sh && scripts/servers/mariadb.sh
+	@for one in replay kafka kinesis postgres mariadb extract changes adoption fetch pollock; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 	@echo; echo "## memory (all formats and 2 GB: benchmarks/memory.py, half an hour more)"; $(BIN)/python benchmarks/memory.py --megabytes 10 200
 
 .PHONY: screenshots

@@ -64,7 +64,9 @@ class Case:
         given: to every side, beside `out`, an empty folder of each round.
         rows: that each side must have made, unless it says otherwise; None: nothing is made.
         most_rounds: fewer than were asked for, where a round takes long.
+        has_warm_up: a round that doesn't count comes first; not where one takes minutes and what is read was just written.
         keeps_folder: a side finds its folder again in the next round: what is measured is done to what is there.
+        curve: what grows from case to case of the item; empty: the case stands alone.
     """
 
     item: str
@@ -74,7 +76,9 @@ class Case:
     given: Mapping[str, Any] = field(default_factory=dict)
     rows: int | None = None
     most_rounds: int | None = None
+    has_warm_up: bool = True
     keeps_folder: bool = False
+    curve: str = ""
 
 
 class Ground:

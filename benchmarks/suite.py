@@ -6,7 +6,8 @@ The suite: what the platform adds to what DuckDB, Dagster or S3's client need fo
     .venv/bin/python benchmarks/suite.py --only day tick --rounds 3 --json results.json
 
 The sides of a case take turns, each in a process of its own, after a round that doesn't count. What is shown is the median; what all
-sides have made must be equal before a time counts. `table.py` writes what `--json` has kept into the README and docs/benchmarks.md.
+sides have made must be equal before a time counts. `table.py` writes what `--json` has kept
+into the README and docs/benchmarks.md.
 
 Belongs here: turns, and what is kept of them. Doesn't: what sides do (`items/`), goals and tables (`table.py`).
 """
@@ -21,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +57,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if not chosen.without_dlt and not (sides.OTHER_BIN / "python").exists():
         raise SystemExit("dlt has no virtual environment yet (hint: make bench makes it; or --without-dlt)")
+    began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="bench-", dir=chosen.folder))
     kept: list[dict[str, Any]] = []
     result = {**about(chosen.size, chosen.disk, has_dlt=not chosen.without_dlt), "cases": kept}
@@ -63,10 +66,10 @@ def main() -> None:
         for name in chosen.only or items.NAMES:
             module = importlib.import_module(f"items.{name}")
             for case in module.cases(chosen.size, ground):
-                kept.append(
-                    measured(case, ground, chosen.rounds or ROUNDS[chosen.size], has_dlt=not chosen.without_dlt)
-                )
+                rounds, is_full = chosen.rounds or ROUNDS[chosen.size], chosen.size == "full"
+                kept.append(measured(case, ground, rounds, has_dlt=not chosen.without_dlt, has_warm_up=is_full))
                 print(table.case_text(kept[-1]), flush=True)
+                result["took_seconds"] = round(time.monotonic() - began)
                 if chosen.json:
                     # Whatever comes to an end early has been measured all the same.
                     chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -75,32 +78,44 @@ def main() -> None:
     print(f"\n{table.goals_text(result)}")
 
 
-def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool) -> dict[str, Any]:
+def measured(case: Case, ground: Ground, rounds: int, *, has_dlt: bool, has_warm_up: bool = True) -> dict[str, Any]:
     """
     Measure the sides of a case, in turn.
+
+    Args:
+        case: which.
+        ground: what has landed.
+        rounds: that count, unless the case has fewer.
+        has_dlt: whether there is a virtual environment for it.
+        has_warm_up: whether a round that doesn't count comes first, where the case has one.
 
     Raises:
         SystemExit: a side failed, or the sides don't agree.
     """
+    warm_ups = int(has_warm_up and case.has_warm_up)
     rounds = min(rounds, case.most_rounds or rounds)
     taking_part = [side for side in case.sides if has_dlt or not side.has_dlt]
     runs: dict[str, list[Run]] = {side.name: [] for side in taking_part}
     with ground.folder("out") as out:
-        for number in range(rounds + 1):
-            is_warm_up = number == 0
+        for number in range(warm_ups + rounds):
+            is_warm_up = number < warm_ups
             for side in taking_part:
-                if side.most_rounds is not None and (is_warm_up or number > side.most_rounds):
+                if side.most_rounds is not None and (is_warm_up or number - warm_ups >= side.most_rounds):
                     continue
                 run = _one(case, side, out, number)
                 if not is_warm_up:
                     runs[side.name].append(run)
-    agree = {json.dumps(run.told["total"]) for of in runs.values() for run in of if "total" in run.told}
-    if len(agree) > 1:
-        raise SystemExit(f"{case.item}, {case.name}: the sides don't agree: {sorted(agree)}")
+    totals: dict[int, set[str]] = {}
+    for run in (run for of in runs.values() for run in of if "total" in run.told):
+        totals.setdefault(run.told["rows"], set()).add(run.told["total"])
+    if any(len(found) > 1 for found in totals.values()):
+        raise SystemExit(f"{case.item}, {case.name}: the sides don't agree: {totals}")
     return {
         "item": case.item,
         "case": case.name,
         "what": case.what,
+        "curve": case.curve,
+        "has_warm_up": bool(warm_ups),
         "sides": {
             name: {"median": sides.medians(of), "runs": [run.as_json() for run in of]} for name, of in runs.items()
         },

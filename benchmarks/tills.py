@@ -6,7 +6,8 @@ Belongs here: the data and its declaration. Doesn't: what is measured (`items/`)
 
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -34,20 +35,18 @@ REPORTS = Path(__file__).resolve().parent / "sql"
 # --- landing
 
 
-def lines(store: str, day: date, rows: int, chance: random.Random) -> list[str]:
+def lines(store: str, day: date, rows: int, chance: random.Random) -> Iterator[str]:
     """A store's till lines of a day, without the header."""
-    found = []
     draw = chance.random
     for row in range(rows):
         quantity, cents = 1 + int(draw() * 5), 100 + int(draw() * 99_900)
         second = int(draw() * 3600)
         amount = quantity * cents
-        found.append(
+        yield (
             f"{store}-{day:%m%d}{row:08},{store},{day} {8 + row * 12 // rows:02}:{second // 60:02}:{second % 60:02},"
             f"P{int(draw() * 10_000):05},{quantity},{cents // 100}.{cents % 100:02},{amount // 100}.{amount % 100:02},"
             f"{PAID[row % 3]},C{int(draw() * 100_000):06},\n"
         )
-    return found
 
 
 def key(store: str, day: date, ending: str = "csv") -> str:
@@ -60,10 +59,18 @@ def land(folder: Path, *, files: int, rows: int, days: int = 1) -> None:
     chance = random.Random(7)
     for number in range(days):
         day = DAY + timedelta(days=number)
-        (folder / key("", day)).parent.mkdir(parents=True)
         for one in range(files):
-            store = f"S{one:05}"
-            (folder / key(store, day)).write_text(HEADER + "".join(lines(store, day, rows, chance)), encoding="ascii")
+            write(folder, f"S{one:05}", day, rows, chance)
+
+
+def write(folder: Path, store: str, day: date, rows: int, chance: random.Random) -> Path:
+    """Write a store's file of a day; where."""
+    path = folder / key(store, day)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="ascii") as file:
+        file.write(HEADER)
+        file.writelines(lines(store, day, rows, chance))
+    return path
 
 
 def land_one(given: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
@@ -77,7 +84,7 @@ def land_one(given: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
 # --- ours
 
 
-def dataset(name: str = "tills", format: "Format | None" = None, ending: str = "csv") -> "Dataset":
+def dataset(name: str = "tills", format: "Format | None" = None, ending: str = "csv", first: date = DAY) -> "Dataset":
     """What a user would declare: rules, one row per key, late rows."""
     from ingestion_platform.dataset import Daily, Dataset, LandedFiles
     from ingestion_platform.format import Csv
@@ -97,7 +104,7 @@ def dataset(name: str = "tills", format: "Format | None" = None, ending: str = "
         ),
         primary_key=("transaction_id",),
         event_time="sold_at",
-        daily=Daily(DAY, allowed_lateness_days=3),
+        daily=Daily(first, allowed_lateness_days=3),
     )
 
 
@@ -139,6 +146,35 @@ def opened(landing: str, out: Path, parts: "tuple[Datasets, SqlTables]") -> "Ite
 
     with Warehouse(settings(landing, out), open_landing(landing), *parts) as warehouse:
         yield warehouse
+
+
+def run_day(
+    given: Mapping[str, Any], parts: "tuple[Datasets, SqlTables]", clock: "Callable[[], float]"
+) -> dict[str, float]:
+    """A day from landing to the report; what its parts took, in seconds."""
+    moments = [clock()]
+    with opened(given["landing"], Path(given["out"]), parts) as warehouse:
+        declared_tills = warehouse.datasets["tills"]
+        warehouse.load(declared_tills, DAY)
+        moments.append(clock())
+        warehouse.process(declared_tills, DAY)
+        moments.append(clock())
+        warehouse.derive(warehouse.sql_tables["reports.sales_by_store"], DAY)
+        moments.append(clock())
+    moments.append(clock())
+    names = ("load", "process", "report", "publish")
+    return {
+        f"{name}_part_seconds": round(end - begin, 3)
+        for name, begin, end in zip(names, moments, moments[1:], strict=False)
+    }
+
+
+def practise() -> None:
+    """Go through a day of four rows elsewhere, so that whatever is imported on the way is there before a clock starts."""
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "landing"
+        land(folder, files=2, rows=2)
+        run_day({"landing": str(folder), "out": root}, declared(), lambda: 0.0)
 
 
 def processed(landing: str, out: Path, parts: "tuple[Datasets, SqlTables]") -> dict[str, Any]:

@@ -46,9 +46,9 @@ from ingestion_platform.change_log import (
     is_told_of_change,
 )
 from ingestion_platform.control import Control
-from ingestion_platform.database import EXTRACT_FIELDS, Database, Extract, ExtractedRows
+from ingestion_platform.database import EXTRACT_FIELDS, Database, Extract, ExtractedRows, ExtractFile
 from ingestion_platform.errors import DeclarationError
-from ingestion_platform.format import Csv, FixedWidth, Format, Xml
+from ingestion_platform.format import Csv, FixedWidth, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
@@ -58,6 +58,7 @@ from ingestion_platform.stream import (
     BytesValues,
     CapturedDatabase,
     DynamoDbChanges,
+    JsonValues,
     Segments,
     Stream,
     StreamSegments,
@@ -469,6 +470,16 @@ class Dataset:
 
     def _require_emptied(self) -> None:
         """Rows that lose what is personal are rows still."""
+        format = self.source.format
+        inside = format.inside if isinstance(format, Pages) else format
+        can_be = isinstance(inside, Csv | FixedWidth | JsonLines | Json | Xml | Parquet | ExtractFile) or (
+            isinstance(inside, Segments) and isinstance(inside.values, JsonValues)
+        )
+        self._require(
+            can_be and not self.is_captured,
+            "erase='columns', and records of its format can't be emptied",
+            "erase='row': of Avro, Excel, captured changes and streams whose values aren't plain JSON rows go whole",
+        )
         self._require(
             bool(self.people),
             "erase='columns', and no column tells whose a row is",

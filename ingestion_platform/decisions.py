@@ -23,6 +23,9 @@ from ingestion_platform.table import IDENTIFIER
 
 ROOT = "decisions/"
 
+FORGOTTEN = "forgotten/"
+"""Under which lands who was forgotten, by digest, and what was done for it."""
+
 MAX_BYTES = 16 * 1024**2
 """A larger object isn't one that the platform wrote."""
 MAX_NAME = 200
@@ -111,7 +114,7 @@ def folder(kind: str, dataset: str) -> str:
 
 def claims_ours(root: str, match: Callable[[str], object], dataset: str) -> bool:
     """
-    Whether keys of a declaration may be those of decisions.
+    Whether keys of a declaration may be those of decisions, or of notes about who was forgotten.
 
     Args:
         root: the beginning that all of its keys share.
@@ -119,7 +122,8 @@ def claims_ours(root: str, match: Callable[[str], object], dataset: str) -> bool
         dataset: its name.
     """
     example = f"{folder('discard', dataset)}20240229T000000000000Z-0123456789abcdef.json"
-    return root.startswith(ROOT) or match(example) is not None
+    note = f"{FORGOTTEN}20240229T000000000000Z-01234567/begun-1.json"
+    return root.startswith((ROOT, FORGOTTEN)) or match(example) is not None or match(note) is not None
 
 
 def parse(key: str, content: bytes) -> Decision:

@@ -38,6 +38,7 @@ def cases(size: Size, ground: Ground) -> Iterator[Case]:
             ),
             {"landing": f"s3://{object_server.BUCKET}"},
             rows=files * rows,
+            most_rounds=3,
         )  # fmt: skip
     tenth = max(1, files // 10)
     yield Case(
@@ -108,25 +109,11 @@ def ours(given: Given) -> Steps:
     if given["landing"].startswith("s3://"):
         import ingestion_platform.landing.s3  # noqa: F401
     parts = tills.declared()
-    out, day = Path(given["out"]), tills.DAY
+    tills.practise()
     yield None
-    moments = [time.perf_counter()]
-    with tills.opened(given["landing"], out, parts) as warehouse:
-        tills_ = warehouse.datasets["tills"]
-        warehouse.load(tills_, day)
-        moments.append(time.perf_counter())
-        warehouse.process(tills_, day)
-        moments.append(time.perf_counter())
-        warehouse.derive(warehouse.sql_tables["reports.sales_by_store"], day)
-        moments.append(time.perf_counter())
-    moments.append(time.perf_counter())
+    took = tills.run_day(given, parts, time.perf_counter)
     yield None
-    names = ("load", "process", "report", "publish")
-    took = {
-        f"{name}_part_seconds": round(end - begin, 3)
-        for name, begin, end in zip(names, moments, moments[1:], strict=False)
-    }
-    yield {**tills.processed(given["landing"], out, parts), **took}
+    yield {**tills.processed(given["landing"], Path(given["out"]), parts), **took}
 
 
 def pandas(given: Given) -> Steps:

@@ -61,6 +61,11 @@ def _status(warehouse: Warehouse, _: argparse.Namespace) -> int:
     for dataset in warehouse.datasets.values():
         if waiting := warehouse.waiting(dataset):
             print(f"{dataset.raw}: {told_waiting(waiting)}")
+    today = warehouse.clock().astimezone(warehouse.settings.zone).date()
+    if noted := warehouse.judged_live(today):
+        left = sum(one.events for note in noted for one in note.left)
+        more = f"; {left:,} events of today left to the batch" if left else ""
+        print(f"live rules: {noted[-1]}{more}")
     return 0
 
 

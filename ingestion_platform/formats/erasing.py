@@ -129,7 +129,7 @@ def _erase(
 
             erase_avro(format, content, erasure, target)
         case Parquet():
-            erase_parquet(format, content, erasure, target)
+            erase_parquet(content, erasure, target)
         case ExtractFile():
             erase_extract(content, erasure, target)
         case Segments():
@@ -149,7 +149,7 @@ def _erase(
             if isinstance(format.inside, Csv):
                 erase_delimited(format.inside, content, inner_fields(format, fields, key), erasure, target)
             else:
-                erase_parquet(format.inside, content, erasure, target)
+                erase_parquet(content, erasure, target)
         case _:
             raise NotErasable(
                 f"nobody knows how to write {type(format).__name__} again", "have the object removed whole"

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion_platform.errors import NotErasable, ObjectRejected
-from ingestion_platform.format import Parquet
 from ingestion_platform.formats.content import Content
 from ingestion_platform.formats.erasure import Emptying, Erasure, Words
 from ingestion_platform.formats.extracts import RowsWriter, note_of
@@ -28,12 +27,11 @@ FORGOTTEN = "forgotten"
 """In a segment's metadata: first and last number of each run of records that were taken out, as JSON."""
 
 
-def erase_parquet(format: Parquet, content: Content, erasure: Erasure, target: BinaryIO) -> None:
+def erase_parquet(content: Content, erasure: Erasure, target: BinaryIO) -> None:
     """
     Write Parquet again without some rows, row group by row group.
 
     Args:
-        format: of the object.
         content: the object.
         erasure: what goes.
         target: takes the file.

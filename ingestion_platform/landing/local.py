@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_UTF8 = re.compile("[\udc80-\udcff\ufffd]+")
 _SHOWN_BYTE = re.compile("\ufffd([89A-F][0-9A-F])")
 _COPIED_BYTES = 1024**2
+_HALF_SECONDS = 3600
+"""What is half-written for longer was left by a killed process."""
 _GONE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -531,8 +534,17 @@ class LocalLanding:
                     os.unlink(_join(other, names))
 
     def former_versions(self) -> Iterator[FormerVersion]:
-        """Files in colder folders that hotter ones hide; see `ErasableLanding.former_versions`."""
+        """Files that hotter ones hide, and what killed processes have half-written; see `ErasableLanding.former_versions`."""
         trees = self._trees()
+        for folder, _, files in os.walk(self._root):
+            for name in sorted(files):
+                if is_temporary(_shown(name)):
+                    path = os.path.join(folder, name)
+                    with suppress(*_GONE):
+                        status = os.lstat(path)
+                        if time.time() - status.st_mtime > _HALF_SECONDS:
+                            shown = os.path.relpath(path, self._root).split(b"/")
+                            yield FormerVersion("/".join(map(_shown, shown)), self._url, status.st_size)
         for at, tree in enumerate(trees[1:], start=1):
             for folder, _, files in os.walk(tree.root):
                 if tree is not self._held and os.path.samefile(folder, tree.ageing):

@@ -8,6 +8,7 @@ The thread that drains a stream only puts records into a queue; another one judg
 what has landed of the day and holds it against the alerts that have landed. What was judged before a kill and hadn't landed comes again.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -165,6 +166,7 @@ class LiveRules:
         most_held: see `MOST_HELD`.
         most_queued: see `MOST_QUEUED`.
         settled_seconds: see `SETTLED_SECONDS`.
+        slow_seconds: see `SLOW_SECONDS`.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class LiveRules:
         most_held: int = MOST_HELD,
         most_queued: int = MOST_QUEUED,
         settled_seconds: float = SETTLED_SECONDS,
+        slow_seconds: float = SLOW_SECONDS,
     ) -> None:
         self._rules = rules
         self._datasets = datasets
@@ -195,6 +198,7 @@ class LiveRules:
         self._most_held = most_held
         self._most_queued = most_queued
         self._settled_seconds = settled_seconds
+        self._slow_seconds = slow_seconds
         self._alerts = LandedAlerts(zone, clock)
         self._queue: deque[_Waiting] = deque()
         self._news = threading.Condition()
@@ -228,6 +232,9 @@ class LiveRules:
         if stream.name not in self._streams:
             return
         rows = arrived.records.num_rows
+        last: Any = arrived.records.column("arrived_at")[rows - 1].as_py()
+        if last is not None and last < self._started_at:
+            self._last_old = time.monotonic()
         batch = Batch(arrived.shard, arrived.records, arrived.schemas)
         waiting = _Waiting(stream.name, batch, Span(arrived.first, arrived.last), time.monotonic())
         with self._news:
@@ -288,6 +295,11 @@ class LiveRules:
                 problem=self._problem,
             )
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that had been judged before the start has come again, and what stands is what is deserved."""
+        return self._is_settled
+
     # --- the judging thread
 
     def _run(self) -> None:
@@ -296,6 +308,9 @@ class LiveRules:
             while self._goes_on():
                 self._once()
             self._note()
+        except IngestionError as error:
+            self._problem = f"live rules are off: {error}"
+            log.error("live rules are off, streams land on: %s", error)
         except Exception as error:
             # The streams land without it; the batch judges what it didn't.
             self._problem = f"live rules have ended: {type(error).__name__}: {error}"
@@ -361,14 +376,16 @@ class LiveRules:
 
     def _judge(self, taken: Sequence[_Waiting]) -> None:
         waited = time.monotonic() - taken[0].since
-        up_to = self._most_urgent() if waited > SLOW_SECONDS else 9
+        up_to = self._most_urgent() if waited > self._slow_seconds else 9
         if up_to < 9:
             with self._news:
                 for one in taken:
                     self._leave(one, f"only rules of priority {up_to} were judged at once")
         for stream, of_stream in _by_stream(taken).items():
             judging = self._judging[stream]
-            outcome = judging.judge([one.batch for one in of_stream], up_to_priority=up_to)
+            outcome = judging.judge(
+                [one.batch for one in of_stream], up_to_priority=up_to, has_backlog=bool(self._backlog.records)
+            )
             self._take(outcome)
 
     def _most_urgent(self) -> int:
@@ -385,8 +402,6 @@ class LiveRules:
             left = self._left.setdefault(day, {})
             left[name, subject, TOO_LATE] = left.get((name, subject, TOO_LATE), 0) + count
             self._late += count
-        if outcome.newest is not None and outcome.newest < self._started_at:
-            self._last_old = time.monotonic()
         self._pending += alerts
         self._land()
 
@@ -419,14 +434,15 @@ class LiveRules:
         with self._news:
             waiting = self._queue[0].since if self._queue else None
             until = now - timedelta(seconds=time.monotonic() - waiting) if waiting is not None else now
-            if self._backlog.records:
+            backlog, seconds = self._backlog.records, self._backlog.seconds_left
+            if backlog:
                 until = min(until, self._backlog.since)
         known = {f"{table}@{day}": content or "" for (table, day), content in self._known_contents.items()}
         today = now.astimezone(self._settings.zone).date()
         for day in sorted({today, *self._left}):
             entries = self._left.pop(day, {})
             left = tuple(Left(rule, dict(about), why, count) for (rule, about, why), count in sorted(entries.items()))
-            note = Note(day, self._started_at, until, left, known)
+            note = Note(day, self._started_at, until, left, backlog, seconds, known)
             try:
                 self._zone.put_if_absent(note.key, note.written())
             except IngestionError as error:
@@ -480,7 +496,9 @@ class LiveRules:
 
         Before that, what isn't deserved by what has landed may be by what comes again.
         """
-        if self._is_settled or time.monotonic() - self._last_old < self._settled_seconds or self._backlog.records:
+        with self._news:
+            waits = bool(self._queue or self._backlog.records)
+        if self._is_settled or waits or time.monotonic() - self._last_old < self._settled_seconds:
             return
         self._is_settled = True
         rules = {rule.name for judging in self._judging.values() for rule in judging.rules}
@@ -521,7 +539,7 @@ class LiveRules:
 
     def _work_off(self) -> None:
         piece = self._pieces.popleft()
-        self._take(self._judging[piece.stream].judge([piece.batch]))
+        self._take(self._judging[piece.stream].judge([piece.batch], has_backlog=True))
         with self._news:
             rows = piece.batch.records.num_rows
             self._backlog.records -= rows
@@ -591,6 +609,16 @@ class LiveRules:
             for rule in judging.rules:
                 if rule.known is not None and (rule.known.table, day_known(rule, today)) in changed:
                     self._take(judging.know_anew(rule, today))
+
+
+def collect_less_often() -> None:
+    """
+    Have Python look for cyclic garbage a few times a second at most.
+
+    What rules hold are hundreds of thousands of small tuples without a cycle; going through the young ones every 700 of them takes as
+    long as judging does.
+    """
+    gc.set_threshold(50_000, 20, 50)
 
 
 def judged_of(stream: Stream, datasets: Datasets, rules: Rules) -> list[Dataset]:

@@ -25,6 +25,7 @@ from ingestion_platform.warehouse.live_rows import LiveRows
 
 _QUARTER_US = 900_000_000
 """No time zone is off UTC by less than a quarter of an hour, or by a part of one."""
+_LONGEST_BACKLOG = timedelta(days=1)
 pc: Any = pyarrow.compute
 """Its stubs know nothing of scalars beside arrays."""
 
@@ -150,13 +151,14 @@ class Judging:
             if part.dataset.references:
                 part.rows.refer(references(part.dataset))
 
-    def judge(self, batches: Sequence[Batch], *, up_to_priority: int = 9) -> Outcome:
+    def judge(self, batches: Sequence[Batch], *, up_to_priority: int = 9, has_backlog: bool = False) -> Outcome:
         """
         Judge records.
 
         Args:
             batches: in the order in which they came.
             up_to_priority: rules of a lower priority (a greater number) are left out.
+            has_backlog: older records are still to come: whatever there is room for is held for them.
         """
         outcome = Outcome()
         placed = [self._places(batch) for batch in batches]
@@ -168,7 +170,7 @@ class Judging:
             outcome.newest = max(filter(None, (outcome.newest, newest)), default=None)
         if outcome.newest is not None:
             self._newest = max(self._newest, outcome.newest.replace(tzinfo=None))
-            self._forget()
+            self._forget(has_backlog=has_backlog)
         return outcome
 
     def _judge_part(
@@ -249,8 +251,8 @@ class Judging:
             return versions, days[0], newest
         return versions, np.array(days, dtype=object)[at], newest
 
-    def _forget(self) -> None:
-        before = self._newest - self._horizon
+    def _forget(self, *, has_backlog: bool) -> None:
+        before = self._newest - (_LONGEST_BACKLOG if has_backlog else self._horizon)
         for part in self._parts:
             share = self._most_held // len(self._parts)
             over = part.judge.held - share

@@ -26,11 +26,11 @@ class VisibleAlerts:
 
     Args:
         open_warehouse: opens one of its own, with the dataset `alerts`.
-        on_visible: told of each day whose rows are there.
+        on_visible: told of each day whose rows are there, and since when (`time.monotonic`) what had landed by then is.
     """
 
     def __init__(
-        self, open_warehouse: Callable[[], Warehouse], on_visible: Callable[[date], None] | None = None
+        self, open_warehouse: Callable[[], Warehouse], on_visible: Callable[[date, float], None] | None = None
     ) -> None:
         self._open = open_warehouse
         self._on_visible = on_visible
@@ -70,12 +70,13 @@ class VisibleAlerts:
                     days, self._days = self._days, set()
                     is_closed = self._is_closed
                 for day in sorted(days):
+                    began = time.monotonic()
                     try:
                         warehouse.load(dataset, day)
                         warehouse.process(dataset, day)
                         is_published = False
                         if self._on_visible is not None:
-                            self._on_visible(day)
+                            self._on_visible(day, began)
                     except IngestionError as error:
                         # They have landed: the sensor makes rows of them, too.
                         log.warning("alerts of %s aren't rows yet: %s", day, error)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from ingestion_platform.alert import Alert
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.landing import LandingZone
-from ingestion_platform.live.engine import LiveRules
+from ingestion_platform.live.engine import LiveRules, collect_less_often
 from ingestion_platform.live.visible import VisibleAlerts
 from ingestion_platform.rules.rule import Rules
 from ingestion_platform.settings import Settings
@@ -65,7 +65,8 @@ class LiveWorker:
         self._visible.landed({one.day for one in alerts})
 
     def start(self) -> None:
-        """Begin to judge."""
+        """Begin to judge. The process is from then on one that holds much."""
+        collect_less_often()
         self._visible.start()
         self.rules.start()
 

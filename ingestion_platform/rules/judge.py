@@ -21,6 +21,7 @@ Ask: TypeAlias = Callable[[Rule, date, About], Any]
 
 
 _MINUTE = timedelta(minutes=1)
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,10 @@ class Judge:
         self._ask = ask
         places = {column: index + 3 for index, column in enumerate(columns)}
         self._by = [tuple(places[column] for column in rule.by) for rule in rules]
+        by: dict[tuple[int, ...], list[tuple[int, int]]] = defaultdict(list)
+        for number, one in enumerate(self._by):
+            by[one].append((number, 1 << number))
+        self._of_subjects = [(one, tuple(of), sum(bit for _, bit in of)) for one, of in by.items()]
         self._looks_back = [rule.kind.looks_back for rule in rules]
         self._of_days: list[dict[date, _DayOf]] = [{} for _ in rules]
         self._bounds: dict[date, tuple[datetime, datetime]] = {}
@@ -191,27 +196,28 @@ class Judge:
         return found
 
     def _put(self, event: Any, bits: int, day: date, end: datetime, touched: dict[Any, Any]) -> None:
-        number = 0
-        while bits:
-            if bits & 1:
-                self._judge(number, event, day, touched)
-                if event[0] >= end - self._looks_back[number]:
-                    self._judge(number, event, day + timedelta(days=1), touched)
-            bits >>= 1
-            number += 1
+        at = event[0]
+        # Rules with the same subjects are next to each other in what an event is of.
+        for places, numbers, wanted in self._of_subjects:
+            if not bits & wanted:
+                continue
+            about = tuple([event[place] for place in places])
+            if None in about:
+                continue
+            for number, bit in numbers:
+                if bits & bit:
+                    self._judge(number, event, day, about, touched)
+                    if at >= end - self._looks_back[number]:
+                        self._judge(number, event, day + _DAY, about, touched)
 
-    def _judge(self, number: int, event: Any, day: date, touched: dict[Any, Any]) -> None:
-        about = tuple([event[place] for place in self._by[number]])
-        if None in about:
-            return
-        subject = self._subject(number, day, about)
-        place = (number, day, about)
-        if place not in touched:
-            before = subject.findings
-            if subject.take(event):
-                touched[place] = (subject, before)
-        else:
-            subject.take(event)
+    def _judge(self, number: int, event: Any, day: date, about: About, touched: dict[Any, Any]) -> None:
+        of_day = self._of_days[number].get(day)
+        subject = of_day.subjects.get(about) if of_day is not None else None
+        if subject is None:
+            subject = self._subject(number, day, about)
+        before = subject.take(event)
+        if before is not None:
+            touched.setdefault((number, day, about), (subject, before))
 
     def _subject(self, number: int, day: date, about: About) -> Subject:
         of_day = self._of_days[number].get(day)

@@ -51,6 +51,8 @@ class Note:
         since: UTC; when it began.
         until: UTC; whatever had come by then was judged, or is left to the batch.
         left: since the note before.
+        backlog: records that were still to be judged.
+        backlog_seconds: about how long that would take; None: nobody knew.
         known: `table@day` → the content of what was known beforehand, and of what references were held against.
     """
 
@@ -58,6 +60,8 @@ class Note:
     since: datetime
     until: datetime
     left: tuple[Left, ...] = ()
+    backlog: int = 0
+    backlog_seconds: float | None = None
     known: Mapping[str, str] = field(default_factory=dict)
 
     def written(self) -> bytes:
@@ -66,9 +70,21 @@ class Note:
             "since": self.since.astimezone(UTC).isoformat(timespec="microseconds"),
             "until": self.until.astimezone(UTC).isoformat(timespec="microseconds"),
             "left": [[one.rule, dict(one.about), one.why, one.events] for one in self.left],
+            "backlog": self.backlog,
+            "backlog_seconds": round(self.backlog_seconds, 1) if self.backlog_seconds is not None else None,
             "known": dict(self.known),
         }
         return (json.dumps(said, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+    def __str__(self) -> str:
+        """In a line, for a person."""
+        told = [f"judged until {self.until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"]
+        if self.backlog:
+            left = (
+                f"about {self.backlog_seconds:,.0f} s" if self.backlog_seconds is not None else "nobody knows how long"
+            )
+            told.append(f"{self.backlog:,} records of a backlog left ({left})")
+        return ", ".join(told)
 
     @property
     def key(self) -> str:
@@ -88,6 +104,16 @@ def read(content: bytes, day: date) -> Note:
         said: Any = json.loads(content)
         left = tuple(Left(str(rule), dict(about), str(why), int(events)) for rule, about, why, events in said["left"])
         moments = [datetime.fromisoformat(said[name]) for name in ("since", "until")]
-        return Note(day, moments[0], moments[1], left, {str(key): str(value) for key, value in said["known"].items()})
+        known = {str(key): str(value) for key, value in said["known"].items()}
+        seconds = said["backlog_seconds"]
+        return Note(
+            day,
+            moments[0],
+            moments[1],
+            left,
+            int(said["backlog"]),
+            float(seconds) if seconds is not None else None,
+            known,
+        )
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"it isn't a note of live rules: {error}") from error

@@ -51,12 +51,12 @@ class Subject:
         """What its events deserve, by what it is deserved by."""
         return {key: finding for key, (_, finding) in self._findings.items()}
 
-    def take(self, event: Any) -> bool:
+    def take(self, event: Any) -> dict[str, Finding] | None:
         """
         Take an event.
 
         Returns:
-            Whether what is deserved may have changed; it is known when `settle` has been called.
+            What was deserved before, when that may have changed (it is known when `settle` has been called); None: it hasn't.
         """
         order = event[:2]
         orders = self._orders
@@ -65,9 +65,12 @@ class Subject:
             orders.append(order)
             self._events.append(event)
             self._states.append(self._state if len(orders) % KEPT_EVERY == 0 else _NOTHING)
+            if not found:
+                return None
+            before = self.findings
             for finding in found:
                 self._findings.setdefault(finding.deserved_by, (order, finding))
-            return bool(found)
+            return before
         at = bisect_left(orders, order)
         if at < len(orders) and orders[at] == order:
             self._events[at] = event
@@ -76,7 +79,7 @@ class Subject:
             self._events.insert(at, event)
             self._states.insert(at, _NOTHING)
         self._change(order)
-        return True
+        return self.findings
 
     def leave_out(self, order: Order) -> None:
         """Let go of an event that another one with its key has replaced."""

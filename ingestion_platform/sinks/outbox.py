@@ -49,6 +49,8 @@ MOST_OFFERED = 50_000
 CLOSE_SECONDS = 5.0
 LANDING_WAIT_SECONDS = 5.0
 _OVERDUE_SECONDS = 1.0
+_STATUS_SECONDS = 0.2
+"""Counting takes as long as there are alerts that wait."""
 _REFUSALS_IN_A_ROW = 20
 """A sink that refuses so many messages in a row refuses everything, and not one alert among others."""
 _LOOK_MARGIN = timedelta(minutes=10)
@@ -153,11 +155,13 @@ class Outbox:
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """
-        End, and note what was told. What wasn't is told by the next outbox.
+        End: what is ready is told, and noted. What isn't, or takes longer, is told by the next outbox.
 
         Args:
-            seconds: to wait for messages that are on their way.
+            seconds: for all of it.
         """
+        for teller in self._tellers:
+            teller.until = time.monotonic() + seconds / 2
         self._stop.set()
         self._wanted.set()
         until = time.monotonic() + seconds
@@ -295,6 +299,7 @@ class _Teller:
         most: int,
     ) -> None:
         self.sink = sink
+        self.until = 0.0
         self.thread = threading.Thread(target=self._run, name=f"tell-{sink.name}", daemon=True)
         self._carrier = carrier
         self._zone = zone
@@ -325,6 +330,7 @@ class _Teller:
         self._overdue_at = 0.0
         self._told = 0
         self._messages = 0
+        self._status_at = 0.0
         self._last_error = ""
         self._status = SinkStatus(sink.name, 0, 0, 0, 0.0, 0, 0.0, "", 0.0)
 
@@ -389,7 +395,7 @@ class _Teller:
                 # What nobody foresaw mustn't end the telling: the others' alerts are told, and this is loud.
                 log.exception("sink %s: telling failed, and begins again", self.sink.name)
                 wait = LANDING_WAIT_SECONDS
-            if self._stop.is_set():
+            if self._stop.is_set() and (wait > 0 or self._is_over()):
                 break
             with self._wake:
                 if not self._offered and not self._looks and not self._stop.is_set():
@@ -402,10 +408,15 @@ class _Teller:
         self._take_in()
         now = time.monotonic()
         self._bury_overdue(now)
-        wait = self._send(now) if not self._stop.is_set() else 0.0
+        wait = self._send(now) if not self._is_over() else NOTE_SECONDS
         self._land()
-        self._tell_status()
+        if wait > 0 or now - self._status_at >= _STATUS_SECONDS:
+            self._tell_status()
         return wait
+
+    def _is_over(self) -> bool:
+        """Whether the outbox has been closed, and the time is over that there was for what is ready."""
+        return self._stop.is_set() and time.monotonic() >= self.until
 
     def _take_in(self) -> None:
         with self._wake:
@@ -419,7 +430,7 @@ class _Teller:
             offered.append(kept)
         for some in offered:
             for alert in some:
-                if alert.ordinal and not self._has_looked:
+                if alert.ordinal and not self._has_looked and not self._waiting.knows(alert):
                     # Whether its raising was told, the notes know.
                     self._kept_back.append(alert)
                 else:
@@ -639,7 +650,7 @@ class _Teller:
         log.error("sink %s: %s", self.sink.name, what)
 
     def _tell_status(self) -> None:
-        now = time.monotonic()
+        now = self._status_at = time.monotonic()
         waiting, dead_waiting, oldest = self._waiting.counts()
         dead = sum(map(len, self._letters.values()))
         oldest_seconds = now - oldest if oldest is not None else 0.0

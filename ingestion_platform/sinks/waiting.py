@@ -207,6 +207,10 @@ class Waiting:
         self._learn(id_, after)
         self._insert(Item(alert, id_, now, letter), now)
 
+    def knows(self, alert: Alert) -> bool:
+        """Whether another change of an alert was offered, or is noted."""
+        return alert.id in self._known
+
     def hold_dead(self, alert: Alert, letter: str) -> None:
         """A change was refused and is in a dead letter: it isn't told again by itself, and is settled when it is withdrawn."""
         id_ = alert.id

@@ -64,6 +64,8 @@ _PATIENCE_SECONDS = 0.1
 _HELD_ATTEMPTS = 4
 """A process that was killed holds its lock for a moment longer."""
 _FIRST_OFFSET = 4
+_LOOK_EVERY = 64
+"""Events, after which the clock is looked at."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -251,6 +253,7 @@ class _Reading:
     def _begin(self, control: Connection, number: int) -> Generator[Event, None, Position]:
         """Read the tables as they are at one place of the log; from there on it is read."""
         reader = self.reader
+        catalog.check_columns(control, reader.source.tables)
         beginning = Position(number, reader.digest)
         if reader.source.begin == "oldest":
             patience = reader.source.statement_timeout_seconds * 60
@@ -325,13 +328,16 @@ class _Reading:
         file = next(one.name for one in catalog.log_files(control) if one.number == after.file)
         source = client.Log(reader.access, file, after.offset, replica=reader.replica(), follows=self.until is None)
         noted, told, marked = after, float("-inf"), time.monotonic()
+        rested, count = marked, 0
         with contextlib.closing(source):
             for event in source.events():
                 if event is not None:
                     decoder.take(event)
+                    count += 1
                 size = decoder.gathered.size_bytes
-                is_rest = event is None and size and not decoder.is_inside
-                if is_rest or (
+                # Others may write to the log without a pause: what has come isn't kept back for that.
+                is_due = event is None or (count % _LOOK_EVERY == 0 and time.monotonic() - rested > _PATIENCE_SECONDS)
+                if (is_due and size and not decoder.is_inside) or (
                     size >= reader.batch_bytes and (not decoder.is_inside or size >= 4 * reader.batch_bytes)
                 ):
                     arrived = _arrived(decoder.flushed(), goes_on=decoder.is_inside)
@@ -341,21 +347,26 @@ class _Reading:
                         told = time.monotonic()
                         yield self._behind(control, decoder)
                     continue
-                if event is not None:
+                if not is_due:
                     continue
-                now = time.monotonic()
-                if not decoder.is_inside:
-                    if now - marked > reader.mark_seconds and _is_far(decoder, noted):
-                        marked, noted = now, _place(decoder, after)
-                        yield Passed(SHARD, int(noted))
-                        self.given = noted
-                    if now - told > _BEHIND_SECONDS:
-                        told, as_of = now, reader.clock()
-                        end = catalog.end_of_log(control)
-                        left = _left(control, decoder.reached[0], decoder.reached[2])
-                        if decoder.reached[::2] >= (number_of(end[0]), end[1]):
-                            yield Behind(SHARD, None, 0.0, left)
-                            yield CaughtUp(SHARD, as_of)
+                rested = now = time.monotonic()
+                if (
+                    not decoder.is_inside
+                    and not size
+                    and now - marked > reader.mark_seconds
+                    and _is_far(decoder, noted)
+                ):
+                    marked, noted = now, _place(decoder, after)
+                    yield Passed(SHARD, int(noted))
+                    self.given = noted
+                if self.until is None and now - told > _BEHIND_SECONDS:
+                    told, as_of = now, reader.clock()
+                    end = catalog.end_of_log(control)
+                    if not decoder.is_inside and decoder.reached[::2] >= (number_of(end[0]), end[1]):
+                        yield Behind(SHARD, None, 0.0, _left(control, decoder.reached[0], decoder.reached[2]))
+                        yield CaughtUp(SHARD, as_of)
+                    elif decoder.moment_us:
+                        yield self._behind(control, decoder)
                 yield Idle()
         # The log has ended, as it does for whoever doesn't follow it.
         decoder.check_end()

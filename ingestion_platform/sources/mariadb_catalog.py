@@ -158,6 +158,18 @@ def check_tables(connection: Connection, tables: Iterable[str]) -> None:
                 f" (on update {on_update}, on delete {on_delete}), and MariaDB writes nothing of that to its log",
                 "make the constraint restrict, and do with a trigger what it did: the log has what triggers do; or leave the table out",
             )
+
+
+def check_columns(connection: Connection, tables: Iterable[str]) -> None:
+    """
+    Look whether the values of the tables' columns can be understood; what comes by the log later is told when it comes.
+
+    Raises:
+        SourceError: a column's can't.
+    """
+    where = connection.where
+    for table in tables:
+        database, name = table.split(".")
         for column, type_ in connection.rows(
             "select column_name, column_type from information_schema.columns where table_schema = %s and table_name = %s",
             database,

@@ -9,6 +9,7 @@ Source:
 """
 
 import hashlib
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,8 +206,19 @@ class Decoder:
 
         Raises:
             SourceChanged: it can't be understood.
+            SourceError: a table is as it can't be captured.
             StreamGap: the log isn't the one of which records have landed, or has lost something.
         """
+        try:
+            self._take(event)
+        except (IndexError, KeyError, ValueError, OverflowError, struct.error, zlib.error) as error:
+            raise SourceChanged(
+                f"{self._where}: an event of the log behind offset {self._offset} of file {self._file} can't be understood:"
+                f" {type(error).__name__}: {error}",
+                "this is a fault of the platform, or of the log",
+            ) from error
+
+    def _take(self, event: bytes) -> None:
         moment, kind, _, size, ends, flags = _HEADER(event, 0)
         if len(event) != size:
             raise SourceChanged(
@@ -519,7 +531,9 @@ class Decoder:
             event, at = unpacked(event[at:]), 0
         end = len(event)
         while at < end:
-            at = take(table, event, at, present, after)
+            begins, at = at, take(table, event, at, present, after)
+            if at == begins:
+                raise SourceChanged(f"{self._where}: the log has rows of {table.name!r} that have no bytes", "")
         if at != end:
             raise SourceChanged(f"{self._where}: the rows of {table.name!r} don't end where their event does", "")
 
@@ -703,8 +717,9 @@ def unpacked(data: bytes) -> bytes:
     if data[0] >> 4 & 7 != 0:
         raise SourceChanged("the log is compressed in a way that isn't understood", "set global log_bin_compress = OFF")
     size = data[0] & 7
-    found = zlib.decompress(data[1 + size :])
-    if len(found) != int.from_bytes(data[1 : 1 + size]):
+    length = int.from_bytes(data[1 : 1 + size])
+    found = zlib.decompressobj().decompress(data[1 + size :], length + 1)
+    if len(found) != length:
         raise SourceChanged("a compressed event of the log has another length than it says", "")
     return found
 

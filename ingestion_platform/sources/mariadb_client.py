@@ -7,6 +7,7 @@ the catalog for a capture (`mariadb_catalog.py`), when what is asked (`mariadb.p
 
 import contextlib
 import re
+import ssl
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -347,8 +348,11 @@ def telling(where: str) -> Iterator[None]:
         yield
     except pymysql.Error as error:
         raise as_ours(error, where) from error
-    except (OSError, ValueError) as error:
-        # The client's own words for a socket that is gone, or a file of a certificate that isn't there.
+    except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
+        raise SourceError(
+            f"{where}: {error}", "check ssl_ca, ssl_cert and ssl_key in the file of INGESTION_DATABASES"
+        ) from error
+    except OSError as error:
         raise SourceUnavailable(f"{where}: {error}", "is the database up, and reachable from here?") from error
 
 
@@ -357,15 +361,15 @@ def as_ours(error: pymysql.Error, where: str) -> SourceError:
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     said = " ".join(str(error.args[1] if len(error.args) > 1 else error).split())[:500]
     told = f"{where}: {said} ({code})" if code else f"{where}: {said}"
+    if "same server_uuid/server_id" in said:
+        return SourceUnavailable(told, "another replica has the same number; another one is taken")
     if code == _MASTER_ERROR:
         if _GONE.search(said):
             return StreamGap(told, BEGIN_ANEW)
-        if "server_uuid" in said or "server_id" in said or "server id" in said.lower():
-            if "not set" in said or "misconfigured" in said.lower():
-                return SourceError(
-                    told, "set server_id in the server's configuration to a number of its own, and restart it"
-                )
-            return SourceUnavailable(told, "another replica has the same number; another one is taken")
+        if "server id" in said.lower() or "misconfigured" in said.lower():
+            return SourceError(
+                told, "set server_id in the server's configuration to a number of its own, and restart it"
+            )
         if "max_allowed_packet" in said:
             return SourceError(
                 told, "set global max_allowed_packet = 1073741824: an event of the log is larger than it is now"

@@ -108,13 +108,13 @@ def _altered(names: list[str], words: list[tuple[str, str]], upper: list[str], d
     for at, word in enumerate(upper):
         if word == "RENAME" and upper[at + 1 : at + 2] not in (["COLUMN"], ["INDEX"], ["KEY"]):
             rest = at + 1
-            while upper[rest : rest + 1] in (["TO"], ["AS"], ["="]):
+            while upper[rest : rest + 1] in (["TO"], ["AS"]) or words[rest : rest + 1] == [("sign", "=")]:
                 rest += 1
-            swapped += [*names, *_names(words, rest - 1, database)[:1]]
+            swapped += [*names, *_names(words, rest, database)[:1]]
         if word == "PARTITION" and upper[at - 1] in ("TRUNCATE", "DROP", "EXCHANGE", "CONVERT"):
             swapped += names
             if upper[at - 1] == "EXCHANGE" and "TABLE" in upper[at:]:
-                swapped += _names(words, upper.index("TABLE", at), database)[:1]
+                swapped += _names(words, upper.index("TABLE", at) + 1, database)[:1]
         if word == "TABLE" and upper[at - 1] == "CONVERT":
             swapped += names
     return Done("ALTER", swapped=tuple(dict.fromkeys(swapped)), altered=tuple(names))

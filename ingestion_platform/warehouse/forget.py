@@ -9,8 +9,10 @@ was planned, and then all that is made of it is made again, as of any object tha
 do. So a forgetting that was killed is gone on with by asking for the same person again, and doing it twice changes nothing.
 """
 
+import codecs
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
@@ -27,7 +29,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from ingestion_platform import decisions
 from ingestion_platform.api import Pages
-from ingestion_platform.change_log import ChangeLog
+from ingestion_platform.change_log import ChangeLog, Debezium, DynamoDbExport, Maxwell
 from ingestion_platform.dataset import Dataset, WholeFetches
 from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import (
@@ -46,10 +48,11 @@ from ingestion_platform.formats import Erasure, Words, detect_dialect, packing_o
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.landing.erasing import ErasableLanding, FormerVersion, erasable
 from ingestion_platform.lifecycle import RESTORE_DAYS, RESTORE_TIER
+from ingestion_platform.warehouse import shadow
 from ingestion_platform.warehouse.backfill import followers
 from ingestion_platform.warehouse.discards import KINDS, rows_of, runs_of
 from ingestion_platform.warehouse.engine import name, relation
-from ingestion_platform.warehouse.forgotten import ROOT, Begun, Change, digest_of, digest_sql, new_id
+from ingestion_platform.warehouse.forgotten import Begun, Change, digest_of, digest_sql, new_id
 from ingestion_platform.warehouse.personal import Person, Reading, erase, judge, same_otherwise
 from ingestion_platform.warehouse.results import EVERYTHING, Only
 from ingestion_platform.warehouse.traces import INSTEAD, Traces, Wanted
@@ -194,7 +197,18 @@ def person_of(warehouse: Warehouse, pairs: Iterable[tuple[str, str]], *, everywh
         keys.setdefault(kind, set()).add(value.strip())
     if not keys:
         raise DeclarationError("nobody is named", "as in customer=C00123")
-    return Person({kind: frozenset(values) for kind, values in keys.items()}, everywhere)
+    values = sorted({value for values in keys.values() for value in values})
+    return Person(
+        {kind: frozenset(values) for kind, values in keys.items()}, everywhere, tuple(hashes_of(warehouse, values))
+    )
+
+
+def hashes_of(warehouse: Warehouse, values: Iterable[str]) -> list[str]:
+    """What hashed columns show of values; nothing without a salt."""
+    salt = warehouse.settings.pii_salt
+    if salt is None:
+        return []
+    return [hashlib.sha256((salt.get_secret_value() + value).encode()).hexdigest() for value in values]
 
 
 def keys_of_lines(lines: Iterable[str]) -> list[tuple[str, str]]:
@@ -287,7 +301,7 @@ def plan(
     spellings: set[str] = set()
     looked_at = elsewhere = 0
     for landed in warehouse.landing.list():
-        if landed.key.startswith(ROOT):
+        if landed.key.startswith(decisions.FORGOTTEN):
             continue
         looked_at += 1
         if landed.key.startswith(decisions.ROOT):
@@ -360,6 +374,10 @@ class _Finder:
     def _look_into(self, landed: LandedObject, file: BinaryIO, readings: Sequence[Reading]) -> ObjectPlan | None:
         key_tells = self._words.hold(landed.key)
         if not readings:
+            if not key_tells and (note := _blanked_note(file, self._words)) is not None:
+                # A note of the platform, or of a sender: it says the same of all else.
+                change = self._change(landed, file, hashlib.sha256(note).hexdigest())
+                return ObjectPlan(landed, "rewrite", "a note", change)
             if key_tells or _stands_in_bytes(file, landed.key, self._words):
                 return self._whole_or_stuck(landed, file, "it belongs to no dataset, and holds a key of the person", {})
             return None
@@ -383,6 +401,8 @@ class _Finder:
             return None
         around = any(isinstance(one.format, Pages) for one in readings)
         if not counts and not around:
+            if not elsewhere and any(_stands_in_text(one, file, landed.key, self._words) for one in readings):
+                return self._whole_or_stuck(landed, file, _OUTSIDE, counts)
             return ObjectPlan(landed, "rewrite", elsewhere=elsewhere) if elsewhere else None
         try:
             with _rewritten(readings, file, landed.key, self._person) as (after, erasure):
@@ -490,6 +510,31 @@ def _resolved(reading: Reading, file: BinaryIO, key: str) -> Reading:
     return reading
 
 
+_OUTSIDE = "a key of the person stands in it outside of its records"
+
+
+def _stands_in_text(reading: Reading, file: BinaryIO, key: str, words: Words) -> bool:
+    """Whether an object that is text holds a key as a word anywhere: in comments, footers, or what is around records, too."""
+    format = reading.format
+    if not words or not isinstance(
+        format, Csv | FixedWidth | JsonLines | Json | Xml | Debezium | Maxwell | DynamoDbExport
+    ):
+        return False
+    encoding = getattr(format, "encoding", "utf-8")
+    decoder = codecs.getincrementaldecoder(encoding if isinstance(encoding, str) else "utf-8")("replace")
+    file.seek(0)
+    end = ""
+    try:
+        for piece in unpacked(file, key, getattr(format, "zip_member", "")):
+            text = end + decoder.decode(piece)
+            if words.hold(text):
+                return True
+            end = text[-1000:]
+    except (ObjectRejected, UnicodeError):
+        return False
+    return False
+
+
 def _may_hold(reading: Reading, file: BinaryIO, key: str, person: Person) -> bool:
     """Whether an object may hold a key of the person, told by its bytes; True where these don't tell."""
     format = reading.format
@@ -511,7 +556,7 @@ def _may_hold(reading: Reading, file: BinaryIO, key: str, person: Person) -> boo
     elif not isinstance(format, FixedWidth):
         marks = [b"\\u", b"\\/"]
     try:
-        for value in person.values:
+        for value in (*person.values, *person.hashes):
             # As it stands in the middle of a text: what marks the order of bytes stands at its beginning.
             plain = encoding.lower().replace("_", "-")
             names = [f"{plain}-le", f"{plain}-be"] if plain in ("utf-16", "utf-32") else [encoding]
@@ -551,6 +596,22 @@ def _stands_in_bytes(file: BinaryIO, key: str, words: Words) -> bool:
         file.seek(0)
         return words.hold_bytes(file.read())
     return False
+
+
+def _blanked_note(file: BinaryIO, words: Words) -> bytes | None:
+    """A JSON document with another word in the place of keys; None where it is no such document, or has none."""
+    file.seek(0)
+    content = file.read(_NOTE_BYTES + 1)
+    file.seek(0)
+    if len(content) > _NOTE_BYTES or not words.hold_bytes(content):
+        return None
+    try:
+        json.loads(content)
+        blanked = words.blanked(content.decode(), INSTEAD).encode()
+        json.loads(blanked)
+    except ValueError:
+        return None
+    return blanked if not words.hold_bytes(blanked) else None
 
 
 def _note_holds(content: bytes, words: Words) -> bool:
@@ -601,6 +662,8 @@ def _rewritten(
                 raise NotErasable("nothing would be left that can be read", "have the object removed whole")
             if left.rows or left.is_whole:
                 raise NotErasable("the person would still be in it", "have the object removed whole")
+            if not left.elsewhere and _stands_in_text(reading, after, key, person.words):
+                raise NotErasable(_OUTSIDE, "have the object removed whole")
             if not isinstance(reading.format, Pages) and not same_otherwise(reading, file, after, key, erasure):
                 raise NotErasable("other records wouldn't be read as they were", "have the object removed whole")
         yield after, erasure
@@ -609,18 +672,24 @@ def _rewritten(
             one.close()
 
 
+@contextmanager
+def _made_again(readings: Sequence[Reading], file: BinaryIO, key: str, person: Person) -> Iterator[BinaryIO | None]:
+    """An object's bytes without a person, of a note, too."""
+    if not readings:
+        note = _blanked_note(file, person.words)
+        yield io.BytesIO(note) if note is not None else None
+        return
+    with _rewritten(readings, file, key, person) as (after, _):
+        yield after
+
+
 # --- what is looked for in the warehouse
 
 
 def wanted_of(warehouse: Warehouse, person: Person, spellings: Iterable[str] = ()) -> Wanted:
     """What of a person may stand in the warehouse's own files: keys, and what hashed columns show of them."""
     values = {*person.values, *spellings}
-    salt = warehouse.settings.pii_salt
-    hashes = (
-        [hashlib.sha256((salt.get_secret_value() + value).encode()).hexdigest() for value in sorted(values)]
-        if salt is not None
-        else []
-    )
+    hashes = hashes_of(warehouse, sorted(values))
     columns: dict[str, list[tuple[str, frozenset[str]]]] = {}
     for dataset in warehouse.datasets.values():
         for kind, found in dataset.people.items():
@@ -792,7 +861,7 @@ class _Act:
             finder = _Finder(self.warehouse, self.person, self.remove_objects)
             with landing.open(one.landed) as opened, tempfile.TemporaryDirectory() as folder:
                 readings = [_resolved(reading, opened.file, key) for reading in finder.readings_of(key)]
-                with _rewritten(readings, opened.file, key, self.person) as (after, _):
+                with _made_again(readings, opened.file, key, self.person) as after:
                     opened.check()
                     assert after is not None, "it was planned to be another one"
                     if one.change is None or _sha256(after) != one.change.after:
@@ -937,6 +1006,8 @@ class _Act:
             self.tell(f"{blanked:,} texts of the ledger blanked")
         traces.scrub_ledger()
         self.warehouse.publish()
+        # Of plans that were killed.
+        shadow.sweep()
 
     # --- the end
 
@@ -954,6 +1025,7 @@ class _Act:
                 stuck += [f"{table} {file.day}: {file.path}" for table, _, file in traces.in_use()]
                 stuck += [f"{path}" for path in traces.in_published()]
             stuck += [f"{path}: of a run that is under way, or was killed" for path in traces.unknown_files()]
+            stuck += [f"{path}: of a run that is under way, or was killed" for path in traces.others()]
             stuck += [f"{path}: a former warehouse, set aside by a rebuild: delete it" for path in traces.set_aside()]
         changes = tuple({_identity(one): one for one in self.changes}.values())
         certificate = ""

@@ -20,11 +20,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from ingestion_platform.decisions import FORGOTTEN as ROOT
 from ingestion_platform.errors import LandingError
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.warehouse.ledger_file import LedgerFile, seal
-
-ROOT = "forgotten/"
 
 SCHEMA = """
 create table if not exists forgotten (

@@ -143,14 +143,13 @@ class LiveRows:
         """
         self._engine.register(_INCOMING, rows)
         try:
-            found: Any = self._engine.sql(self._query(landed_on)).to_arrow_table()
+            # Row by row it costs half of what a table does, which is planned twice.
+            found = self._engine.execute(self._query(landed_on)).fetchall()
         finally:
             self._engine.unregister(_INCOMING)
-        columns = [column.to_pylist() for column in found.columns]
-        at, key, numbers, *values, bits = columns
-        of_rows = [versions[number - 1] for number in numbers]
-        events = list(map(self._make, zip(at, key, of_rows, *values, strict=True)))
-        return Judged(events, bits, rows.num_rows - len(events))
+        make = self._make
+        events = [make((row[0], row[1], versions[row[2] - 1], *row[3:-1])) for row in found]
+        return Judged(events, [row[-1] for row in found], rows.num_rows - len(events))
 
     def _query(self, landed_on: date) -> str:
         query = self._queries.get(landed_on)

@@ -11,7 +11,7 @@ there, and in records that can't be read, a key tells wherever it stands as a wo
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -52,10 +52,12 @@ class Person:
     Args:
         keys: kind of key → the person's.
         everywhere: a key tells in any column where it stands as a word, and not only where nobody knows what a text is.
+        hashes: what hashed columns show of the keys; they tell wherever they stand, in what lands of tables.
     """
 
     keys: Mapping[str, frozenset[str]]
     everywhere: bool = False
+    hashes: tuple[str, ...] = ()
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class Person:
     @property
     def words(self) -> Words:
         """Those that tell wherever they stand."""
-        return Words(self.values)
+        return Words([*self.values, *self.hashes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +205,11 @@ def _judge_records(
             for name in _undeclared(dataset, fields):
                 mask |= _holding(table.column(name), words)
             beside = np.zeros(table.num_rows, np.bool_)
+            hashes = Words(person.hashes)
             for name in table.column_names:
                 if name != "_row":
                     beside |= _holding(table.column(name), words)
+                    mask |= _holding(table.column(name), hashes)
             if person.everywhere:
                 mask |= beside
             judged.elsewhere += int((beside & ~mask).sum())
@@ -377,7 +381,11 @@ def same_otherwise(reading: Reading, before: BinaryIO, after: BinaryIO, key: str
     """
     touched = erasure.rows | frozenset(erasure.emptied)
     gone = 0 if isinstance(reading.format, Segments) else len(erasure.rows)
-    was, is_ = _Sum(), _Sum()
+    # Of a file whose changes have their place by their number, it is another one: their order is what it was.
+    numbered = (
+        {one.name for one in reading.fields if one.source in ("@position", "@source_position")} if gone else set()
+    )
+    was, is_ = _Sum(numbered), _Sum(numbered)
     _sum_up(reading, before, key, was, lambda row: row not in touched)
     after_numbers = _numbers_after(erasure) if gone else {row: row for row in erasure.emptied}
     emptied = frozenset(after_numbers[row] for row in erasure.emptied if row in after_numbers)
@@ -392,9 +400,15 @@ def _numbers_after(erasure: Erasure) -> dict[int, int]:
 
 
 class _Sum:
-    """Digests of columns, whatever pieces they come in."""
+    """
+    Digests of columns, whatever pieces they come in.
 
-    def __init__(self) -> None:
+    Args:
+        left_out: columns that don't count.
+    """
+
+    def __init__(self, left_out: Collection[str]) -> None:
+        self._left_out = {*left_out, "_row"}
         self._lengths: dict[str, Any] = {}
         self._texts: dict[str, Any] = {}
         self.rejected: list[str] = []
@@ -402,7 +416,7 @@ class _Sum:
     def add(self, table: pa.Table) -> None:
         """Take some more rows."""
         for name in table.column_names:
-            if name == "_row":
+            if name in self._left_out:
                 continue
             for chunk in table.column(name).chunks:
                 if not len(chunk):

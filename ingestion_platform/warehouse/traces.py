@@ -188,6 +188,31 @@ class Traces:
                 found.append(self._store.absolute(path))
         return found
 
+    def others(self) -> list[Path]:
+        """Files of any other kind below the warehouse that have one: what is being copied from elsewhere, or was spilled."""
+        found = []
+        root = self._store.root
+        for path in sorted(root.rglob("*")) if root.is_dir() else ():
+            inside = path.relative_to(root).parts
+            if inside[0] == "tables" or inside[0].startswith("ledger.sqlite") or not path.is_file():
+                continue
+            if self._stands_in(path):
+                found.append(path)
+        return found
+
+    def _stands_in(self, path: Path) -> bool:
+        end = b""
+        try:
+            with path.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    if self._wanted.words.hold_bytes(end + piece):
+                        return True
+                    end = piece[-1000:]
+        except FileNotFoundError:
+            # Gone meanwhile, as temporary files go.
+            return False
+        return False
+
     def in_published(self) -> list[Path]:
         """Published files that have one."""
         found = []

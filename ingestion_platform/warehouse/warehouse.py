@@ -23,6 +23,7 @@ from ingestion_platform.completeness import SenderDay, near_senders
 from ingestion_platform.dataset import Dataset, Datasets
 from ingestion_platform.errors import DeclarationError, NotMaterialized, WarehouseError
 from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.rules.notes import Note
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.warehouse.adopt import Adopter
@@ -596,6 +597,15 @@ class Warehouse:
             arrivals=lambda dataset, subject: self._last_arrival(dataset, day, subject),
             content=self.newest_content,
         )
+
+    def judged_live(self, day: date) -> list[Note]:
+        """
+        What workers noted of judging a day live, by time.
+
+        Raises:
+            LandingError: it can't be read.
+        """
+        return read_notes(self.landing, day)
 
     def _last_arrival(self, dataset: Dataset, day: date, subject: str) -> datetime | None:
         """When the last record arrived of the rows of a day, and the one before, that fulfil a condition; UTC."""

@@ -29,7 +29,7 @@ SHOP = Stream(
     description="What the shop tells as it happens.",
     source=Kafka(topic="shop"),
     first_day=DAY,
-    segment_seconds=0.2,
+    segment_seconds=0.1,
 )
 
 paid = Dataset(
@@ -119,9 +119,18 @@ class Shop:
         now: what the clock says.
         datasets: that there are.
         rules: that there are.
+        has_tables: whether there is the table of what the batch says, too.
     """
 
-    def __init__(self, folder: Path, now: datetime = NOON, datasets: Datasets = DATASETS, rules: Rules = RULES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        now: datetime = NOON,
+        datasets: Datasets = DATASETS,
+        rules: Rules = RULES,
+        *,
+        has_tables: bool = True,
+    ) -> None:
         self.now = now
         self.datasets = datasets
         self.rules = rules
@@ -131,7 +140,9 @@ class Shop:
         )  # fmt: skip
         Path(self.settings.landing).mkdir(parents=True, exist_ok=True)
         self.zone = open_landing(self.settings.landing)
-        self.sql_tables: SqlTables = load_sql_tables(datasets, zone=ZONE, folder=folder / "sql", rules=rules)
+        self.sql_tables = (
+            load_sql_tables(datasets, zone=ZONE, folder=folder / "sql", rules=rules) if has_tables else SqlTables({})
+        )
 
     def landed(self) -> LandedStream:
         """The stream in the landing zone."""

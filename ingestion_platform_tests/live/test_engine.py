@@ -11,6 +11,7 @@ from ingestion_platform.alert import Alert
 from ingestion_platform.live.landed_alerts import read_day
 from ingestion_platform.live.visible import VisibleAlerts
 from ingestion_platform.sources.drain import Drain
+from ingestion_platform.warehouse.agreement import read_notes
 from ingestion_platform_tests.live.shop import DAY, NOON, Shop, payment
 from ingestion_platform_tests.sources.memory import MemoryStream
 
@@ -44,7 +45,7 @@ class Landed:
 def test_an_event_that_deserves_an_alert_is_a_row_of_alerts_at_once(shop: Shop) -> None:
     """The third payment within a minute lands an alert while the stream is followed, and it is in `processed.alerts`."""
     source, landed, visible_at = MemoryStream(), Landed(), threading.Event()
-    visible = VisibleAlerts(shop.warehouse, lambda _: visible_at.set())
+    visible = VisibleAlerts(shop.warehouse, lambda *_: visible_at.set())
     engine = shop.engine([landed, lambda alerts: visible.landed({one.day for one in alerts})])
     stop = threading.Event()
     drain = Drain(shop.landed(), source, watchers=[engine], clock=lambda: shop.now)
@@ -68,3 +69,51 @@ def test_an_event_that_deserves_an_alert_is_a_row_of_alerts_at_once(shop: Shop) 
     with shop.warehouse() as warehouse:
         rows = warehouse.read("processed.alerts").to_pylist()
     assert [(row["alert_id"], row["ordinal"], row["rule"]) for row in rows] == [(alert.id, 0, "too_fast")]
+
+
+def test_what_comes_too_fast_is_judged_when_it_has_landed(shop: Shop) -> None:
+    """Records for which the queue has no room are counted, land as ever, and are judged from their segments: no alert is lost."""
+    source, landed = MemoryStream(batch=10), Landed()
+    engine = shop.engine([landed], most_queued=15)
+    for number in range(200):
+        at = NOON + timedelta(seconds=number)
+        source.put("0", payment(number, f"C{number // 4}", at), at)
+    stop = threading.Event()
+    drain = Drain(shop.landed(), source, watchers=[engine], clock=lambda: shop.now)
+    following = threading.Thread(target=drain.follow, args=(stop,))
+    # Before it is started nothing is taken out of the queue.
+    following.start()
+    while not drain.states() or not drain.states()["0"].is_caught_up:
+        threading.Event().wait(0.01)
+    before = engine.standing()
+    assert before.backlog == sum(before.left_out.values()) > 100
+    assert "of the backlog left" in str(before)
+    engine.start()
+    alerts = landed.wait(100)
+    stop.set()
+    following.join()
+    engine.close()
+    assert {one.deserved_by for one in alerts} == {f"P{number:06}" for number in range(200) if number % 4 > 1}
+    assert len(alerts) == 100
+
+
+def test_a_worker_without_a_salt_judges_nothing_and_says_so(shop: Shop) -> None:
+    """Where personal values can't be hashed no alert is raised; the streams land on."""
+    shop.settings = shop.settings.model_copy(update={"pii_salt": None})
+    engine = shop.engine()
+    engine.start()
+    engine.close()
+    assert "there is no salt" in engine.standing().problem
+
+
+def test_an_event_that_comes_too_late_is_left_to_the_batch_and_noted(shop: Shop) -> None:
+    """Once events are let go of, what belongs among them is counted, and its subject is in the worker's note."""
+    engine, source = shop.engine([], horizon=timedelta(minutes=5)), MemoryStream(batch=1)
+    for number, minutes in enumerate((0, 1, 30, 31, 2)):
+        at = NOON + timedelta(minutes=minutes)
+        source.put("0", payment(number, "C1", at), NOON + timedelta(minutes=31))
+    Drain(shop.landed(), source, watchers=[engine], clock=lambda: NOON + timedelta(hours=1)).to_now()
+    engine.start()
+    engine.close()
+    (note,) = read_notes(shop.zone, DAY)
+    assert [(one.rule, one.events) for one in note.left] == [("too_fast", 3)]

@@ -93,6 +93,8 @@ class Server:
                 [
                     str(program), "--no-defaults", f"--datadir={self.folder / 'data'}", f"--port={self.port}",
                     f"--socket={self.folder / 'server.socket'}", f"--pid-file={self.folder / 'server.pid'}",
+                    # What a killed server has left there would be in the way of another one with its number.
+                    f"--tmpdir={self.folder / 'temporary'}",
                     *(f"--{name}={value}" if value else f"--{name}" for name, value in said.items()),
                 ],
                 stdout=log, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent, **_user(),
@@ -121,20 +123,20 @@ class Server:
 
 
 @contextmanager
-def serve() -> Iterator[Server]:
-    """A server, for as long as the context lasts."""
+def serve(**settings: str) -> Iterator[Server]:
+    """A server, for as long as the context lasts; with settings as of `Server.start`."""
     assert mariadbd() is not None, "scripts/servers/mariadb.sh installs it"
     folder = Path(tempfile.mkdtemp(prefix="mariadb-"))
     user = _user()
     try:
         folder.chmod(0o755)
-        (folder / "data").mkdir()
-        if user:
-            shutil.chown(folder, user["user"], user["group"])
-            shutil.chown(folder / "data", user["user"], user["group"])
+        for one in (folder, folder / "data", folder / "temporary"):
+            one.mkdir(exist_ok=True)
+            if user:
+                shutil.chown(one, user["user"], user["group"])
         _make(folder / "data")
         server = Server(folder, _free_port())
-        server.start()
+        server.start(**settings)
         try:
             yield server
         finally:

@@ -106,6 +106,7 @@ SEGMENTS = (
 )
 WORKBOOKS = table("workbooks", Excel(), ".xlsx")
 EVERYTHING = Datasets([*COMMON, *SEGMENTS])
+SMALL = Datasets([*(one for one in COMMON if one.name in ("csv_rows", "csv_emptied", "lines")), *SEGMENTS])
 
 ROWS = [("a1", WHO, 1), ("a2", OTHER, 2), ("a3", WHO, 3), ("a4", "", 4)]
 
