@@ -32,6 +32,7 @@ from ingestion_platform.rules.notes import Left, Note
 from ingestion_platform.rules.rule import Rule, Rules
 from ingestion_platform.settings import Settings
 from ingestion_platform.sources.drain import LandedSegment
+from ingestion_platform.sources.landed import joined, without
 from ingestion_platform.sources.reading import Arrived
 from ingestion_platform.stream import JsonValues, LandedName, Segments, Span, Stream
 from ingestion_platform.warehouse import Warehouse
@@ -373,6 +374,8 @@ class LiveRules:
         self._look_at_known()
         if time.monotonic() - self._noted_at >= NOTE_SECONDS:
             self._note()
+            if not self._pieces and not self._landed_segments:
+                self._look_for_backlog()
 
     def _judge(self, taken: Sequence[_Waiting]) -> None:
         waited = time.monotonic() - taken[0].since
@@ -525,9 +528,12 @@ class LiveRules:
         if name is None or name.span is None or landed is None:
             return
         with self._news:
-            spans = self._backlog.spans.get((stream, name.shard), [])
-            within = [span for span in spans if name.span.first <= span.first and span.last <= name.span.last]
-            self._backlog.spans[stream, name.shard] = [span for span in spans if span not in within]
+            spans = joined(self._backlog.spans.get((stream, name.shard), []))
+            # A batch may have landed in two segments.
+            self._backlog.spans[stream, name.shard] = [left for span in spans for left in without(span, [name.span])]
+        first, last = name.span.first, name.span.last
+        within = [Span(max(span.first, first), min(span.last, last)) for span in spans]
+        within = [span for span in within if span.first <= span.last]
         for batch in self._read(landed) if within else []:
             texts: list[Any] = batch.records.column("position").to_pylist()
             positions = [int(one) for one in texts]
@@ -536,6 +542,23 @@ class LiveRules:
             if records.num_rows:
                 span = Span(positions[0], positions[-1])
                 self._pieces.append(_Waiting(stream, replace(batch, records=records), span, time.monotonic()))
+
+    def _look_for_backlog(self) -> None:
+        """Find what of the backlog has landed by somebody else's hand."""
+        with self._news:
+            waits = {place: list(spans) for place, spans in self._backlog.spans.items() if spans}
+        today = self._clock().astimezone(self._settings.zone).date()
+        for stream in list(self._streams.values()) if waits else []:
+            for day in (today - timedelta(days=1), today):
+                for landed, name in self._segments(stream, day):
+                    spans = waits.get((stream.name, name.shard), [])
+                    if (
+                        name.kind == "segment"
+                        and name.span is not None
+                        and any(_meet(name.span, span) for span in spans)
+                    ):
+                        with self._news:
+                            self._landed_segments.append((stream.name, landed.key))
 
     def _work_off(self) -> None:
         piece = self._pieces.popleft()
@@ -624,6 +647,10 @@ def collect_less_often() -> None:
 def judged_of(stream: Stream, datasets: Datasets, rules: Rules) -> list[Dataset]:
     """The datasets of a stream that have rules."""
     return [dataset for dataset in datasets.of_stream(stream) if rules.on(dataset.name)]
+
+
+def _meet(one: Span, other: Span) -> bool:
+    return one.first <= other.last and other.first <= one.last
 
 
 def _by_stream(taken: Sequence[_Waiting]) -> dict[str, list[_Waiting]]:

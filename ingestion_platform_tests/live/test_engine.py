@@ -1,7 +1,9 @@
 """Live rules on a running stream: alerts land as records come, once each, and become rows."""
 
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from ingestion_platform.live import judging
 from ingestion_platform.live.landed_alerts import read_day
 from ingestion_platform.live.visible import VisibleAlerts
 from ingestion_platform.sources.drain import Drain
+from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.warehouse.agreement import read_notes
-from ingestion_platform_tests.live.shop import DAY, NOON, Shop, payment
+from ingestion_platform_tests.live.shop import DAY, NOON, SHOP, ZONE, Shop, payment
 from ingestion_platform_tests.sources.memory import MemoryStream
 
 
@@ -72,7 +75,8 @@ def test_an_event_that_deserves_an_alert_is_a_row_of_alerts_at_once(shop: Shop) 
     assert [(row["alert_id"], row["ordinal"], row["rule"]) for row in rows] == [(alert.id, 0, "too_fast")]
 
 
-def test_what_comes_too_fast_is_judged_when_it_has_landed(shop: Shop) -> None:
+@pytest.mark.parametrize("segment_bytes", [1024**2, 700])
+def test_what_comes_too_fast_is_judged_when_it_has_landed(shop: Shop, segment_bytes: int) -> None:
     """Records for which the queue has no room are counted, land as ever, and are judged from their segments: no alert is lost."""
     source, landed = MemoryStream(batch=10), Landed()
     engine = shop.engine([landed], most_queued=15)
@@ -80,7 +84,8 @@ def test_what_comes_too_fast_is_judged_when_it_has_landed(shop: Shop) -> None:
         at = NOON + timedelta(seconds=number)
         source.put("0", payment(number, f"C{number // 4}", at), at)
     stop = threading.Event()
-    drain = Drain(shop.landed(), source, watchers=[engine], clock=lambda: shop.now)
+    landed_stream = LandedStream(replace(SHOP, segment_bytes=segment_bytes), shop.zone, ZONE)
+    drain = Drain(landed_stream, source, watchers=[engine], clock=lambda: shop.now)
     following = threading.Thread(target=drain.follow, args=(stop,))
     # Before it is started nothing is taken out of the queue.
     following.start()
@@ -91,9 +96,13 @@ def test_what_comes_too_fast_is_judged_when_it_has_landed(shop: Shop) -> None:
     assert "of the backlog left" in str(before)
     engine.start()
     alerts = landed.wait(100)
+    until = time.monotonic() + 60
+    while engine.standing().backlog and time.monotonic() < until:
+        time.sleep(0.01)
     stop.set()
     following.join()
     engine.close()
+    assert engine.standing().backlog == 0
     assert {one.deserved_by for one in alerts} == {f"P{number:06}" for number in range(200) if number % 4 > 1}
     assert len(alerts) == 100
 
