@@ -288,6 +288,11 @@ class LiveRules:
                 problem=self._problem,
             )
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that had been judged before the start has come again, and what stands is what is deserved."""
+        return self._is_settled
+
     # --- the judging thread
 
     def _run(self) -> None:
@@ -296,6 +301,9 @@ class LiveRules:
             while self._goes_on():
                 self._once()
             self._note()
+        except IngestionError as error:
+            self._problem = f"live rules are off: {error}"
+            log.error("live rules are off, streams land on: %s", error)
         except Exception as error:
             # The streams land without it; the batch judges what it didn't.
             self._problem = f"live rules have ended: {type(error).__name__}: {error}"

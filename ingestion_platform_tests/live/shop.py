@@ -29,7 +29,7 @@ SHOP = Stream(
     description="What the shop tells as it happens.",
     source=Kafka(topic="shop"),
     first_day=DAY,
-    segment_seconds=0.2,
+    segment_seconds=0.1,
 )
 
 paid = Dataset(
