@@ -89,9 +89,9 @@ class SqlTable:
         schema: tables it reads → column → type, for `origins`.
         tags: shown in Dagster.
         carries_on: whether it reads itself: a day is made of its own partition of the day before.
+        state_of: the changes whose state it is, at the end of each day; None for what a file says.
         history_of: the changes whose versions it holds.
         judges: rules whose alerts it holds; what they know beforehand is among `depends_on` and not among `reads`.
-        state_of: the history of changes whose state it is, at the end of each day; None for what a file says.
         sender_days: dataset whose senders have a cutoff, and that it is made of, directly or not → how many days before its own it sees
             of it.
         may_be_empty: whether no row on a day is nothing to be told of, though all it is made of has some.
@@ -120,6 +120,9 @@ class SqlTable:
     state_of: str | None = None
     history_of: str | None = None
     judges: Rules | None = None
+    sender_days: Mapping[str, int] = field(default_factory=dict)
+    may_be_empty: bool = False
+    waits_for_senders: bool = True
 
     @property
     def of_changes(self) -> str | None:
@@ -130,10 +133,6 @@ class SqlTable:
     def is_cumulative(self) -> bool:
         """Whether a day of it tells what all days up to it have made; who reads it sees the newest."""
         return self.carries_on or self.of_changes is not None
-
-    sender_days: Mapping[str, int] = field(default_factory=dict)
-    may_be_empty: bool = False
-    waits_for_senders: bool = True
 
     @property
     def has_state(self) -> bool:
