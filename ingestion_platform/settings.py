@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     pii_salt: SecretStr | None = Field(
         None, description="salt of hashed columns; without it, tables with hashed columns aren't processed"
     )
-    alert_webhook: SecretStr | None = Field(
+    notice_webhook: SecretStr | None = Field(
         None, description="URL that failed runs and checks are posted to as JSON; without it they are only logged"
     )
     streams: str = Field(

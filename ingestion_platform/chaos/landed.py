@@ -77,7 +77,8 @@ class Business:
                 "warehouse": place / "warehouse.duckdb",
                 "publish": place / "published",
                 "pii_salt": self.settings.pii_salt or SecretStr(SALT),
-                "alert_webhook": None,
+                "notice_webhook": None,
+                "sinks": None,
                 "threads": 2,
                 "memory_limit": "",
             }

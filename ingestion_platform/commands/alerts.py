@@ -108,7 +108,7 @@ def _line(alert: Alert) -> str:
     """An alert on one line."""
     about = ", ".join(f"{name} {value}" for name, value in alert.about.items())
     moment = alert.happened_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return harmless(f"{moment}  {alert.action}  {alert.score:.2f}  {about}: {'; '.join(alert.reasons)}", 300)
+    return harmless(f"{moment} {alert.action} {alert.score:.2f} {about}: {'; '.join(alert.reasons)}", 300)
 
 
 def _tell_sinks(found: Sequence[SinkStanding]) -> int:
@@ -159,6 +159,9 @@ def _resend(settings: Settings, zone: LandingZone, sinks: Sequence[Sink]) -> int
     """Tell dead letters; 1 when some are left."""
     is_done = True
     for sink in sinks:
+        if not notes.open_letters(zone, sink.name):
+            print(f"{sink.name}: nothing is dead")
+            continue
         pace = Pace(Rate(sink.messages_per_minute, 60.0), settings.warehouse_folder / "pace" / f"sink-{sink.name}.pace")
         carrier = open_carrier(sink)
         try:

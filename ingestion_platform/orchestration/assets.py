@@ -26,6 +26,7 @@ from ingestion_platform.orchestration.progress import LoadProgress
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.runs import op_name
 from ingestion_platform.orchestration.steps import Event, Outcome, run_days
+from ingestion_platform.orchestration.telling import told_verdicts
 from ingestion_platform.stream import Segments
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse import ALERTS, Agreement, Only, RawDay, SqlTable, TableDay, Warehouse, told_waiting
@@ -193,7 +194,8 @@ def processed_asset(
             shown = show.of_table_day(done)
             if is_shown:
                 shown |= _shown(context, warehouse, dataset.processed, day, done.rows, dataset.primary_key, origins)
-            return Outcome(shown, checks.judge_processed(dataset, done), done.content, _story(done))
+            verdicts = [*checks.judge_processed(dataset, done), *told_verdicts(warehouse, dataset)]
+            return Outcome(shown, verdicts, done.content, _story(done))
 
         yield from run_days(context, table, specs, work)
 

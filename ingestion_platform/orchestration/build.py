@@ -8,12 +8,12 @@ from ingestion_platform.dataset import Datasets, LandedFiles
 from ingestion_platform.landing import open_landing
 from ingestion_platform.orchestration import (
     ageing,
-    alerts,
     assets,
     cutoffs,
     endpoints,
     extracts,
     forgetting,
+    notices,
     plans,
     quarantine,
     remotes,
@@ -86,7 +86,7 @@ def build_definitions(
             made.append(assets.processed_asset(dataset, datasets=datasets, time_zone=zone.key, retries=retries))
         for sql in sql_tables.values():
             made.append(assets.sql_asset(sql, graph=graph, time_zone=zone.key, retries=retries))
-        to = alerts.sinks(settings.alert_webhook)
+        to = notices.messengers(settings.notice_webhook)
         declared = [schedules.dataset_schedule(dataset, graph, zone) for dataset in datasets.values()]
         declared += [
             streams.drain_schedule(stream, zone, is_running=is_drained(stream, settings))
@@ -131,8 +131,8 @@ def build_definitions(
                 *(sensors.arrival_sensor(dataset, graph) for dataset in datasets.values()),
                 sensors.restatement_sensor(graph),
                 *([cutoffs.cutoff_sensor(by_the_clock, graph)] if by_the_clock else []),
-                alerts.failed_run_sensor(to),
-                alerts.failed_check_sensor(to),
+                notices.failed_run_sensor(to),
+                notices.failed_check_sensor(to),
             ],
             schedules=[
                 schedules.close_of_the_day(

@@ -20,6 +20,7 @@ from ingestion_platform.orchestration.quiet import quiet
 from ingestion_platform.stream import StreamSegments
 from ingestion_platform.table import Check
 from ingestion_platform.warehouse import (
+    ALERTS,
     Agreement,
     Certified,
     DriftEvent,
@@ -91,6 +92,11 @@ REPLAY_CERTIFICATE = Check(
 LIVE_AGREES = Check(
     "live_agrees", "", "What was raised live is what the day's tables deserve, or it is known why something differs."
 )
+ALERTS_ARE_TOLD = Check(
+    "alerts_are_told",
+    "",
+    "Whoever is to be told of alerts is told: nothing waits for too long, and there are no dead letters.",
+)
 NOT_EMPTY = Check("not_empty", "", "The table has rows when everything it is made of has rows.", severity="warn")
 
 
@@ -129,7 +135,8 @@ def raw_checks(dataset: Dataset) -> tuple[Check, ...]:
 
 def processed_checks(dataset: Dataset) -> tuple[Check, ...]:
     """The checks of a processed table: the platform's, then the declared ones."""
-    return (ROW_BALANCE, QUARANTINE_SHARE, *dataset.checks)
+    told = (ALERTS_ARE_TOLD,) if dataset.name == ALERTS else ()
+    return (ROW_BALANCE, QUARANTINE_SHARE, *told, *dataset.checks)
 
 
 def sql_checks(table: SqlTable) -> tuple[Check, ...]:

@@ -18,6 +18,7 @@ from ingestion_platform.orchestration.assets import agreement_of, rows_there
 from ingestion_platform.orchestration.graph import Graph, asset_key
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.steps import as_failure
+from ingestion_platform.orchestration.telling import told_verdicts
 from ingestion_platform.warehouse import Warehouse
 from ingestion_platform.warehouse.certificates import Certificate, Compared
 from ingestion_platform.warehouse.replay import certified_replay, days_to_replay, replay
@@ -141,7 +142,7 @@ def events_of(warehouse: Warehouse, partitions: Iterable[tuple[str, date | None]
             verdicts = checks.judge_sql(table.sql, done, inputs, agreement_of(warehouse, table.sql, done.day))
         else:
             assert table.dataset is not None
-            verdicts = checks.judge_processed(table.dataset, done)
+            verdicts = [*checks.judge_processed(table.dataset, done), *told_verdicts(warehouse, table.dataset)]
         for verdict in (*verdicts, checks.judge_certificate(warehouse.certified(key, day))):
             yield checks.evaluation(key, partition, verdict)
 

@@ -1,7 +1,7 @@
 """
 What a person does about senders, in Dagster: excuse one, and have each told what is wrong with what he sent.
 
-Belongs here: the jobs and the schedule. Doesn't: the note itself (`warehouse/sender_notes.py`), ways to tell (`alerts.py`).
+Belongs here: the jobs and the schedule. Doesn't: the note itself (`warehouse/sender_notes.py`), ways to tell (`notices.py`).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.errors import DeclarationError, IngestionError
-from ingestion_platform.orchestration.alerts import Alert, AlertSink, tell
+from ingestion_platform.orchestration.notices import Messenger, Notice, tell
 from ingestion_platform.orchestration.resource import WarehouseResource
 from ingestion_platform.orchestration.steps import as_failure
 from ingestion_platform.warehouse import Warehouse
@@ -76,8 +76,8 @@ def excuse_job() -> None:
     excuse_senders()
 
 
-def notes_job(to: Sequence[AlertSink]) -> dg.JobDefinition:
-    """Tells each sender, through the sinks, what needs his attention; nobody the same thing twice."""
+def notes_job(to: Sequence[Messenger]) -> dg.JobDefinition:
+    """Tells each sender, through the messengers, what needs his attention; nobody the same thing twice."""
 
     @dg.op(name="tell_senders", required_resource_keys={"warehouse"})
     def tell_senders(context: dg.OpExecutionContext, config: NotesConfig) -> None:
@@ -124,7 +124,7 @@ def notes_schedule(job: dg.JobDefinition, zone: ZoneInfo) -> dg.ScheduleDefiniti
 
 
 def tell_notes(
-    warehouse: Warehouse, notes: Sequence[SenderNote], to: Sequence[AlertSink], run_id: str, *, again: bool = False
+    warehouse: Warehouse, notes: Sequence[SenderNote], to: Sequence[Messenger], run_id: str, *, again: bool = False
 ) -> list[str]:
     """
     Tell notes that say something new.
@@ -140,22 +140,22 @@ def tell_notes(
         The senders that were told.
 
     Raises:
-        AlertNotDelivered: a note wasn't delivered; it is told the next time, and those before it aren't.
+        NoticeNotDelivered: a note wasn't delivered; it is told the next time, and those before it aren't.
     """
     told = []
     for note in notes:
         lines = [line.digest for line in note.lines]
         if not again and not warehouse.told_lines.has_news(note.sender, lines):
             continue
-        tell(note_alert(note, run_id), to)
+        tell(notice_of(note, run_id), to)
         warehouse.told_lines.note(note.sender, lines)
         told.append(note.sender)
     return told
 
 
-def note_alert(note: SenderNote, run_id: str) -> Alert:
+def notice_of(note: SenderNote, run_id: str) -> Notice:
     """A note as sinks take it."""
-    return Alert(
+    return Notice(
         kind="sender_note",
         title=note.title,
         text=note.text,

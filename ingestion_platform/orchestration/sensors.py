@@ -1,7 +1,7 @@
 """
 What starts runs by itself: files that arrive, and results that are out of date.
 
-Belongs here: Dagster's sensors. Doesn't: what they decide by (`arrivals.py`, `restatements.py`), alerts (`alerts.py`).
+Belongs here: Dagster's sensors. Doesn't: what they decide by (`arrivals.py`, `restatements.py`), notices (`notices.py`).
 """
 
 from datetime import date

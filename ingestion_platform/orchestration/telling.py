@@ -1,34 +1,43 @@
 """
 Whether alerts of live rules are told: judged by what the landing zone knows, and reported by the worker as it goes.
 
-Belongs here: the check, its two judgements, the worker's report. Doesn't: telling (`sinks/`), failed runs and checks (`notices.py`).
+Belongs here: the check's two judgements, the worker's report. Doesn't: telling (`sinks/`), failed runs and checks (`notices.py`).
 """
 
 import logging
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Protocol
 
 import dagster as dg
 
-from ingestion_platform.alert import ROOT
+from ingestion_platform.dataset import Dataset
+from ingestion_platform.errors import IngestionError
 from ingestion_platform.orchestration import metadata as show
-from ingestion_platform.orchestration.checks import Verdict, evaluation
-from ingestion_platform.sinks import Outbox
+from ingestion_platform.orchestration.checks import ALERTS_ARE_TOLD, Verdict, evaluation
 from ingestion_platform.sinks.outbox import SinkStatus
-from ingestion_platform.sinks.standing import SinkStanding
-from ingestion_platform.table import Check
+from ingestion_platform.sinks.sink import read_sinks
+from ingestion_platform.sinks.standing import SinkStanding, standings
+from ingestion_platform.warehouse import ALERTS, Warehouse
 
 log = logging.getLogger(__name__)
 
-ALERTS_ARE_TOLD = Check(
-    "alerts_are_told",
-    "",
-    "Whoever is to be told of alerts is told: nothing waits for too long, and there are no dead letters.",
-)
-TABLE = f"processed.{ROOT.rstrip('/')}"
+TABLE = f"processed.{ALERTS}"
 """Of the alerts; the check is the worker's, and the runs' that process them."""
 REPORT_SECONDS = 30.0
+
+
+def told_verdicts(warehouse: Warehouse, dataset: Dataset) -> list[Verdict]:
+    """Of the table of alerts, whether they are told; of any other table, nothing."""
+    if dataset.name != ALERTS:
+        return []
+    now = datetime.now(UTC)
+    try:
+        return [judge_told(standings(warehouse.landing, read_sinks(warehouse.settings.sink_tables()), now), now)]
+    except IngestionError as error:
+        # The table is right whoever is told of it.
+        return [Verdict(ALERTS_ARE_TOLD, False, f"whether alerts are told can't be known: {error}")]
 
 
 def judge_told(standings: Sequence[SinkStanding], now: datetime) -> Verdict:
@@ -83,6 +92,14 @@ def judge_status(statuses: Sequence[SinkStatus]) -> Verdict:
     return Verdict(ALERTS_ARE_TOLD, True, ". ".join(map(str, statuses)), details)
 
 
+class HasStatus(Protocol):
+    """An outbox, as far as it is reported on."""
+
+    def status(self) -> list[SinkStatus]:
+        """How it stands with each sink."""
+        ...
+
+
 class Telling:
     """
     Reports how it stands with an outbox: to the log, and to Dagster whenever it begins or ceases to be in order, and while it isn't.
@@ -92,7 +109,7 @@ class Telling:
         instance: of Dagster, that is told.
     """
 
-    def __init__(self, outbox: Outbox, instance: dg.DagsterInstance) -> None:
+    def __init__(self, outbox: HasStatus, instance: dg.DagsterInstance) -> None:
         self._outbox = outbox
         self._instance = instance
         self._reported = time.monotonic()

@@ -153,11 +153,13 @@ class Outbox:
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """
-        End, and note what was told. What wasn't is told by the next outbox.
+        End: what is ready is told, and noted. What isn't, or takes longer, is told by the next outbox.
 
         Args:
-            seconds: to wait for messages that are on their way.
+            seconds: for all of it.
         """
+        for teller in self._tellers:
+            teller.until = time.monotonic() + seconds / 2
         self._stop.set()
         self._wanted.set()
         until = time.monotonic() + seconds
@@ -295,6 +297,7 @@ class _Teller:
         most: int,
     ) -> None:
         self.sink = sink
+        self.until = 0.0
         self.thread = threading.Thread(target=self._run, name=f"tell-{sink.name}", daemon=True)
         self._carrier = carrier
         self._zone = zone
@@ -389,7 +392,7 @@ class _Teller:
                 # What nobody foresaw mustn't end the telling: the others' alerts are told, and this is loud.
                 log.exception("sink %s: telling failed, and begins again", self.sink.name)
                 wait = LANDING_WAIT_SECONDS
-            if self._stop.is_set():
+            if self._stop.is_set() and (wait > 0 or self._is_over()):
                 break
             with self._wake:
                 if not self._offered and not self._looks and not self._stop.is_set():
@@ -402,10 +405,14 @@ class _Teller:
         self._take_in()
         now = time.monotonic()
         self._bury_overdue(now)
-        wait = self._send(now) if not self._stop.is_set() else 0.0
+        wait = self._send(now) if not self._is_over() else NOTE_SECONDS
         self._land()
         self._tell_status()
         return wait
+
+    def _is_over(self) -> bool:
+        """Whether the outbox has been closed, and the time is over that there was for what is ready."""
+        return self._stop.is_set() and time.monotonic() >= self.until
 
     def _take_in(self) -> None:
         with self._wake:

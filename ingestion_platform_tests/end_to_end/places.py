@@ -48,7 +48,8 @@ class Place:
             publish=self.root / "published",
             timezone="Africa/Johannesburg",
             pii_salt=SecretStr(SALT),
-            alert_webhook=None,
+            notice_webhook=None,
+            sinks=None,
             threads=2,
             memory_limit="",
         )

@@ -17,6 +17,7 @@ from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from ingestion_platform.assembly import declared_datasets
 from ingestion_platform.errors import DeclarationError, SettingsError, SourceError, SourceUnavailable
+from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.orchestration import worker as worker_module
 from ingestion_platform.orchestration.progress import DaysProgress, DrainProgress, LoadProgress
 from ingestion_platform.orchestration.resource import StreamsResource, is_drained
@@ -26,6 +27,7 @@ from ingestion_platform.settings import Settings
 from ingestion_platform.sources.drain import LandedSegment, ShardState
 from ingestion_platform.sources.reading import Arrived, Behind, Event, StreamReader, Throttled, Where
 from ingestion_platform.stream import LandedName, Postgres, Span, Stream
+from ingestion_platform_tests.sinks.telling import land, some_alert, until
 from ingestion_platform_tests.sources.memory import MemoryStream
 from ingestion_platform_tests.sources.test_drain import MORNING, declared, everything, filled
 
@@ -315,6 +317,35 @@ def test_the_worker_reports_what_lands_as_it_goes(tmp_path: Path, often: None) -
     assert sum(_landed(place)) == 60
     assert place.landed() == everything(memory)
     assert place.verdicts()["lag"][0]
+
+
+def test_the_worker_tells_alerts_and_says_so(tmp_path: Path, often: None) -> None:
+    """Alerts that have landed are told to the sinks of the settings; Dagster hears whether they are."""
+    place = Deployment(tmp_path, filled(3, shards=1), stream=declared(segment_seconds=0.05))
+    file = tmp_path / "sinks.toml"
+    file.write_text(f'[audit]\nkind = "log"\nwhere = "{tmp_path}/told.jsonl"\n')
+    place.settings = place.settings.model_copy(update={"sinks": file})
+    land(LocalLanding(place.settings.landing), [some_alert()])
+    stop, told = threading.Event(), tmp_path / "told.jsonl"
+
+    def watch() -> None:
+        try:
+            until(lambda: told.exists() and told.read_bytes().endswith(b"\n"))
+        finally:
+            stop.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    streams = {"pos": place.stream}
+    assert (
+        run_worker(streams, settings=place.settings, resource=place.resource, instance=place.instance, stop=stop) == 0
+    )
+    watcher.join()
+    assert len(told.read_bytes().splitlines()) == 1
+    records = place.instance.get_event_records(dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION))
+    events = [record.event_log_entry.dagster_event for record in records]
+    checked = {event.asset_check_evaluation_data.asset_check_key for event in events if event is not None}
+    assert dg.AssetCheckKey(dg.AssetKey(["processed", "alerts"]), "alerts_are_told") in checked
 
 
 def test_the_worker_begins_again_when_the_source_was_away(tmp_path: Path, often: None) -> None:

@@ -222,6 +222,21 @@ def test_what_did_not_fit_is_read_from_the_landing_zone(zone: LocalLanding) -> N
     assert sorted(carrier.ids) == sorted(f"{alert.id}.0" for alert in alerts)
 
 
+def test_what_was_offered_before_the_end_is_told(zone: LocalLanding) -> None:
+    """Who closes an outbox has what is ready told and noted; a sink that is away isn't waited for."""
+    carrier = Received()
+    alerts = [some_alert(number) for number in range(100)]
+    with opened(zone, carrier) as outbox:
+        outbox.offer(alerts)
+    assert len(carrier.ids) == len(references(zone)) == 100
+    carrier.fails = away
+    began = time.monotonic()
+    with opened(zone, carrier) as outbox:
+        outbox.offer([some_alert(100)])
+    assert time.monotonic() - began < 2.5
+    assert carrier.is_closed
+
+
 def test_two_outboxes_tell_twice_at_worst(zone: LocalLanding) -> None:
     """Each is told of the same alerts by both, and the ids are the same."""
     carrier = Received()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingestion_platform.dataset import Datasets
-from ingestion_platform.orchestration.alerts import Alert
+from ingestion_platform.orchestration.notices import Notice
 from ingestion_platform.orchestration.senders import tell_notes
 from ingestion_platform.warehouse import quarantine
 from ingestion_platform.warehouse.quarantine import Chosen
@@ -128,11 +128,11 @@ class Post:
     """Takes what is told."""
 
     def __init__(self) -> None:
-        self.told: list[Alert] = []
+        self.told: list[Notice] = []
 
-    def send(self, alert: Alert) -> None:
+    def send(self, notice: Notice) -> None:
         """Keep it."""
-        self.told.append(alert)
+        self.told.append(notice)
 
 
 def test_nobody_is_told_the_same_thing_twice(bench: Bench) -> None:
@@ -140,7 +140,7 @@ def test_nobody_is_told_the_same_thing_twice(bench: Bench) -> None:
     post = Post()
 
     class Broken(Post):
-        def send(self, alert: Alert) -> None:
+        def send(self, notice: Notice) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,15 +1,13 @@
 """
 Telling a person: a run that failed, a check that failed in a run that didn't, what a sender should know.
 
-Belongs here: what is told, and the ways to tell it. Doesn't: judging (`checks.py`). A check's failure that isn't blocking leaves its run
-successful, so finished runs of both kinds are looked at.
+Belongs here: what is told, and the ways to tell it. Doesn't: judging (`checks.py`), alerts of live rules (`sinks/`). A check's failure that
+isn't blocking leaves its run successful, so finished runs of both kinds are looked at.
 """
 
 import json
 import logging
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
@@ -17,18 +15,20 @@ from typing import Literal, Protocol
 import dagster as dg
 from pydantic import SecretStr
 
-from ingestion_platform.errors import IngestionError
+from ingestion_platform.errors import IngestionError, SettingsError, SourceError
 from ingestion_platform.orchestration.checks import TOLD_BEFORE
 from ingestion_platform.orchestration.runs import days_of
+from ingestion_platform.sources.http_post import Poster
 
-log = logging.getLogger("ingestion_platform.alerts")
+log = logging.getLogger("ingestion_platform.notices")
 
 MOST_CHECKS = 50
-"""Failed checks told in one alert; the number of all is told too."""
+"""Failed checks told in one notice; the number of all is told too."""
 LONGEST_TEXT = 4000
+TIMEOUT_SECONDS = 10.0
 
 
-class AlertNotDelivered(IngestionError):
+class NoticeNotDelivered(IngestionError):
     """Whoever was to be told couldn't be reached."""
 
     can_retry = True
@@ -46,7 +46,7 @@ class FailedCheck:
 
 
 @dataclass(frozen=True)
-class Alert:
+class Notice:
     """
     What is told.
 
@@ -77,33 +77,33 @@ class Alert:
     csv: str = ""
 
     def as_json(self) -> bytes:
-        """The alert as it is posted."""
+        """The notice as it is posted."""
         return json.dumps(asdict(self), ensure_ascii=False).encode()
 
 
-class AlertSink(Protocol):
+class Messenger(Protocol):
     """A way to tell somebody."""
 
-    def send(self, alert: Alert) -> None:
+    def send(self, notice: Notice) -> None:
         """
         Tell it.
 
         Raises:
-            AlertNotDelivered: nobody was reached.
+            NoticeNotDelivered: nobody was reached.
         """
         ...
 
 
-class LogSink:
+class Log:
     """Tells the log."""
 
-    def send(self, alert: Alert) -> None:
+    def send(self, notice: Notice) -> None:
         """Tell it at level error; a check that warns, and a sender's note, at level warning."""
-        is_warning = alert.kind != "run_failed" and all(check.severity == "warn" for check in alert.checks)
-        log.log(logging.WARNING if is_warning else logging.ERROR, "%s\n%s", alert.title, alert.text)
+        is_warning = notice.kind != "run_failed" and all(check.severity == "warn" for check in notice.checks)
+        log.log(logging.WARNING if is_warning else logging.ERROR, "%s\n%s", notice.title, notice.text)
 
 
-class WebhookSink:
+class Webhook:
     """
     Posts JSON to a URL; its field `text` is what Slack, Mattermost and Teams' workflows show.
 
@@ -118,34 +118,33 @@ class WebhookSink:
         self._attempts = attempts
         self._pause_seconds = pause_seconds
 
-    def send(self, alert: Alert) -> None:
+    def send(self, notice: Notice) -> None:
         """Post it."""
         reason = ""
         for attempt in range(self._attempts):
             if attempt:
                 time.sleep(self._pause_seconds * 2 ** (attempt - 1))
             try:
-                posted = urllib.request.Request(
-                    self._url.get_secret_value(),
-                    data=alert.as_json(),
-                    headers={"Content-Type": "application/json; charset=utf-8"},
-                    method="POST",
-                )
-                with urllib.request.urlopen(posted, timeout=10):
-                    return
-            except urllib.error.HTTPError as error:
-                reason = f"it answered {error.code}"
-                if error.code < 500 and error.code != 429:
-                    break
-            except (OSError, ValueError) as error:
-                # The error's own text may hold the URL.
-                reason = type(error).__name__
-        raise AlertNotDelivered(f"the alert webhook took nothing: {reason}", "check INGESTION_ALERT_WEBHOOK")
+                # Whoever sets the variable may mean a host of his own network; a redirect into it isn't followed.
+                poster = Poster(self._url.get_secret_value(), private_hosts=True, timeout_seconds=TIMEOUT_SECONDS)
+                try:
+                    answer = poster.post(notice.as_json(), {"content-type": "application/json; charset=utf-8"})
+                finally:
+                    poster.close()
+            except (SourceError, SettingsError) as error:
+                reason = error.what
+                continue
+            if 200 <= answer.status < 300:
+                return
+            reason = f"it answered {answer.status}"
+            if answer.status < 500 and answer.status != 429:
+                break
+        raise NoticeNotDelivered(f"the webhook took nothing: {reason}", "check INGESTION_NOTICE_WEBHOOK")
 
 
-def sinks(webhook: SecretStr | None) -> tuple[AlertSink, ...]:
+def messengers(webhook: SecretStr | None) -> tuple[Messenger, ...]:
     """The log always, and the webhook when there is one."""
-    return (LogSink(), WebhookSink(webhook)) if webhook is not None else (LogSink(),)
+    return (Log(), Webhook(webhook)) if webhook is not None else (Log(),)
 
 
 def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[FailedCheck]:
@@ -169,7 +168,7 @@ def failed_checks(instance: dg.DagsterInstance, run_id: str) -> list[FailedCheck
     return sorted(found, key=lambda check: (check.severity, check.asset, check.partition or "", check.check))
 
 
-def alert_for(run: dg.DagsterRun, checks: Sequence[FailedCheck], reason: str | None) -> Alert:
+def notice_for(run: dg.DagsterRun, checks: Sequence[FailedCheck], reason: str | None) -> Notice:
     """
     What to tell of a finished run.
 
@@ -195,7 +194,7 @@ def alert_for(run: dg.DagsterRun, checks: Sequence[FailedCheck], reason: str | N
     if len(checks) > MOST_CHECKS:
         lines.append(f"… and {len(checks) - MOST_CHECKS} more")
     lines.append(f"Run {run.run_id} in Dagster's UI: /runs/{run.run_id}")
-    return Alert(
+    return Notice(
         kind="check_failed" if reason is None else "run_failed",
         title=title,
         text="\n".join(lines),
@@ -208,25 +207,25 @@ def alert_for(run: dg.DagsterRun, checks: Sequence[FailedCheck], reason: str | N
     )
 
 
-def tell(alert: Alert, to: Sequence[AlertSink]) -> None:
+def tell(notice: Notice, to: Sequence[Messenger]) -> None:
     """
     Tell everybody, also when one can't be reached.
 
     Raises:
-        AlertNotDelivered: somebody wasn't reached; the others were.
+        NoticeNotDelivered: somebody wasn't reached; the others were.
     """
-    missed: list[AlertNotDelivered] = []
-    for sink in to:
+    missed: list[NoticeNotDelivered] = []
+    for messenger in to:
         try:
-            sink.send(alert)
-        except AlertNotDelivered as error:
+            messenger.send(notice)
+        except NoticeNotDelivered as error:
             missed.append(error)
     if missed:
         raise missed[0]
 
 
 def failed_run_sensor(
-    to: Sequence[AlertSink], status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
+    to: Sequence[Messenger], status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
 ) -> dg.SensorDefinition:
     """Tells of every run that failed, with the checks that failed in it."""
 
@@ -238,13 +237,13 @@ def failed_run_sensor(
     )
     def alert_failed_runs(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
-        tell(alert_for(run, failed_checks(context.instance, run.run_id), _reason(context)), to)
+        tell(notice_for(run, failed_checks(context.instance, run.run_id), _reason(context)), to)
 
     return alert_failed_runs
 
 
 def failed_check_sensor(
-    to: Sequence[AlertSink], status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
+    to: Sequence[Messenger], status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING
 ) -> dg.SensorDefinition:
     """Tells of checks that failed in a run that succeeded."""
 
@@ -259,7 +258,7 @@ def failed_check_sensor(
         # No SkipReason for a run in order: Dagster fails the whole tick when it gets one beside another run's reaction.
         found = failed_checks(context.instance, context.dagster_run.run_id)
         if found:
-            tell(alert_for(context.dagster_run, found, None), to)
+            tell(notice_for(context.dagster_run, found, None), to)
 
     return alert_failed_checks
 

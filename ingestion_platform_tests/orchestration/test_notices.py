@@ -1,4 +1,4 @@
-"""Alerts: who is told what when a run or a check fails, by a real HTTP server."""
+"""Notices: who is told what when a run or a check fails, by a real HTTP server."""
 
 import json
 import logging
@@ -12,15 +12,15 @@ import pytest
 from pydantic import SecretStr
 
 from ingestion_platform.errors import WarehouseDamaged
-from ingestion_platform.orchestration.alerts import (
-    Alert,
-    AlertNotDelivered,
-    LogSink,
-    WebhookSink,
+from ingestion_platform.orchestration.notices import (
+    Log,
+    Notice,
+    NoticeNotDelivered,
+    Webhook,
     failed_check_sensor,
     failed_checks,
     failed_run_sensor,
-    sinks,
+    messengers,
     tell,
 )
 from ingestion_platform.warehouse import DriftEvent
@@ -70,12 +70,12 @@ def place() -> World:
     return made
 
 
-def alert() -> Alert:
-    """Some alert."""
-    return Alert("run_failed", "Run failed: raw/tills", "why", "1", "job", ["raw/tills"], None, None, [])
+def notice() -> Notice:
+    """Some notice."""
+    return Notice("run_failed", "Run failed: raw/tills", "why", "1", "job", ["raw/tills"], None, None, [])
 
 
-def finish(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, sink: WebhookSink) -> None:
+def finish(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, sink: Webhook) -> None:
     """Let the sensor that is for it look at a finished run."""
     run_ = result.dagster_run
     if result.success:
@@ -94,7 +94,7 @@ def test_a_failed_run_is_told_with_what_to_do(place: World, receiver: Receiver) 
     place.errors["processed.tills", DAY] = WarehouseDamaged("a file is cut", "make rebuild")
     instance = dg.DagsterInstance.ephemeral()
     result = run(place.definitions(), instance, ["raw.tills", "processed.tills"], DAY)
-    finish(result, instance, WebhookSink(SecretStr(receiver.url)))
+    finish(result, instance, Webhook(SecretStr(receiver.url)))
     told = receiver.posted[0]
     assert told["kind"] == "run_failed"
     assert told["title"] == "Run failed: processed/tills, raw/tills 2024-10-10"
@@ -109,7 +109,7 @@ def test_a_blocking_check_is_told_with_its_story(place: World, receiver: Receive
     place.unbalanced.add(("processed.tills", DAY))
     instance = dg.DagsterInstance.ephemeral()
     result = run(place.definitions(), instance, ["raw.tills", "processed.tills"], DAY)
-    finish(result, instance, WebhookSink(SecretStr(receiver.url)))
+    finish(result, instance, Webhook(SecretStr(receiver.url)))
     assert "row_balance: 20 read ≠ 19 processed" in str(receiver.posted[0]["text"])
 
 
@@ -119,7 +119,7 @@ def test_a_failed_check_of_a_successful_run_is_told(place: World, receiver: Rece
     instance = dg.DagsterInstance.ephemeral()
     result = run(place.definitions(), instance, ["raw.tills"], DAY)
     assert result.success
-    finish(result, instance, WebhookSink(SecretStr(receiver.url)))
+    finish(result, instance, Webhook(SecretStr(receiver.url)))
     told = receiver.posted[0]
     assert told["title"] == "1 check failed: raw/tills 2024-10-10"
     checks = told["checks"]
@@ -143,53 +143,53 @@ def test_drift_is_told_once_and_not_with_every_file(place: World, receiver: Rece
     for day in (DAY, date(2024, 10, 11)):
         result = run(place.definitions(), instance, ["raw.tills"], day)
         assert [one.check_name for one in result.get_asset_check_evaluations() if not one.passed] == ["schema_drift"]
-        finish(result, instance, WebhookSink(SecretStr(receiver.url)))
+        finish(result, instance, Webhook(SecretStr(receiver.url)))
     (told,) = receiver.posted
     assert f"Column 'tip' is new since {first}" in str(told["text"])
 
 
 def test_a_run_in_order_tells_nothing(place: World, receiver: Receiver) -> None:
-    """No alert when every check passed."""
+    """No notice when every check passed."""
     instance = dg.DagsterInstance.ephemeral()
     result = run(place.definitions(), instance, ["raw.tills"], DAY)
     assert failed_checks(instance, result.run_id) == []
-    finish(result, instance, WebhookSink(SecretStr(receiver.url)))
+    finish(result, instance, Webhook(SecretStr(receiver.url)))
     assert receiver.posted == []
 
 
 def test_a_receiver_in_trouble_is_tried_again(receiver: Receiver) -> None:
     """503 and 429 are tried again; the third answer counts."""
     receiver.answers = [503, 429, 200]
-    WebhookSink(SecretStr(receiver.url), pause_seconds=0).send(alert())
+    Webhook(SecretStr(receiver.url), pause_seconds=0).send(notice())
     assert len(receiver.posted) == 3
 
 
 def test_a_receiver_that_refuses_is_told_once(receiver: Receiver) -> None:
     """404 isn't tried again; the error names the variable, never the URL."""
     receiver.answers = [404]
-    with pytest.raises(AlertNotDelivered, match="it answered 404") as caught:
-        WebhookSink(SecretStr(receiver.url), pause_seconds=0).send(alert())
+    with pytest.raises(NoticeNotDelivered, match="it answered 404") as caught:
+        Webhook(SecretStr(receiver.url), pause_seconds=0).send(notice())
     assert len(receiver.posted) == 1
     assert "s3cr3t" not in str(caught.value)
-    assert "INGESTION_ALERT_WEBHOOK" in str(caught.value)
+    assert "INGESTION_NOTICE_WEBHOOK" in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/s3cr3t", "s3cr3t", "http://[s3cr3t"])
 def test_a_receiver_that_is_not_there_is_an_error_without_its_url(url: str) -> None:
     """Nobody there, or no URL at all: an error of ours that doesn't hold the secret."""
-    with pytest.raises(AlertNotDelivered) as caught:
-        WebhookSink(SecretStr(url), attempts=1).send(alert())
+    with pytest.raises(NoticeNotDelivered) as caught:
+        Webhook(SecretStr(url), attempts=1).send(notice())
     assert "s3cr3t" not in str(caught.value)
 
 
 def test_the_others_are_told_when_one_cannot_be_reached(caplog: pytest.LogCaptureFixture) -> None:
     """An unreachable webhook fails the tick, after the log was told."""
-    with caplog.at_level(logging.ERROR), pytest.raises(AlertNotDelivered):
-        tell(alert(), (WebhookSink(SecretStr("http://127.0.0.1:9/"), attempts=1), LogSink()))
+    with caplog.at_level(logging.ERROR), pytest.raises(NoticeNotDelivered):
+        tell(notice(), (Webhook(SecretStr("http://127.0.0.1:9/"), attempts=1), Log()))
     assert "Run failed: raw/tills" in caplog.text
 
 
 def test_without_a_webhook_the_log_is_told() -> None:
     """The log always; the webhook when the settings have one."""
-    assert [type(one) for one in sinks(None)] == [LogSink]
-    assert [type(one) for one in sinks(SecretStr("http://127.0.0.1:9/"))] == [LogSink, WebhookSink]
+    assert [type(one) for one in messengers(None)] == [Log]
+    assert [type(one) for one in messengers(SecretStr("http://127.0.0.1:9/"))] == [Log, Webhook]
