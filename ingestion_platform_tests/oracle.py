@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import re
 import zlib
 from collections import defaultdict
@@ -1167,6 +1168,67 @@ def _stock_levels(tables: _Tables) -> list[Row]:
     return [shelves[place] for place in sorted(shelves)]
 
 
+def _customer_habits(tables: _Tables) -> list[Row]:
+    visits: dict[str, list[tuple[Row, Mapping[str, str]]]] = defaultdict(list)
+    for row in tables.of("payments", tables.day - timedelta(days=27), tables.day):
+        masked = tables.hashed["payments", row["_object"], row["_row"]]
+        if row["status"] == "approved" and "customer_id" in masked:
+            visits[masked["customer_id"]].append((row, masked))
+    found = []
+    for customer, of_customer in sorted(visits.items()):
+        rows, count = [row for row, _ in of_customer], len(of_customer)
+        is_known = count >= 3
+        found.append(
+            {
+                "customer_id": customer,
+                "payments": count,
+                "usual_amount_zar": _round(_net(rows) / count) if is_known else None,
+                "stores": sorted({row["store_id"] for row in rows}) if is_known else None,
+                "regions": sorted({row["region"] for row in rows}) if is_known else None,
+                "hours": sorted({row["paid_at"].hour for row in rows}) if is_known else None,
+                "cards": sorted({masked["card"] for _, masked in of_customer}) if is_known else None,
+            }
+        )
+    return found
+
+
+def _stock_watch(tables: _Tables) -> list[Row]:
+    sold: dict[tuple[str, str], int] = defaultdict(int)
+    for row in tables.of("pos_events", tables.day - timedelta(days=7), tables.day - timedelta(days=1)):
+        sold[row["store_id"], row["product_id"]] += row["quantity"]
+    found: dict[tuple[str, str], Row] = {}
+    for row in tables.of("stock_counts"):
+        place = row["store_id"], row["product_id"]
+        of_week = max(sold[place], 0)
+        a_day, low = _round(Decimal(of_week) / 7), max(math.ceil(of_week / 7), 5)
+        found[place] = {
+            "store_id": place[0],
+            "product_id": place[1],
+            "units": row["units"],
+            "sold_a_day": a_day,
+            "runs_low_below": low,
+            "fill_up_to": max(math.ceil(a_day * 7), 2 * low),
+            "low_nearby": None,
+        }
+    stores = tables.newest("stores", "store_id")
+    for (store_id, product_id), row in found.items():
+        here = stores.get(store_id)
+        near = []
+        for (other_id, other_product), other in found.items():
+            there = stores.get(other_id)
+            if here is None or there is None or other_product != product_id or other_id == store_id:
+                continue
+            if here["country"] != there["country"] or other["units"] >= other["runs_low_below"]:
+                continue
+            north = float(here["latitude"] - there["latitude"])
+            east = float(here["longitude"] - there["longitude"]) * math.cos(math.radians(float(here["latitude"])))
+            km = 111.2 * math.sqrt(north**2 + east**2)
+            if km <= 50:
+                near.append((km, other_id))
+        row["low_nearby"] = ", ".join(other_id for _, other_id in sorted(near)[:3]) or None
+    return [found[place] for place in sorted(found)]
+
+
 REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "daily_sales": _daily_sales,
     "best_sellers": _best_sellers,
@@ -1183,5 +1245,7 @@ REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "refused_withdrawals": _refused_withdrawals,
     "loyalty_balances": _loyalty_balances,
     "stock_levels": _stock_levels,
+    "customer_habits": _customer_habits,
+    "stock_watch": _stock_watch,
 }
 """Each report as a function of the processed tables; rows come by primary key."""

@@ -59,7 +59,7 @@ _REGULARS = 3
 _VISITS_OF_REGULARS = 3
 _ACCOUNTS_OF_A_STORE = 3
 _MOVEMENTS_OF_A_DAY = 4
-_DAYS_BEFORE_BULK = 5
+_DAYS_BEFORE_BULK = 6
 _LEFT_BY_BULK = 2
 
 
@@ -397,10 +397,10 @@ class Business:
                 units[product_id] = max(0, units[product_id] + moved[product_id] - lost)
 
     def _bulk(self, store: Store, day: date) -> tuple[Line, ...]:
-        """Shortly before closing on the last day somebody buys almost all that there is of the first store's slowest product."""
-        if store != self.stores[0] or day != self.plan.dates[-1] or self.plan.days < _DAYS_BEFORE_BULK:
+        """Shortly before closing on the seventh day somebody buys almost all that there is of the first store's slowest product."""
+        if store != self.stores[0] or day != self.plan.first_day + timedelta(days=_DAYS_BEFORE_BULK):
             return ()
-        (count, _, _) = list(islice(self._counts(store), self.plan.days))[-1]
+        (count, _, _) = next(islice(self._counts(store), _DAYS_BEFORE_BULK, None))
         product_id = self.range_of(store)[-1].product_id
         price = self.price_cents(product_id, day)
         quantity = max(1, count[product_id] - _LEFT_BY_BULK)

@@ -88,7 +88,7 @@ def planted(business: Business) -> tuple[Planted, ...]:
 
 
 def bulk(business: Business, events: Sequence[TillEvent]) -> Planted | None:
-    """The sale that takes almost all that the first store has of a product, among what its tills told; None where the plan is too small."""
+    """The sale that takes almost all that the first store has of a product, among what its tills told; None where the last day has none."""
     key = f"{business.stores[0].store_id}-{business.plan.dates[-1]:%Y%m%d}-9999-01"
     found = tuple(event for event in events if key.encode() in event.value)
     if not found:

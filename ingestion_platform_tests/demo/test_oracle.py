@@ -145,7 +145,8 @@ def test_troubles_cost_the_healthy_rows_nothing(told: Told) -> None:
 def test_personal_values_are_left_out(told: Told, declared: Datasets) -> None:
     """Rows have every declared column but the masked ones, which depend on the salt."""
     _, answer = told(HEALTHY, 1)
-    for name, dataset in declared.items():
+    # Without a worker nobody raises alerts.
+    for name, dataset in ((name, dataset) for name, dataset in declared.items() if name != "alerts"):
         shown = {column.name for column in dataset.columns if column.pii is None}
         (row, *_) = answer.day(name, HEALTHY.dates[0]).rows
         assert set(row) == shown | {"_day", "_landed_on", "_object", "_row"}
