@@ -16,6 +16,8 @@ from ingestion_platform.table import INTEGER, TIMESTAMP, VARCHAR, Column, decima
 from ingestion_platform_tests.demo.conftest import HEALTHY, PLAN
 from ingestion_platform_tests.oracle import Expected, expected
 
+NOT_TOLD = {"alerts", "freezer_readings", "payments"}
+"""What only a running business tells: its files have none."""
 Told = Callable[[Plan, int], tuple[Story, Expected]]
 
 
@@ -147,7 +149,11 @@ def test_personal_values_are_left_out(told: Told, declared: Datasets) -> None:
     _, answer = told(HEALTHY, 1)
     for name, dataset in declared.items():
         shown = {column.name for column in dataset.columns if column.pii is None}
-        (row, *_) = answer.day(name, HEALTHY.dates[0]).rows
+        rows = answer.day(name, HEALTHY.dates[0]).rows
+        if name in NOT_TOLD:
+            assert not rows
+            continue
+        (row, *_) = rows
         assert set(row) == shown | {"_day", "_landed_on", "_object", "_row"}
 
 
