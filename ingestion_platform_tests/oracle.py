@@ -1173,7 +1173,7 @@ def _customer_habits(tables: _Tables) -> list[Row]:
     for row in tables.of("payments", tables.day - timedelta(days=27)):
         masked = tables.hashed["payments", row["_object"], row["_row"]]
         if row["status"] == "approved" and masked["customer_id"] is not None:
-            found[masked["customer_id"]].append(row | masked)
+            found[masked["customer_id"]].append({**row, **masked})
 
     def known(rows: list[Row], values: Iterable[Any]) -> list[Any] | None:
         return sorted({value for value in values if value is not None}) if len(rows) >= 3 else None
