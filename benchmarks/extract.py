@@ -10,12 +10,13 @@ median counts. The extract is also run by a cursor when a hundredth of the rows 
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,21 @@ def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+def cpu_seconds(server: Server) -> float:
+    """CPU seconds that this process and the server's have taken until now, those that have ended included."""
+    assert server.process is not None
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            pid, _, rest = stat.read_text().partition(" (")
+            found = rest.rpartition(") ")[2].split()
+            if int(pid) == server.process.pid:
+                ticks += sum(map(int, found[11:15]))
+            elif int(found[1]) == server.process.pid:
+                ticks += sum(map(int, found[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK") + time.process_time()
 
 
 def extract_of(table: str, **changes: Any) -> Extract:
@@ -120,7 +136,7 @@ def measure(rows: int) -> None:
             count = rows // divided
             made = f"insert into {table} select {values} from generate_series(1, {count}) i"
             database = server.new_database(f"create table {table} ({columns})", made, f"vacuum analyze {table}")
-            sides: dict[str, list[float]] = {}
+            sides: dict[str, list[tuple[float, float]]] = {}
             extracted: Extracted | None = None
             with closing(server.connect(database)) as connection:
                 for turn in range(TIMES):
@@ -146,15 +162,20 @@ def measure(rows: int) -> None:
                         ),
                     }
                     for side, work in every.items():
-                        sides.setdefault(side, []).append(seconds(work))
+                        before = cpu_seconds(server)
+                        took = seconds(work)
+                        sides.setdefault(side, []).append((took, cpu_seconds(server) - before))
             assert extracted is not None
             assert extracted.rows == count
             text_bytes = (server_folder / f"{table}0.csv").stat().st_size
             print(f"{table}: {count:,} rows, {text_bytes / 1e6:,.0f} MB as CSV, {extracted.bytes / 1e6:,.0f} MB landed")
-            limit = statistics.median(sides["COPY TO a file, text"])
-            for side, took in sides.items():
-                middle = statistics.median(took)
-                print(f"    {side:<22}{middle:>7.2f} s {middle / limit:>6.2f} x  {count / middle:>11,.0f} rows/s")
+            limit = statistics.median(took for took, _ in sides["COPY TO a file, text"])
+            for side, turns in sides.items():
+                middle, cpu = (statistics.median(values) for values in zip(*turns, strict=True))
+                print(
+                    f"    {side:<22}{middle:>7.2f} s {middle / limit:>6.2f} x  {count / middle:>11,.0f} rows/s"
+                    f"  {cpu:>6.2f} s of CPU, the server's included"
+                )
             load(Path(root) / table / "0" / "extract", table, columns, count)
             if table == "usual":
                 go_on(server, database, Path(root) / table / "cursor", table, count)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import KafkaException, Producer
 
-from ingestion_platform.demo.events import TillEvent
+from ingestion_platform.demo.event import TillEvent
 from ingestion_platform.errors import SourceUnavailable
 
 ANSWER_SECONDS = 30.0

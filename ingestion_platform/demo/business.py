@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, islice
 from random import Random
 
 from ingestion_platform.demo.plan import Plan
@@ -59,6 +59,8 @@ _REGULARS = 3
 _VISITS_OF_REGULARS = 3
 _ACCOUNTS_OF_A_STORE = 3
 _MOVEMENTS_OF_A_DAY = 4
+_DAYS_BEFORE_BULK = 5
+_LEFT_BY_BULK = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,9 @@ class Business:
 
     def lines(self, store: Store, day: date) -> tuple[Line, ...]:
         """The till lines of a store and day, by time. At least one basket is paid by phone; nothing paid by phone is returned."""
+        return (*self._everyday_lines(store, day), *self._bulk(store, day))
+
+    def _everyday_lines(self, store: Store, day: date) -> tuple[Line, ...]:
         random = self._random(store.store_id, day)
         products = self.range_of(store)
         weights = list(accumulate(1 / (rank + 4) for rank in range(len(products))))
@@ -353,32 +358,63 @@ class Business:
 
         A day's count is the former one plus deliveries less sales, less what got lost or broken.
         """
-        stock: dict[str, dict[str, int]] = {}
+        of_stores = {store.store_id: self._counts(store) for store in self.stores}
         for day in self.plan.dates:
             for store in self.roster(day):
-                random = self._random(store.store_id, day, "stock")
-                if store.store_id not in stock:
-                    stock[store.store_id] = {
-                        product.product_id: random.randint(_FULL_SHELF_UNITS // 2, _FULL_SHELF_UNITS)
-                        for product in self.range_of(store)
-                    }
-                units = stock[store.store_id]
+                count, delivery, counted_at = next(of_stores[store.store_id])
                 lines = self.lines(store, day)
-                delivery = self._delivery(store, day, units)
                 yield StoreDay(
                     store=store,
                     day=day,
                     lines=lines,
                     payments=self.payments(store, day, lines),
                     delivery=delivery,
-                    counted_at=datetime.combine(day, time(5, 30)) + timedelta(seconds=random.randrange(5_400)),
-                    count=dict(units),
+                    counted_at=counted_at,
+                    count=count,
                 )
-                moved = Counter[str]()
-                for product_id, delivered, _ in delivery.lines if delivery else ():
-                    moved[product_id] += delivered
-                for line in lines:
-                    moved[line.product_id] -= line.quantity
-                for product_id in units:
-                    lost = 1 if random.random() < 0.03 else 0
-                    units[product_id] = max(0, units[product_id] + moved[product_id] - lost)
+
+    def _counts(self, store: Store) -> Iterator[tuple[dict[str, int], Delivery | None, datetime]]:
+        """What a store counts on each day that it is open, what is delivered then, and when it counts."""
+        units: dict[str, int] = {}
+        for day in self.plan.dates:
+            if day < store.opened_on:
+                continue
+            random = self._random(store.store_id, day, "stock")
+            units = units or {
+                product.product_id: random.randint(_FULL_SHELF_UNITS // 2, _FULL_SHELF_UNITS)
+                for product in self.range_of(store)
+            }
+            delivery = self._delivery(store, day, units)
+            counted_at = datetime.combine(day, time(5, 30)) + timedelta(seconds=random.randrange(5_400))
+            yield dict(units), delivery, counted_at
+            moved = Counter[str]()
+            for product_id, delivered, _ in delivery.lines if delivery else ():
+                moved[product_id] += delivered
+            for line in self.lines(store, day):
+                moved[line.product_id] -= line.quantity
+            for product_id in units:
+                lost = 1 if random.random() < 0.03 else 0
+                units[product_id] = max(0, units[product_id] + moved[product_id] - lost)
+
+    def _bulk(self, store: Store, day: date) -> tuple[Line, ...]:
+        """Shortly before closing on the last day somebody buys almost all that there is of the first store's slowest product."""
+        if store != self.stores[0] or day != self.plan.dates[-1] or self.plan.days < _DAYS_BEFORE_BULK:
+            return ()
+        (count, _, _) = list(islice(self._counts(store), self.plan.days))[-1]
+        product_id = self.range_of(store)[-1].product_id
+        price = self.price_cents(product_id, day)
+        quantity = max(1, count[product_id] - _LEFT_BY_BULK)
+        return (
+            Line(
+                transaction_id=f"{store.store_id}-{day:%Y%m%d}-9999-01",
+                store_id=store.store_id,
+                sold_at=datetime.combine(day, time(19, 59, 58)),
+                product_id=product_id,
+                quantity=quantity,
+                unit_price_cents=price,
+                amount_cents=price * quantity,
+                payment_method="cash",
+                customer_id="",
+                basket=9999,
+            ),
+        )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 from ingestion_platform.demo.broker import serve
-from ingestion_platform.demo.events import TillEvent
+from ingestion_platform.demo.event import TillEvent
 
 TOPIC = "web.clicks"
 PAGES = ("/", "/bread", "/milk", "/coffee", "/basket", "/checkout")

@@ -26,7 +26,9 @@ from ingestion_platform.datasets.exchange_rates import daily_rates
 from ingestion_platform.datasets.supplier_catalogue import prices, products
 from ingestion_platform.demo import apis, broker
 from ingestion_platform.demo.business import Business
-from ingestion_platform.demo.events import LATE_DAYS, TOPIC, Told, tell_events
+from ingestion_platform.demo.event import TOPIC
+from ingestion_platform.demo.events import LATE_DAYS, Told, tell_events
+from ingestion_platform.demo.live import in_order, play
 from ingestion_platform.demo.outside import CHART_LENGTH, NEW_FAMILY, REGIONS
 from ingestion_platform.demo.pages import ENDPOINTS, EVENING, down_on
 from ingestion_platform.demo.plan import ALL_TROUBLES, ZONE, Plan
@@ -84,11 +86,12 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
     log.write_text("")
     business = Business(plan)
     told = tell_events(business)
-    parts = (told.during, told.afterwards)
+    before_last = tuple(event for event in told.during if event.at.astimezone(ZONE).date() < last)
+    last_day = told.during[len(before_last) :]
     zone = open_landing(*settings.landing_places)
     if next(iter(zone.list("streams/")), None) is not None:
         # The broker of an earlier run is gone. This one has the same records at the same offsets, and never fewer than have landed.
-        parts = (told.during + told.afterwards, ())
+        before_last, last_day = (*before_last, *told.afterwards, *in_order(business, last_day)), ()
     apis_file = settings.warehouse.parent / "apis.toml"
     settings = settings.model_copy(update={"apis": apis_file})
     with broker.serve() as kafka, apis.serve(plan, settings_file=apis_file) as server:
@@ -99,11 +102,13 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
             moment = time.monotonic()
             # Files come in the evening; what comes afterwards, when nobody waits for it any longer.
             landed = step.land(DatedProducer(folder, timedelta(hours=19) if number == 1 else timedelta(days=3)))
-            sent = kafka.send(TOPIC, parts[number - 1])
+            sent = kafka.send(TOPIC, before_last) if number == 1 else 0
             say(
-                f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing}, and the tills sent {sent:,} events to a"
-                f" Kafka broker on {kafka.servers} ({time.monotonic() - moment:.1f} s)"
+                f"{number}. {step.description}\n   {landed:,} objects landed in {settings.landing}"
+                + (f", and the tills sent {sent:,} events to a Kafka broker on {kafka.servers}" if sent else "")
+                + f" ({time.monotonic() - moment:.1f} s)"
             )
+            moment = time.monotonic()
             if number == 1:
                 moment = time.monotonic()
                 _fetch_rates(server, settings, plan)
@@ -111,9 +116,16 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
                     f"   the rates of exchange of {plan.dates[0]} to {last} were asked for with each day's own clock, since the bank tells"
                     f" the present only ({time.monotonic() - moment:.1f} s)"
                 )
+            days = sorted(_days_of(step, settings))
+            if number == len(story.steps) and last_day:
+                days = sorted({*days, last})
+                say(
+                    f"   {last} is told as it happens, by the hour, while a worker follows (`make worker`) and its live rules look:"
+                )
+                sent = play(kafka, business, told.afterwards, last_day, zone, log, say)
+                say(f"   the tills sent {sent:,} events ({time.monotonic() - moment:.1f} s)")
             moment = time.monotonic()
             before = server.total()
-            days = sorted(_days_of(step, settings))
             if number > 1:
                 asked_again = {day for day in plan.dates if days[0] <= day <= days[-1]}
             done = _materialize(days[0], days[-1], log, kafka.servers, apis_file)
@@ -135,6 +147,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         wrong = _tell_incidents(warehouse, story, say)
         wrong += _tell_stream(warehouse, told, say)
         wrong += _tell_states(warehouse, business, say)
+        wrong += _tell_alerts(warehouse, last, say)
         wrong += _tell_apis(warehouse, server, asked_again, log.read_text(), say)
         _tell_balance(warehouse, say)
         _tell_reports(warehouse, last, say)
@@ -154,7 +167,15 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
 
 def _refuse_foreign(zone: LandingZone, story: Story) -> None:
     """The demo doesn't mix with files that aren't its own."""
-    fetched = ("streams/pos/", "receipts/", "decisions/", *(endpoint.root for endpoint in ENDPOINTS))
+    fetched = (
+        "streams/pos/",
+        "receipts/",
+        "decisions/",
+        "alerts/",
+        "told/",
+        "judged/",
+        *(endpoint.root for endpoint in ENDPOINTS),
+    )
     ours = {arrival.key for step in story.steps for arrival in step.objects}
     for landed in zone.list():
         if landed.key not in ours and not landed.key.startswith(fetched):
@@ -348,7 +369,7 @@ def _tell_stream(warehouse: Warehouse, told: Told, say: Callable[[str], None]) -
         ).to_pylist()
         return found[0] if found else {}
 
-    tables = ("pos_events", "till_sessions", "loyalty_events", "pos_unknown")
+    tables = ("pos_events", "till_sessions", "loyalty_events", "payments", "freezer_readings", "pos_unknown")
     raw = {table: number(f"select count(*) from raw.{table}") for table in tables}
     broken = number("select count(*) from platform.quarantine where dataset = 'pos_unknown'")
     again = number("select count(*) from (select distinct _shard, _position from raw.pos_events)")
@@ -445,6 +466,34 @@ def _tell_states(warehouse: Warehouse, business: Business, say: Callable[[str], 
             stock["places"] > 0,
             f"counts, deliveries and sales → {stock['units']:,} units at {stock['places']:,} places; the last counts found"
             f" {missing['units'] or 0:,} fewer than there should have been [processed.stock_levels]",
+        ),
+    ):
+        say(f"  {'·' if is_right else '✗'} {line}")
+        if not is_right:
+            wrong.append(line)
+    return wrong
+
+
+def _tell_alerts(warehouse: Warehouse, day: date, say: Callable[[str], None]) -> list[str]:
+    """What the live rules said of the last day, held against what the batch says of it; the answer names what isn't as it should be."""
+    standing = warehouse.query(
+        "select rule, count(*) as alerts, count(distinct alert_id) as ids from processed.alerts"
+        f" where _day = date '{day}' and change = 'raised' group by rule order by rule"
+    ).to_pylist()
+    agreed = warehouse.agreement(warehouse.sql_tables["processed.alerts_in_batch"], day)
+    say(f"\nWhat the live rules said of {day}, and what the same rules say of the day's tables:")
+    told = ", ".join(f"{one['alerts']:,} of {one['rule']}" for one in standing) or "nothing"
+    wrong = []
+    for is_right, line in (
+        (
+            all(one["alerts"] == one["ids"] for one in standing)
+            and {"card_fraud", "warm_freezer"} <= {one["rule"] for one in standing},
+            f"alerts, each once: {told} [processed.alerts]",
+        ),
+        (
+            not agreed.unexplained,
+            f"{agreed.both:,} alerts that both have, {len(agreed.differences):,} that one has, {len(agreed.unexplained):,} of them without"
+            " a reason [processed.alerts_in_batch, check live_agrees]",
         ),
     ):
         say(f"  {'·' if is_right else '✗'} {line}")

@@ -17,27 +17,17 @@ from random import Random
 import pyarrow as pa
 
 from ingestion_platform.datasets.point_of_sale import pos
-from ingestion_platform.demo import files
+from ingestion_platform.demo import files, watched
 from ingestion_platform.demo.business import Business, Line, Points, Store
+from ingestion_platform.demo.event import TillEvent
 from ingestion_platform.demo.plan import ZONE
 from ingestion_platform.formats.segments import DENSE_ENVELOPE, write_segment
 from ingestion_platform.stream import Span
 
-TOPIC = "pos.events"
 SHARDS = 3
 BLOCK_HOURS = 6
 LATE_DAYS = 2
 """How long after its day the events of the till come that was offline."""
-
-
-@dataclass(frozen=True, slots=True)
-class TillEvent:
-    """An event as a till sends it; *at* is when the stream takes it."""
-
-    key: str
-    value: bytes
-    at: datetime
-    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +41,7 @@ class Told:
         sales: sale events, each counted as often as it was sent.
         sessions: events of tills opened and closed.
         points: events of loyalty points earned and redeemed.
+        watched: payments by card and readings of freezers, those of the last evening among them.
         silent: the store and day of which nothing was told.
         offline: the store and day of which everything was told late.
         offline_lines: how many sales those were.
@@ -64,6 +55,7 @@ class Told:
     sales: int
     sessions: int
     points: int
+    watched: int
     silent: tuple[str, date]
     offline: tuple[str, date]
     offline_lines: int
@@ -87,7 +79,7 @@ def tell_events(business: Business) -> Told:
     silent_on, offline_on = dates[min(3, len(dates) - 1)], dates[min(2, len(dates) - 1)]
     during: list[TillEvent] = []
     afterwards: list[TillEvent] = []
-    sales = sessions = points = offline_lines = twice = unknown = broken = 0
+    sales = sessions = points = watched_ones = offline_lines = twice = unknown = broken = 0
     for day in dates:
         for store in business.roster(day):
             if (store, day) == (silent, silent_on):
@@ -121,22 +113,23 @@ def tell_events(business: Business) -> Told:
                 afterwards += [TillEvent(one.key, one.value, one.at + late, one.headers) for one in of_store]
             else:
                 during += of_store
+        of_day = list(watched.everyday(business, day))
+        if day == dates[-1]:
+            of_day += [event for one in watched.planted(business) for event in one.events]
+        during += of_day
+        watched_ones += len(of_day)
     during.sort(key=lambda one: one.at)
     afterwards.sort(key=lambda one: one.at)
     return Told(
-        tuple(during), tuple(afterwards), sales, sessions, points, (silent.store_id, silent_on), (offline.store_id, offline_on),
-        offline_lines, twice, unknown, broken,
+        tuple(during), tuple(afterwards), sales, sessions, points, watched_ones, (silent.store_id, silent_on),
+        (offline.store_id, offline_on), offline_lines, twice, unknown, broken,
     )  # fmt: skip
-
-
-def _event(store_id: str, at: datetime, text: str, till: str = "1") -> TillEvent:
-    return TillEvent(store_id, text.encode(), at + timedelta(seconds=1), {"till": f"{store_id}-{till}"})
 
 
 def _sale(line: Line) -> TillEvent:
     # json.dumps would write 12.5 for 12.50, so that amounts are put in by hand
     customer = f',"loyalty":{{"customer_id":{json.dumps(line.customer_id)}}}' if line.customer_id else ""
-    return _event(
+    return TillEvent.of(
         line.store_id,
         line.sold_at.replace(tzinfo=ZONE),
         f'{{"event_type":"sale","transaction_id":{json.dumps(line.transaction_id)},"store_id":{json.dumps(line.store_id)},'
@@ -150,7 +143,7 @@ def _sale(line: Line) -> TillEvent:
 def _sessions(store: Store, day: date) -> Iterator[TillEvent]:
     for kind, hour, cash in (("till_opened", 7, "500.00"), ("till_closed", 20, "1500.00")):
         at = datetime.combine(day, time(hour, 30), ZONE)
-        yield _event(
+        yield TillEvent.of(
             store.store_id,
             at,
             f'{{"event_type":"{kind}","event_id":"{store.store_id}-{day:%Y%m%d}-{kind}","store_id":{json.dumps(store.store_id)},'
@@ -161,7 +154,7 @@ def _sessions(store: Store, day: date) -> Iterator[TillEvent]:
 def _points(one: Points) -> TillEvent:
     kind = "points_earned" if one.points > 0 else "points_redeemed"
     at = one.happened_at.replace(tzinfo=ZONE)
-    return _event(
+    return TillEvent.of(
         one.store_id,
         at,
         f'{{"event_type":"{kind}","event_id":{json.dumps(one.event_id)},"customer_id":{json.dumps(one.customer_id)},'
@@ -171,7 +164,7 @@ def _points(one: Points) -> TillEvent:
 
 def _unknown(store: Store, day: date) -> TillEvent:
     at = datetime.combine(day, time(11), ZONE)
-    return _event(store.store_id, at, f'{{"event_type":"price_override","by":"M07","at":"{at.isoformat()}"}}')
+    return TillEvent.of(store.store_id, at, f'{{"event_type":"price_override","by":"M07","at":"{at.isoformat()}"}}')
 
 
 def _broken(store: Store, day: date) -> Iterator[TillEvent]:

@@ -54,7 +54,7 @@ KNOWN_SECONDS = 30.0
 LAND_AGAIN_SECONDS = 1.0
 """After which landing is tried again."""
 SLOW_SECONDS = 1.0
-"""When the oldest record has waited for so long, only the most urgent rules are judged at once."""
+"""When the oldest record has waited for so long, and others wait behind it, only the most urgent rules are judged at once."""
 GATHERED = 10_000
 """Records that have landed that are judged together when it starts."""
 NOTE_SECONDS = 60.0

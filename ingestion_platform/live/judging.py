@@ -4,6 +4,7 @@ One stream's records to alerts that are deserved: read, held against the contrac
 Belongs here: the way of a few records through one process. Doesn't: where they come from and who is told (`engine.py`).
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from ingestion_platform.stream import Stream, shard_name
 from ingestion_platform.warehouse.days import bounds
 from ingestion_platform.warehouse.live_rows import LiveRows
 
+QUIET_SECONDS = 30.0
+"""A shard of which nothing has come for so long is waited for no more: what it then gives may be too late."""
 _QUARTER_US = 900_000_000
 """No time zone is off UTC by less than a quarter of an hour, or by a part of one."""
 _LONGEST_BACKLOG = timedelta(days=1)
@@ -133,7 +136,9 @@ class Judging:
             self._parts.append(_Judged(dataset, of_dataset, rows, Judge(of_dataset, rows.columns, days, ask)))
         # What matters most is judged first.
         self._parts.sort(key=lambda part: min(rule.priority for rule in part.rules))
-        self._newest = datetime.min
+        self._began = time.monotonic()
+        self._came: dict[str, tuple[datetime, float]] = {}
+        """Shard → when its last record arrived, UTC, and when it was judged (`time.monotonic`)."""
 
     @property
     def rules(self) -> list[Rule]:
@@ -166,10 +171,12 @@ class Judging:
             without = [number for number, rule in enumerate(part.rules) if rule.priority > up_to_priority]
             if len(without) < len(part.rules):
                 self._judge_part(part, batches, placed, without, outcome)
-        for _, _, newest in placed:
-            outcome.newest = max(filter(None, (outcome.newest, newest)), default=None)
+        for batch, (_, _, newest) in zip(batches, placed, strict=True):
+            if newest is not None:
+                outcome.newest = max(newest, outcome.newest or newest)
+                came = self._came.get(batch.shard, (datetime.min, 0.0))[0]
+                self._came[batch.shard] = max(came, newest.replace(tzinfo=None)), time.monotonic()
         if outcome.newest is not None:
-            self._newest = max(self._newest, outcome.newest.replace(tzinfo=None))
             self._forget(has_backlog=has_backlog)
         return outcome
 
@@ -252,7 +259,13 @@ class Judging:
         return versions, np.array(days, dtype=object)[at], newest
 
     def _forget(self, *, has_backlog: bool) -> None:
-        before = self._newest - (_LONGEST_BACKLOG if has_backlog else self._horizon)
+        # Shards that are read one ahead of the other, as after a worker was away: none is late by what another one has already given.
+        now = time.monotonic()
+        speaking = [newest for newest, judged in self._came.values() if now - judged < QUIET_SECONDS]
+        reached = min(speaking, default=max(newest for newest, _ in self._came.values()))
+        # At first nobody knows which shards will speak.
+        is_new = now - self._began < QUIET_SECONDS
+        before = reached - (_LONGEST_BACKLOG if has_backlog or is_new else self._horizon)
         for part in self._parts:
             share = self._most_held // len(self._parts)
             over = part.judge.held - share

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingestion_platform.alert import Alert
+from ingestion_platform.live import judging
 from ingestion_platform.live.landed_alerts import read_day
 from ingestion_platform.live.visible import VisibleAlerts
 from ingestion_platform.sources.drain import Drain
@@ -115,8 +116,29 @@ def test_a_worker_without_a_salt_judges_nothing_and_says_so(shop: Shop) -> None:
     assert "there is no salt" in engine.standing().problem
 
 
-def test_an_event_that_comes_too_late_is_left_to_the_batch_and_noted(shop: Shop) -> None:
+def test_shards_that_are_read_one_ahead_of_the_other_are_judged_whole(shop: Shop) -> None:
+    """What a worker finds when it was away: the first shard gives its hours before the second begins. No event counts as late."""
+    source, landed = MemoryStream(batch=1), Landed()
+    engine = shop.engine([landed], horizon=timedelta(minutes=5))
+    number = 0
+    for shard in ("0", "1"):
+        for minutes in (0, 60, 120):
+            for second in range(3):
+                at = NOON + timedelta(minutes=minutes, seconds=second)
+                source.put(shard, payment(number, f"C{shard}", at), at)
+                number += 1
+    Drain(shop.landed(), source, watchers=[engine], clock=lambda: NOON + timedelta(hours=3)).to_now()
+    engine.start()
+    engine.close()
+    assert engine.standing().late == 0
+    assert sorted(one.deserved_by for one in landed.alerts) == [f"P{last:06}" for last in (2, 5, 8, 11, 14, 17)]
+
+
+def test_an_event_that_comes_too_late_is_left_to_the_batch_and_noted(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once events are let go of, what belongs among them is counted, and its subject is in the worker's note."""
+    monkeypatch.setattr(judging, "QUIET_SECONDS", 0.0)
     engine, source = shop.engine([], horizon=timedelta(minutes=5)), MemoryStream(batch=1)
     for number, minutes in enumerate((0, 1, 30, 31, 2)):
         at = NOON + timedelta(minutes=minutes)
