@@ -1169,64 +1169,105 @@ def _stock_levels(tables: _Tables) -> list[Row]:
 
 
 def _customer_habits(tables: _Tables) -> list[Row]:
-    visits: dict[str, list[tuple[Row, Mapping[str, str]]]] = defaultdict(list)
-    for row in tables.of("payments", tables.day - timedelta(days=27), tables.day):
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in tables.of("payments", tables.day - timedelta(days=27)):
         masked = tables.hashed["payments", row["_object"], row["_row"]]
-        if row["status"] == "approved" and "customer_id" in masked:
-            visits[masked["customer_id"]].append((row, masked))
-    found = []
-    for customer, of_customer in sorted(visits.items()):
-        rows, count = [row for row, _ in of_customer], len(of_customer)
-        is_known = count >= 3
-        found.append(
-            {
-                "customer_id": customer,
-                "payments": count,
-                "usual_amount_zar": _round(_net(rows) / count) if is_known else None,
-                "stores": sorted({row["store_id"] for row in rows}) if is_known else None,
-                "regions": sorted({row["region"] for row in rows}) if is_known else None,
-                "hours": sorted({row["paid_at"].hour for row in rows}) if is_known else None,
-                "cards": sorted({masked["card"] for _, masked in of_customer}) if is_known else None,
-            }
-        )
-    return found
+        if row["status"] == "approved" and masked["customer_id"] is not None:
+            found[masked["customer_id"]].append({**row, **masked})
+
+    def known(rows: list[Row], values: Iterable[Any]) -> list[Any] | None:
+        return sorted({value for value in values if value is not None}) if len(rows) >= 3 else None
+
+    return [
+        {
+            "customer_id": customer,
+            "payments": len(rows),
+            "usual_amount_zar": _round(sum(row["amount_zar"] for row in rows) / len(rows)) if len(rows) >= 3 else None,
+            "stores": known(rows, (row["store_id"] for row in rows)),
+            "regions": known(rows, (row["region"] for row in rows)),
+            "hours": known(rows, (row["paid_at"].hour for row in rows)),
+            "cards": known(rows, (row["card"] for row in rows)),
+        }
+        for customer, rows in sorted(found.items())
+    ]
 
 
 def _stock_watch(tables: _Tables) -> list[Row]:
-    sold: dict[tuple[str, str], int] = defaultdict(int)
+    sold = defaultdict[Any, int](int)
     for row in tables.of("pos_events", tables.day - timedelta(days=7), tables.day - timedelta(days=1)):
         sold[row["store_id"], row["product_id"]] += row["quantity"]
-    found: dict[tuple[str, str], Row] = {}
+    watched: dict[tuple[str, str], Row] = {}
     for row in tables.of("stock_counts"):
-        place = row["store_id"], row["product_id"]
-        of_week = max(sold[place], 0)
-        a_day, low = _round(Decimal(of_week) / 7), max(math.ceil(of_week / 7), 5)
-        found[place] = {
-            "store_id": place[0],
-            "product_id": place[1],
+        units = max(sold[row["store_id"], row["product_id"]], 0)
+        low = max(-(-units // 7), 5)
+        a_day = _round(Decimal(units) / 7)
+        watched[row["store_id"], row["product_id"]] = {
+            "store_id": row["store_id"],
+            "product_id": row["product_id"],
             "units": row["units"],
             "sold_a_day": a_day,
             "runs_low_below": low,
             "fill_up_to": max(math.ceil(a_day * 7), 2 * low),
-            "low_nearby": None,
         }
     stores = tables.newest("stores", "store_id")
-    for (store_id, product_id), row in found.items():
+
+    def km(one: Row, other: Row) -> float:
+        north = float(one["latitude"] - other["latitude"])
+        east = float(one["longitude"] - other["longitude"]) * math.cos(math.radians(float(one["latitude"])))
+        return 111.2 * math.sqrt(north**2 + east**2)
+
+    for (store_id, product_id), row in watched.items():
         here = stores.get(store_id)
-        near = []
-        for (other_id, other_product), other in found.items():
-            there = stores.get(other_id)
-            if here is None or there is None or other_product != product_id or other_id == store_id:
-                continue
-            if here["country"] != there["country"] or other["units"] >= other["runs_low_below"]:
-                continue
-            north = float(here["latitude"] - there["latitude"])
-            east = float(here["longitude"] - there["longitude"]) * math.cos(math.radians(float(here["latitude"])))
-            km = 111.2 * math.sqrt(north**2 + east**2)
-            if km <= 50:
-                near.append((km, other_id))
-        row["low_nearby"] = ", ".join(other_id for _, other_id in sorted(near)[:3]) or None
-    return [found[place] for place in sorted(found)]
+        near = sorted(
+            (km(here, stores[other["store_id"]]), other["store_id"])
+            for other in watched.values()
+            if here is not None
+            and other["product_id"] == product_id
+            and other["store_id"] in stores.keys() - {store_id}
+            and stores[other["store_id"]]["country"] == here["country"]
+            and other["units"] < other["runs_low_below"]
+        )
+        row["low_nearby"] = ", ".join([other for away, other in near if away <= 50][:3]) or None
+    return [watched[place] for place in sorted(watched)]
+
+
+def _alerts_in_batch(tables: _Tables) -> list[Row]:
+    """Of what runs low alone."""
+    watched = {(row["store_id"], row["product_id"]): row for row in _stock_watch(tables)}
+    taken: dict[tuple[str, str], int] = {}
+    found = []
+    for row in sorted(tables.of("pos_events"), key=lambda one: (one["sold_at"], one["transaction_id"])):
+        place = row["store_id"], row["product_id"]
+        is_first, before = place not in taken, taken.get(place, 0)
+        taken[place] = before + row["quantity"]
+        watch = watched.get(place)
+        if watch is None:
+            continue
+        level, low = watch["units"] - taken[place], watch["runs_low_below"]
+        if level >= low or (not is_first and watch["units"] - before < low):
+            continue
+        about = {"store_id": place[0], "product_id": place[1]}
+        order = str(max(watch["fill_up_to"] - level, 0))
+        details = {"level": str(level), "threshold": str(low), "reorder": order}
+        if watch["low_nearby"] is not None:
+            details["low_nearby"] = watch["low_nearby"]
+        told = json.dumps(["low_stock", about, row["transaction_id"]], sort_keys=True)
+        found.append(
+            {
+                "alert_id": hashlib.sha256(told.encode()).hexdigest()[:32],
+                "rule": "low_stock",
+                "about": json.dumps(about, separators=(",", ":")),
+                "deserved_by": row["transaction_id"],
+                "happened_at": row["sold_at"],
+                "priority": 3,
+                "action": "notify",
+                "score": Decimal("1.000") if level <= 0 else Decimal("0.800"),
+                "reasons": json.dumps([f"{level} units are left, below {low}: reorder {order}"], separators=(",", ":")),
+                "details": json.dumps(details, separators=(",", ":")),
+                "dataset": "pos_events",
+            }
+        )
+    return sorted(found, key=lambda one: str(one["alert_id"]))
 
 
 REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
@@ -1247,5 +1288,6 @@ REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "stock_levels": _stock_levels,
     "customer_habits": _customer_habits,
     "stock_watch": _stock_watch,
+    "alerts_in_batch": _alerts_in_batch,
 }
 """Each report as a function of the processed tables; rows come by primary key."""
