@@ -152,11 +152,12 @@ def reports_of_sales() -> list[str]:
 
 
 def made_of(changed: set[date]) -> Work:
-    """The changed days of processed sales, and every day of a report that reads one of them."""
+    """The changed days of processed sales, every day of a report that reads one of them, and all days after of a state that is carried on."""
     tables = declared_sql_tables("Africa/Johannesburg")
     found: Work = {("processed.sales", day) for day in changed}
     for key in reports_of_sales():
         for day in PLAN.dates:
-            if any(timedelta(0) <= day - one <= timedelta(days=tables[key].history_days) for one in changed):
+            reach = timedelta.max if tables[key].carries_on else timedelta(days=tables[key].history_days)
+            if any(timedelta(0) <= day - one <= reach for one in changed):
                 found.add((key, day))
     return found
