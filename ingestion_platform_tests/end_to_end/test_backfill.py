@@ -152,7 +152,7 @@ def reports_of_sales() -> list[str]:
 
 
 def made_of(changed: set[date]) -> Work:
-    """The changed days of processed sales, every day of a report that reads one of them, and all days after of a state that is carried on."""
+    """The changed days of processed sales, every day of a report that reads one, and all days after of a state that is carried on."""
     tables = declared_sql_tables("Africa/Johannesburg")
     found: Work = {("processed.sales", day) for day in changed}
     for key in reports_of_sales():
