@@ -27,7 +27,18 @@ from ingestion_platform.format import Csv, FixedWidth, JsonLines, Parquet, Xml
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.senders import senders_from
 from ingestion_platform.stream import StreamSegments
-from ingestion_platform.table import DATE, DOUBLE, INTEGER, TIMESTAMP, VARCHAR, Check, Column, DataType, decimal
+from ingestion_platform.table import (
+    DATE,
+    DOUBLE,
+    INTEGER,
+    TIMESTAMP,
+    VARCHAR,
+    Check,
+    Column,
+    DataType,
+    Mask,
+    decimal,
+)
 
 DATASETS = find_datasets(ingestion_platform.datasets)
 
@@ -106,6 +117,13 @@ def test_names_tell_the_kind_of_time(dataset: Dataset) -> None:
     for column in dataset.columns:
         assert column.name.endswith("_at") == (column.type == TIMESTAMP), f"{column.name} is {column.type}"
         assert column.name.endswith("_on") == (column.type == DATE), f"{column.name} is {column.type}"
+
+
+@each_dataset
+def test_who_is_masked_can_be_forgotten(dataset: Dataset) -> None:
+    """A column that is hashed, or shows a few digits, is somebody's key: it says whose, so that `forget` finds the row."""
+    keys = [column for column in dataset.columns if column.pii in (Mask.HASH, Mask.LAST4)]
+    assert [column.name for column in keys if column.person is None] == []
 
 
 @each_dataset

@@ -14,7 +14,7 @@ account_events = Dataset(
     source=LandedFiles("account_events/%Y/%m/%d/{batch}.csv", Csv()),
     columns=(
         Column("event_id", VARCHAR, "The bank's number of the event.", required=True),
-        Column("account_id", VARCHAR, "The account's number.", required=True, pii=Mask.HASH),
+        Column("account_id", VARCHAR, "The account's number.", required=True, pii=Mask.HASH, person="account"),
         Column("store_id", VARCHAR, "In which store.", required=True, references="stores.store_id"),
         Column("happened_at", TIMESTAMP, "When.", required=True),
         Column("kind", VARCHAR, "Which of the two.", required=True, one_of=("deposit", "withdrawal")),

@@ -21,12 +21,14 @@ payments = Dataset(
         Column("amount_zar", decimal(12, 2), "Amount, South African rand.", required=True, minimum=0),
         Column("status", VARCHAR, "What became of it.", required=True, one_of=("approved", "declined", "error")),
         Column("region", VARCHAR, "Part of the country that the store is in."),
-        Column("customer_id", VARCHAR, "Loyalty card.", source="loyalty.customer_id", pii=Mask.HASH),
-        Column("card", VARCHAR, "The card's token.", source="card.token", pii=Mask.HASH),
+        Column("customer_id", VARCHAR, "Loyalty card.", source="loyalty.customer_id", pii=Mask.HASH, person="customer"),
+        Column("card", VARCHAR, "The card's token.", source="card.token", pii=Mask.HASH, person="card"),
     ),
     primary_key=("payment_id",),
     event_time="paid_at",
     daily=Daily(FIRST_DAY, allowed_lateness_days=3),
+    # The books keep the payment, and forget who paid.
+    erase="columns",
 )
 
 HABITS = Known(table="processed.customer_habits", by=("customer_id",))

@@ -67,7 +67,7 @@ loyalty_events = Dataset(
     source=StreamSegments(pos, routed_by="event_type", types=("points_earned", "points_redeemed")),
     columns=(
         Column("event_id", VARCHAR, "The till's own number of the event.", required=True),
-        Column("customer_id", VARCHAR, "Loyalty card.", required=True, pii=Mask.HASH),
+        Column("customer_id", VARCHAR, "Loyalty card.", required=True, pii=Mask.HASH, person="customer"),
         Column("store_id", VARCHAR, "Where.", required=True, references="stores.store_id"),
         Column("happened_at", TIMESTAMP, "When.", required=True),
         Column("event_type", VARCHAR, "Earned or redeemed.", required=True),
