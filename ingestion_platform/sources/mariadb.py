@@ -328,28 +328,32 @@ class _Reading:
         file = next(one.name for one in catalog.log_files(control) if one.number == after.file)
         source = client.Log(reader.access, file, after.offset, replica=reader.replica(), follows=self.until is None)
         noted, told, marked = after, float("-inf"), time.monotonic()
-        rested, count = marked, 0
+        rested, count, is_overdue = marked, 0, False
         with contextlib.closing(source):
             for event in source.events():
                 if event is not None:
                     decoder.take(event)
                     count += 1
                 size = decoder.gathered.size_bytes
-                # Others may write to the log without a pause: what has come isn't kept back for that.
-                is_due = event is None or (count % _LOOK_EVERY == 0 and time.monotonic() - rested > _PATIENCE_SECONDS)
+                # Others may write to the log without a pause: what has come isn't kept back for that. Transactions of as many events as
+                # are counted would always be looked at inside: it is due as soon as one ends.
+                is_overdue |= count % _LOOK_EVERY == 0 and time.monotonic() - rested > _PATIENCE_SECONDS
+                is_due = event is None or (is_overdue and not decoder.is_inside)
                 if (is_due and size and not decoder.is_inside) or (
                     size >= reader.batch_bytes and (not decoder.is_inside or size >= 4 * reader.batch_bytes)
                 ):
                     arrived = _arrived(decoder.flushed(), goes_on=decoder.is_inside)
                     yield arrived
                     self.given = noted = Position.parse(arrived.last)
-                    if time.monotonic() - told > _BEHIND_SECONDS:
-                        told = time.monotonic()
+                    rested, is_overdue = time.monotonic(), False
+                    if rested - told > _BEHIND_SECONDS:
+                        told = rested
                         yield self._behind(control, decoder)
                     continue
                 if not is_due:
                     continue
                 rested = now = time.monotonic()
+                is_overdue = False
                 if (
                     not decoder.is_inside
                     and not size

@@ -1,5 +1,6 @@
 """Decisions about the quarantine as a person makes them: in Dagster's UI, by a headless Chromium, and by the command line; twice each."""
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from ingestion_platform.warehouse import quarantine
@@ -143,7 +144,11 @@ class Person:
         def is_launched() -> bool:
             buttons = self.chrome.find_elements(By.XPATH, "//button[normalize-space()='Launch Run']")
             if buttons and buttons[0].is_enabled() and "/runs/" not in self.chrome.current_url:
-                buttons[0].click()
+                # Dagster's greeting may come up late, and lies over all else.
+                for button in self.chrome.find_elements(By.XPATH, "//button[normalize-space()='Skip']"):
+                    button.click()
+                with contextlib.suppress(ElementClickInterceptedException):
+                    buttons[0].click()
             return "/runs/" in self.chrome.current_url
 
         wait_for(is_launched, f"the run of {job}")

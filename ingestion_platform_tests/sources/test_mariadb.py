@@ -594,12 +594,13 @@ def test_a_log_that_others_write_to_without_a_pause_is_followed(tmp_path: Path, 
     captured = Captured(tmp_path, world, segment_seconds=0.1)
     captured.drain()
     reader: Any = world.reader(captured.stream)
-    reader.mark_seconds = 0.0
+    # A note now and then: one for each transaction of others would be more work than they are.
+    reader.mark_seconds = 0.5
     stop, enough = threading.Event(), threading.Event()
 
     def write() -> None:
         with closing(world.server.connect(world.database)) as connection, connection.cursor() as cursor:
-            while not enough.wait(0.002):
+            while not enough.wait(0.005):
                 cursor.execute("insert into noise (t) values (1), (2), (3)")
 
     threads = [
