@@ -198,6 +198,7 @@ def keep_the_secret(shop: Shop) -> None:
     assert not any(SALT in text for text in shop.export().values())
 
 
+@pytest.mark.timeout(900)
 def test_eight_at_once_beside_readers_and_sensors(shop: Shop, calm: dict[str, str]) -> None:
     """Eight runs of different days of the same tables succeed beside readers and sensors, and end in the tables of a calm run."""
     runs = {}
@@ -239,6 +240,7 @@ def test_eight_at_once_beside_readers_and_sensors(shop: Shop, calm: dict[str, st
         assert upkeep.verify(warehouse) == []
 
 
+@pytest.mark.timeout(900)
 def test_twenty_kills_leave_no_lock_and_no_half_done_work(shop: Shop, calm: dict[str, str]) -> None:
     """After SIGKILL to the groups of twenty working runs, command lines among them, the next one finishes with the right tables."""
     chance = random.Random(7)
