@@ -7,7 +7,6 @@ replies (`dataset.py`). Secrets aren't declared: the settings have them, by the 
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -18,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic.dataclasses import dataclass
 
 from ingestion_platform.errors import DeclarationError
+from ingestion_platform.fetch_folders import choose, day_of_group
 from ingestion_platform.format import Csv, Json, JsonLines, Xml
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.lifecycle import Lifecycle
@@ -400,9 +400,6 @@ take the end as included.
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([^{}]+))?\}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
-_FETCH = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{6}")
-_DONE = re.compile(r"done-([0-9]{1,7})\.json")
-_GROUP = re.compile(r"[0-9]{5,7}")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -571,66 +568,6 @@ class Endpoint:
         return f"{self.day_prefix(day)}{fetch}/done-{groups}.json"
 
 
-@plain_dataclass(frozen=True, slots=True)
-class LandedFetch:
-    """
-    What a day's keys say of one fetch.
-
-    Args:
-        name: when it began, and a few letters that tell it from another one.
-        groups: keys of its groups of pages, in order.
-        done: key of the note that it is whole; None as long as it isn't.
-    """
-
-    name: str
-    groups: tuple[str, ...]
-    done: str | None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it has come to its end, and all that it landed is there."""
-        if self.done is None:
-            return False
-        found = _DONE.fullmatch(self.done.rpartition("/")[2])
-        return found is not None and int(found[1]) == len(self.groups)
-
-    @property
-    def began_at(self) -> datetime:
-        """When it began, UTC."""
-        return datetime.strptime(self.name.partition("-")[0] + "+0000", "%Y%m%dT%H%M%S%fZ%z")
-
-
-def fetches(keys: Iterable[str]) -> list[LandedFetch]:
-    """The fetches that a day's keys tell of, the oldest first; keys that the platform doesn't give are left out."""
-    groups: dict[str, list[str]] = {}
-    done: dict[str, str] = {}
-    for key in keys:
-        folder, _, last = key.rpartition("/")
-        fetch = folder.rpartition("/")[2]
-        if not is_fetch(fetch):
-            continue
-        groups.setdefault(fetch, [])
-        if _DONE.fullmatch(last):
-            done[fetch] = key
-        elif last.endswith(".parquet") and _GROUP.fullmatch(last.removesuffix(".parquet")):
-            groups[fetch].append(key)
-    return [
-        LandedFetch(name, tuple(sorted(groups[name], key=lambda key: (len(key), key))), done.get(name))
-        for name in sorted(groups)
-    ]
-
-
-def is_fetch(text: str) -> bool:
-    """Whether a text is the name of a fetch."""
-    if _FETCH.fullmatch(text) is None:
-        return False
-    try:
-        datetime.strptime(text.partition("-")[0], "%Y%m%dT%H%M%S%fZ")
-    except ValueError:
-        return False
-    return True
-
-
 PAGE_FIELDS = ("@fetched_at", "@page", "@url", "@position", "@is_stale")
 """
 Sources of what is around a record; beside them `@param.<name>`, what `each` gave. `@position` ascends with the fetch and the record in it;
@@ -690,10 +627,7 @@ class ApiPages:
 
     def match(self, key: str) -> tuple[date, dict[str, str]] | None:
         """The day and the captures of a page group's key, or None when it isn't one."""
-        found = self.endpoint.template.match(key)
-        if found is None or not is_fetch(found[1]["fetch"]) or not _GROUP.fullmatch(found[1]["group"]):
-            return None
-        return found[0], {}
+        return day_of_group(self.endpoint.template, key)
 
     def choose(self, keys: Iterable[str]) -> tuple[frozenset[str], Mapping[str, str]]:
         """
@@ -702,11 +636,4 @@ class ApiPages:
         Returns:
             Those of pages that count; and those of pages that counted before a later fetch, with the reason why they don't any more.
         """
-        whole = [fetch for fetch in fetches(keys) if fetch.is_whole]
-        if self.endpoint.cursor is not None:
-            return frozenset(key for fetch in whole for key in fetch.groups), {}
-        if not whole:
-            return frozenset(), {}
-        *former, last = whole
-        reason = f"fetch {last.name} of the same day came later"
-        return frozenset(last.groups), {key: reason for fetch in former for key in fetch.groups}
+        return choose(keys, adds_up=self.endpoint.cursor is not None, what="fetch")

@@ -14,16 +14,14 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from ingestion_platform.api import fetches, is_fetch
 from ingestion_platform.errors import DeclarationError
+from ingestion_platform.fetch_folders import choose, day_of_group
 from ingestion_platform.key_template import KeyTemplate
 from ingestion_platform.lifecycle import Lifecycle
 from ingestion_platform.table import IDENTIFIER, STRICT
 
 DAYS = re.compile(r"\$(day|window_start|window_end)\b(?!\$)")
 """What stands for the day in a query: the business day, and the moments at which it begins and the next one begins."""
-
-_GROUP = re.compile(r"[0-9]{5,7}")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -293,10 +291,7 @@ class ExtractedRows:
 
     def match(self, key: str) -> tuple[date, dict[str, str]] | None:
         """The day and the captures of a group's key, or None when it isn't one."""
-        found = self.extract.template.match(key)
-        if found is None or not is_fetch(found[1]["fetch"]) or not _GROUP.fullmatch(found[1]["group"]):
-            return None
-        return found[0], {}
+        return day_of_group(self.extract.template, key)
 
     def choose(self, keys: Iterable[str]) -> tuple[frozenset[str], Mapping[str, str]]:
         """
@@ -305,11 +300,4 @@ class ExtractedRows:
         Returns:
             Those of groups that count; and those of groups that counted before a later extract, with the reason why they don't any more.
         """
-        whole = [fetch for fetch in fetches(keys) if fetch.is_whole]
-        if self.extract.cursor is not None:
-            return frozenset(key for fetch in whole for key in fetch.groups), {}
-        if not whole:
-            return frozenset(), {}
-        *former, last = whole
-        reason = f"extract {last.name} of the same day came later"
-        return frozenset(last.groups), {key: reason for fetch in former for key in fetch.groups}
+        return choose(keys, adds_up=self.extract.cursor is not None, what="extract")

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from ingestion_platform.api import EachRecord, EachRow, EachValue, Endpoint, LandedFetch, Pages
+from ingestion_platform.api import EachRecord, EachRow, EachValue, Endpoint, Pages
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import (
     DeclarationError,
@@ -23,6 +23,7 @@ from ingestion_platform.errors import (
     SourceError,
     SourceUnavailable,
 )
+from ingestion_platform.fetch_folders import LandedFetch
 from ingestion_platform.formats import Field, read_records
 from ingestion_platform.orchestration import metadata as show
 from ingestion_platform.orchestration.checks import Verdict, specs

@@ -48,8 +48,17 @@ class Sign(Protocol):
         ...
 
 
+class _OfOneEvent:
+    """A sign that looks at the event alone."""
+
+    @property
+    def looks_back(self) -> timedelta:
+        """See `Sign`."""
+        return timedelta()
+
+
 @dataclass(frozen=True, kw_only=True)
-class AboveUsual:
+class AboveUsual(_OfOneEvent):
     """
     A value is so many times what is usual.
 
@@ -75,11 +84,6 @@ class AboveUsual:
         """See `Sign`."""
         return (self.usual,)
 
-    @property
-    def looks_back(self) -> timedelta:
-        """See `Sign`."""
-        return timedelta()
-
     def found(self, recent: Sequence[Any], event: Any, known: Any) -> str:
         """See `Sign`."""
         value, usual = getattr(event, self.column), _get(known, self.usual)
@@ -89,7 +93,7 @@ class AboveUsual:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unfamiliar:
+class Unfamiliar(_OfOneEvent):
     """
     A value is none of those that are known of the subject.
 
@@ -113,11 +117,6 @@ class Unfamiliar:
         """See `Sign`."""
         return (self.among,)
 
-    @property
-    def looks_back(self) -> timedelta:
-        """See `Sign`."""
-        return timedelta()
-
     def found(self, recent: Sequence[Any], event: Any, known: Any) -> str:
         """See `Sign`."""
         value, usual = getattr(event, self.column), _get(known, self.among)
@@ -127,7 +126,7 @@ class Unfamiliar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnusualHour:
+class UnusualHour(_OfOneEvent):
     """
     It happened in an hour of the day in which the subject has hardly ever done anything.
 
@@ -148,11 +147,6 @@ class UnusualHour:
     def asks(self) -> tuple[str, ...]:
         """See `Sign`."""
         return (self.among,)
-
-    @property
-    def looks_back(self) -> timedelta:
-        """See `Sign`."""
-        return timedelta()
 
     def found(self, recent: Sequence[Any], event: Any, known: Any) -> str:
         """See `Sign`."""

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -391,9 +391,11 @@ class _Teller:
         while True:
             try:
                 wait = self._step()
-            except Exception:
-                # What nobody foresaw mustn't end the telling: the others' alerts are told, and this is loud.
+            except Exception as error:
+                # What nobody foresaw mustn't end the telling: the next step begins again, and until one succeeds the check fails.
                 log.exception("sink %s: telling failed, and begins again", self.sink.name)
+                self._last_error = f"telling failed by a fault of the platform: {type(error).__name__}: {error}"
+                self._status = replace(self._status, is_late=True, last_error=self._last_error)
                 wait = LANDING_WAIT_SECONDS
             if self._stop.is_set() and (wait > 0 or self._is_over()):
                 break

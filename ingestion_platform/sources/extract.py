@@ -31,9 +31,9 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion_platform.api import LandedFetch
 from ingestion_platform.database import Database, Extract
 from ingestion_platform.errors import SourceChanged, SourceUnavailable
+from ingestion_platform.fetch_folders import LandedFetch
 from ingestion_platform.formats.extracts import RowsNote, RowsWriter, with_note
 from ingestion_platform.sources.asking import Window
 from ingestion_platform.sources.extracted import ExtractNote, LandedExtract, NotedGroup, window_of

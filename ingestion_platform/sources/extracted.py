@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion_platform.api import LandedFetch
 from ingestion_platform.database import Extract
 from ingestion_platform.errors import LandingError, ObjectRejected
+from ingestion_platform.fetch_folders import LandedFetch
 from ingestion_platform.formats.extracts import RowsNote, column_name, note_of
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.sources.fetched import LandedFetches

@@ -21,8 +21,9 @@ from typing import Protocol
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from ingestion_platform.api import Endpoint, LandedFetch, Offset, PageNumber
+from ingestion_platform.api import Endpoint, Offset, PageNumber
 from ingestion_platform.errors import IngestionError, ObjectRejected, SourceChanged, SourceUnavailable
+from ingestion_platform.fetch_folders import LandedFetch
 from ingestion_platform.format import Xml
 from ingestion_platform.formats import Field, Records, read_records
 from ingestion_platform.formats.pages import Page, write_pages

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from typing import Protocol
 
-from ingestion_platform.api import Endpoint, LandedFetch, fetches
+from ingestion_platform.api import Endpoint
 from ingestion_platform.errors import LandingError, ObjectRejected
+from ingestion_platform.fetch_folders import LandedFetch, fetches
 from ingestion_platform.formats.pages import Group, Page, open_group
 from ingestion_platform.landing import LandedObject, LandingZone
 

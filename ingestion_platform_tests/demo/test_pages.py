@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ingestion_platform.api import EachRecord, EachRow, EachValue, Endpoint, fetches
+from ingestion_platform.api import EachRecord, EachRow, EachValue, Endpoint
 from ingestion_platform.demo import Plan
 from ingestion_platform.demo.apis import ApiServer, serve
 from ingestion_platform.demo.business import Business
 from ingestion_platform.demo.outside import NEW_FAMILY
 from ingestion_platform.demo.pages import ENDPOINTS, EVENING, down_on, fetched
 from ingestion_platform.demo.plan import ZONE
+from ingestion_platform.fetch_folders import fetches
 from ingestion_platform.formats.pages import Page, open_group
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.settings import Settings

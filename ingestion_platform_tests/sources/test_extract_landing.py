@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion_platform.api import fetches
 from ingestion_platform.database import Database, Extract, ExtractedRows, ExtractFile, RowCursor, Split
 from ingestion_platform.dataset import EXTRACTED, EXTRACTED_COLUMNS, Daily, Dataset, Datasets
 from ingestion_platform.errors import DeclarationError, LandingError, ObjectRejected, SettingsError, SourceUnavailable
+from ingestion_platform.fetch_folders import fetches
 from ingestion_platform.formats import Field, read_records
 from ingestion_platform.formats.extracts import RowsNote, RowsWriter
 from ingestion_platform.landing import LandingZone, open_landing
