@@ -75,8 +75,9 @@ def run_days(
     days: list[date | None] = [day_of(key) for key in context.partition_keys] if table.is_daily else [None]
     done, blocked = _of_former_attempts(context, table) if context.retry_number else (set[str | None](), False)
     failed: list[FailedDay] = []
-    progress = DaysProgress(len(days) - len(done))
     with resource.opened() as warehouse:
+        days = _with_missing(context, warehouse, table, days)
+        progress = DaysProgress(sum((day.isoformat() if day is not None else None) not in done for day in days))
         for number, day in enumerate(days, start=1):
             partition = day.isoformat() if day is not None else None
             if partition in done:
@@ -139,6 +140,22 @@ def as_failure(error: IngestionError, place: str) -> dg.Failure:
         metadata={"error": type(error).__name__, "hint": error.hint},
         allow_retries=error.can_retry,
     )
+
+
+def _with_missing(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, table: Table, days: Sequence[date | None]
+) -> list[date | None]:
+    """The days, and of a state that is carried on those never computed that each is made of, in their order."""
+    if table.sql is None or not table.sql.carries_on:
+        return list(days)
+    found: dict[date | None, None] = {}
+    for day in days:
+        assert day is not None, "what is carried on has days"
+        if missing := [one for one in warehouse.missing_before(table.sql, day) if one not in found]:
+            told = str(missing[0]) if len(missing) == 1 else f"{len(missing):,} days from {missing[0]} to {missing[-1]}"
+            context.log.info(f"{table.key} {day} carries on a state that was never computed: {told} first")
+        found |= dict.fromkeys([*missing, day])
+    return list(found)
 
 
 def _failed_days(table: str, failed: Sequence[FailedDay], days: int) -> dg.Failure:

@@ -366,6 +366,11 @@ def as_ours(error: pymysql.Error, where: str) -> SourceError:
     if code == _MASTER_ERROR:
         if _GONE.search(said):
             return StreamGap(told, BEGIN_ANEW)
+        if "bogus data" in said.lower():
+            return StreamGap(
+                f"{told}: no event begins where reading stood, so the log is another one than was captured until now, or damaged",
+                BEGIN_ANEW,
+            )
         if "server id" in said.lower() or "misconfigured" in said.lower():
             return SourceError(
                 told, "set server_id in the server's configuration to a number of its own, and restart it"

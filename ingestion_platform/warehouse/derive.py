@@ -147,6 +147,17 @@ class Deriver:
                 f"compute {before} first, and after it {day}: a backfill of both does it in this order",
             )
 
+    def missing_before(self, table: SqlTable, day: date) -> list[date]:
+        """The days that must be computed before *day* can be, the first of them first; none for a table that carries nothing on."""
+        missing: list[date] = []
+        if table.carries_on:
+            with self._ledger.reading():
+                before = self._day_before(table, day)
+                while before is not None and self._ledger.partition(table.key, before) is None:
+                    missing.append(before)
+                    before = self._day_before(table, before)
+        return missing[::-1]
+
     def partitions_read(self, table: SqlTable, day: date | None) -> set[tuple[str, date | None]]:
         """The partitions that a table's day sees."""
         return {

@@ -284,6 +284,10 @@ class Warehouse:
             self._sweep()
             return self._deriver.derive(table, day, force=force, run_id=run_id)
 
+    def missing_before(self, table: SqlTable, day: date) -> list[date]:
+        """The days of a state that is carried on which must be computed before *day* can be, in their order."""
+        return self._deriver.missing_before(table, day)
+
     @staticmethod
     @contextmanager
     def _told(work: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ from random import Random
 import pytest
 
 from ingestion_platform.demo import Story, tell
+from ingestion_platform.errors import DayBeforeMissing
 from ingestion_platform.warehouse import Warehouse, upkeep
 from ingestion_platform_tests.end_to_end.places import ALL, Place, stale
 from ingestion_platform_tests.s3_faults import Faults, S3Server
@@ -77,11 +79,14 @@ def shuffled(seed: int) -> Way:
             calls = [call for day in ALL.dates for call in day_calls(warehouse, day)]
             dice.shuffle(calls)
             for call in calls:
-                call()
+                # A state refuses to be carried on over a day that was never computed; it is stale then, as what was never asked for.
+                with suppress(DayBeforeMissing):
+                    call()
             while left := [(table, day) for table, days in stale(warehouse).items() for day in days]:
                 table, day = dice.choice(left)
                 assert day is not None
-                compute(warehouse, table, day)
+                with suppress(DayBeforeMissing):
+                    compute(warehouse, table, day)
 
     return way
 

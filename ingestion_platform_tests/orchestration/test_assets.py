@@ -8,8 +8,10 @@ import pytest
 from ingestion_platform.errors import LandingUnavailable, WarehouseDamaged
 from ingestion_platform.orchestration.assets import format_kind
 from ingestion_platform.orchestration.graph import asset_key
+from ingestion_platform.warehouse import SqlTables
 from ingestion_platform_tests.orchestration.world import (
     World,
+    by_shop,
     evaluations,
     materializations,
     run,
@@ -74,6 +76,17 @@ def test_each_partition_is_materialized_once(made: World, instance: dg.DagsterIn
     for table in CHAIN[:3]:
         assert materializations(one, table) == [str(DAY)]
         assert materializations(several, table) == [str(DAY), str(NEXT), str(LAST)]
+
+
+def test_the_days_that_a_state_lacks_are_computed_first(made: World, instance: dg.DagsterInstance) -> None:
+    """A day that carries on what was never computed computes that too, and Dagster is told of each."""
+    carried = by_shop(layer="processed", carries_on=True)
+    made.sql_tables = SqlTables({carried.key: carried})
+    made.missing[carried.key, LAST] = [DAY, NEXT]
+    result = run(made.definitions(), instance, [carried.key], LAST)
+    assert result.success
+    assert made.done == [(carried.key, DAY), (carried.key, NEXT), (carried.key, LAST)]
+    assert materializations(result, carried.key) == [str(DAY), str(NEXT), str(LAST)]
 
 
 def test_today_is_a_partition(made: World, instance: dg.DagsterInstance) -> None:

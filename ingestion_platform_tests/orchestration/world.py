@@ -155,6 +155,7 @@ class World:
         failed_checks: table and day → check → rows.
         quarantined: table and day → rows.
         stale: table → days.
+        missing: table and day → days never computed that it carries on.
         certified: table and day → what the last certificate says.
         expected: senders on the roster.
         trailing: rows of the trailing days.
@@ -176,6 +177,7 @@ class World:
     failed_checks: dict[tuple[str, date | None], dict[str, int]] = field(default_factory=dict)
     quarantined: dict[tuple[str, date | None], int] = field(default_factory=dict)
     stale: dict[str, list[date | None]] = field(default_factory=dict)
+    missing: dict[tuple[str, date], list[date]] = field(default_factory=dict)
     versions: Counter[tuple[str, date | None]] = field(default_factory=Counter)
     certified: dict[tuple[str, date | None], Certified] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
@@ -356,6 +358,12 @@ class FakeWarehouse(Warehouse):
         self._begin("derive", table.key, day, force)
         source = self.table_day(table.depends_on[0], day)
         return self._keep(table.key, day, source.rows if source else 0, None, {})
+
+    def missing_before(self, table: SqlTable, day: date) -> list[date]:
+        """As the world says, but for days that have been computed since."""
+        return [
+            one for one in self.world.missing.get((table.key, day), ()) if (table.key, one) not in self.world.tables
+        ]
 
     def _keep(
         self, table: str, day: date | None, rows: int, balance: Balance | None, reasons: dict[str, int]

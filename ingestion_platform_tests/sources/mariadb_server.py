@@ -134,7 +134,7 @@ def serve(**settings: str) -> Iterator[Server]:
             one.mkdir(exist_ok=True)
             if user:
                 shutil.chown(one, user["user"], user["group"])
-        _make(folder / "data")
+        _make(folder / "data", temporary=folder / "temporary")
         server = Server(folder, _free_port())
         server.start(**settings)
         try:
@@ -145,7 +145,7 @@ def serve(**settings: str) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make(data: Path) -> None:
+def _make(data: Path, *, temporary: Path) -> None:
     """Make the system tables, and the owner of everything."""
     made = [
         "create database mysql;\nuse mysql;\n",
@@ -159,8 +159,8 @@ def _make(data: Path) -> None:
     ]
     done = subprocess.run(
         [
-            str(mariadbd()), "--no-defaults", "--bootstrap", f"--datadir={data}", "--innodb-log-file-size=32M",
-            "--innodb-buffer-pool-size=64M", f"--lc-messages-dir={SYSTEM_TABLES}",
+            str(mariadbd()), "--no-defaults", "--bootstrap", f"--datadir={data}", f"--tmpdir={temporary}",
+            "--innodb-log-file-size=32M", "--innodb-buffer-pool-size=64M", f"--lc-messages-dir={SYSTEM_TABLES}",
         ],
         input="".join(made).encode(), capture_output=True, timeout=STARTS_WITHIN_SECONDS, **_user(),
     )  # fmt: skip

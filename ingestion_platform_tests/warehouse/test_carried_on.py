@@ -136,6 +136,8 @@ def test_a_gap_is_told(tmp_path: Path) -> None:
         one.load(day=days_after(number))
         one.process(day=days_after(number))
     table = one.sql_tables[KEY]
+    assert one.warehouse.missing_before(table, days_after(2)) == [days_after(0), days_after(1)]
+    assert one.warehouse.missing_before(table, days_after(0)) == []
     with pytest.raises(
         DayBeforeMissing, match=r"processed\.ever 2024-10-03 carries on .* 2024-10-02, which was never computed"
     ) as told:
