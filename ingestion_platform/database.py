@@ -157,7 +157,7 @@ class Extract:
         self._require(
             self.table is None or (len(self.table_names) == 2 and all(self.table_names)),
             f"table {self.table!r} is not schema.table",
-            "as in 'public.customers', or ('public', 'a.b') where a name has a dot",
+            "as in 'public.people', or ('public', 'a.b') where a name has a dot",
         )
         self._require(
             self.split is None or self.query is not None,

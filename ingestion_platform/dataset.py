@@ -51,6 +51,7 @@ from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
+from ingestion_platform.own_roots import OWN_ROOTS
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.senders import Senders
 from ingestion_platform.stream import (
@@ -1005,9 +1006,14 @@ class Datasets(Mapping[str, Dataset]):
                 )
 
     def _leave_decisions_alone(self) -> None:
-        """What people decide lands too: nothing else claims its keys, and it doesn't age with what lands beside it."""
+        """Nothing else claims the keys of decisions and notes, and decisions don't age with what lands beside them."""
         for dataset in self._by_name.values():
             for template in dataset.source.keys:
+                if template.root.startswith(OWN_ROOTS):
+                    raise DeclarationError(
+                        f"dataset {dataset.name!r}: under its keys {template.text!r} the platform keeps notes of its own",
+                        f"let its files land elsewhere: {', '.join(OWN_ROOTS)} are taken",
+                    )
                 if decisions.claims_ours(template.root, template.match, dataset.name):
                     raise DeclarationError(
                         f"dataset {dataset.name!r}: its keys {template.text!r} may be those of what people decide: {decisions.ROOT}…",

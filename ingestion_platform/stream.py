@@ -112,7 +112,7 @@ class Postgres:
     begin: Literal["oldest", "latest"] = "oldest"
 
     def __post_init__(self) -> None:
-        _check_tables(self, "schema.table", "public.customers")
+        _check_tables(self, "schema.table", "public.people")
         _check_limits(self, ("connections", "rows_per_second", "statement_timeout_seconds", "max_slot_bytes"))
 
 
@@ -148,7 +148,7 @@ class MariaDb:
     begin: Literal["oldest", "latest"] = "oldest"
 
     def __post_init__(self) -> None:
-        _check_tables(self, "database.table", "shop.customers")
+        _check_tables(self, "database.table", "shop.people")
         _check_limits(self, ("connections", "rows_per_second", "statement_timeout_seconds", "max_behind_bytes"))
 
 

@@ -29,6 +29,7 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet as pq
 
 from ingestion_platform.api import ApiPages
+from ingestion_platform.change_log import Debezium
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.format import Csv, Json, JsonLines, Parquet, Xml
 from ingestion_platform.stream import StreamSegments
@@ -219,6 +220,8 @@ def _read(dataset: Dataset, one: _Object) -> tuple[list[_Record], tuple[str, ...
         records, unknown = _read_csv(dataset, kind, content)
     elif isinstance(kind, JsonLines):
         records, unknown = _read_json_lines(dataset, content)
+    elif isinstance(kind, Debezium):
+        records, unknown = _read_debezium(dataset, kind, content)
     elif isinstance(kind, Xml):
         records, unknown = _read_xml(dataset, kind, content)
     else:
@@ -287,6 +290,32 @@ def _read_json_lines(dataset: Dataset, content: bytes) -> tuple[list[_Record], t
             records.append(_Record(len(records) + 1, None))
     if len(records) > 1 and all(record.values is None for record in records):
         raise _CannotRead("no line is an object")
+    return records, ()
+
+
+_OPERATIONS = {"r": "snapshot", "c": "insert", "u": "update", "d": "delete"}
+
+
+def _read_debezium(dataset: Dataset, kind: Debezium, content: bytes) -> tuple[list[_Record], tuple[str, ...]]:
+    """Changes of one table of a PostgreSQL, an event a line."""
+    records: list[_Record] = []
+    for row, line in enumerate(content.decode().splitlines(), 1):
+        event = json.loads(line)
+        told = event["after"] if event["op"] != "d" else event["before"]
+        unsent = [name for name, value in told.items() if value == kind.unavailable]
+        values = {
+            name: None if source in unsent else _json_text(told.get(source))
+            for name, source in _wanted(dataset)
+            if not source.startswith("@")
+        }
+        moment = datetime.fromtimestamp(event["source"]["ts_ms"] / 1000, UTC)
+        values |= {
+            "operation": _OPERATIONS[event["op"]],
+            "position": f"{event['source']['lsn']}:{0 if event['op'] == 'r' else 1}",
+            "changed_at": moment.isoformat(),
+            "unsent": json.dumps(unsent) if unsent else None,
+        }
+        records.append(_Record(row, values))
     return records, ()
 
 
@@ -566,7 +595,7 @@ def _typed(dataset: Dataset, record: Mapping[str, str | None], zone: ZoneInfo) -
 
 def _home(dataset: Dataset, landed_on: date, values: Row | None, zone: ZoneInfo) -> tuple[date, set[str]]:
     """The day a row belongs to, and the rules about days that it breaks."""
-    if dataset.kind == "snapshots" or values is None:
+    if dataset.kind != "events" or values is None:
         return landed_on, set()
     assert dataset.event_time is not None
     moment = values[dataset.event_time]
@@ -706,6 +735,8 @@ def _keep_one_per_key(dataset: Dataset, found: DayOfDataset, rows: Iterable[Row]
     losers: list[Row] = []
     for row in sorted(rows, key=strength):
         key = tuple(row[column] for column in dataset.primary_key) or (row["_object"], row["_row"])
+        if dataset.kind == "changes":
+            key = (*key, row["position"])
         if key in best:
             losers.append(best[key])
         best[key] = row
@@ -1136,6 +1167,46 @@ def _loyalty_balances(tables: _Tables) -> list[Row]:
     return found
 
 
+def _versions(tables: _Tables) -> Iterator[tuple[Row, datetime | None]]:
+    """Each version of a customer that the day's end knows, and until when it was so; None: it is."""
+    changes: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in sorted(
+        tables.of("customers", date.min), key=lambda row: (row["_landed_on"], row["_object"], row["_row"])
+    ):
+        masked = tables.hashed["customers", row["_object"], row["_row"]]
+        # What comes a second time stands as it came last.
+        changes[masked["customer_id"]][row["position"]] = {**row, "name": None, **masked}
+    for told in changes.values():
+        former: Row | None = None
+        for row in sorted(told.values(), key=lambda row: tuple(map(int, row["position"].split(":")))):
+            if former is not None:
+                yield former, row["changed_at"]
+            if row["operation"] == "delete":
+                former = None
+                continue
+            if row["unsent"] is not None:
+                assert former is not None
+                row = {**row, **{column: former[column] for column in json.loads(row["unsent"])}}
+            former = row
+        if former is not None:
+            yield former, None
+
+
+def _shown_version(row: Row) -> Row:
+    return {column: value for column, value in row.items() if column != "_day"}
+
+
+def _customers_current(tables: _Tables) -> list[Row]:
+    return [_shown_version(row) for row, ended_at in _versions(tables) if ended_at is None]
+
+
+def _customers_history(tables: _Tables) -> list[Row]:
+    return [
+        {**_shown_version(row), "valid_from": row["changed_at"], "valid_to": ended_at, "is_current": ended_at is None}
+        for row, ended_at in _versions(tables)
+    ]
+
+
 def _stock_levels(tables: _Tables) -> list[Row]:
     shelves: dict[tuple[str, str], Row] = {}
     days = {
@@ -1285,6 +1356,8 @@ REPORTS: dict[str, Callable[[_Tables], list[Row]]] = {
     "account_balances": _account_balances,
     "refused_withdrawals": _refused_withdrawals,
     "loyalty_balances": _loyalty_balances,
+    "customers_current": _customers_current,
+    "customers_history": _customers_history,
     "stock_levels": _stock_levels,
     "customer_habits": _customer_habits,
     "stock_watch": _stock_watch,

@@ -18,6 +18,7 @@ from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import DeclarationError, LandingError
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.lifecycle import Lifecycle
+from ingestion_platform.own_roots import OWN_ROOTS
 from ingestion_platform.table import VARCHAR, Column
 from ingestion_platform.warehouse.decided import LandedDecisions
 from ingestion_platform_tests.conftest import Producer
@@ -189,6 +190,13 @@ def test_no_dataset_claims_what_people_decide(template: str) -> None:
     """A dataset whose keys may be those of decisions is refused at import."""
     with pytest.raises(DeclarationError, match="what people decide"):
         Datasets([_dataset(template)])
+
+
+@pytest.mark.parametrize("root", OWN_ROOTS)
+def test_no_dataset_lands_among_the_notes(root: str) -> None:
+    """A dataset under whose keys the platform writes notes of its own is refused at import."""
+    with pytest.raises(DeclarationError, match="the platform keeps notes of its own"):
+        Datasets([_dataset(f"{root}%Y/%m/%d/{{shop}}.csv")])
 
 
 def test_decisions_do_not_age_with_what_lands_beside_them() -> None:

@@ -68,19 +68,19 @@ def test_the_dataset_and_the_report_of_the_readme_work(tmp_path: Path) -> None:
 
 
 def test_the_changes_of_the_readme_work(tmp_path: Path) -> None:
-    """What a newcomer pastes gives a customer who moved: two states, of which the second has the address that wasn't sent again."""
+    """What a newcomer pastes gives a driver who moved: two states, of which the second has the address that wasn't sent again."""
     declared: dict[str, object] = {}
-    exec(compile(_block("python", "customers = Dataset("), "shop_database.py", "exec"), declared)
-    customers = declared["customers"]
-    assert isinstance(customers, Dataset)
-    bench = Bench(tmp_path, Datasets([customers]))
-    landed = re.search(r"<<'END'\n(.+?)END\n", _block("sh", "shop/2024/10/01/0001.jsonl"), re.DOTALL)
+    exec(compile(_block("python", "drivers = Dataset("), "fleet.py", "exec"), declared)
+    drivers = declared["drivers"]
+    assert isinstance(drivers, Dataset)
+    bench = Bench(tmp_path, Datasets([drivers]))
+    landed = re.search(r"<<'END'\n(.+?)END\n", _block("sh", "fleet/2024/10/01/0001.jsonl"), re.DOTALL)
     assert landed is not None
-    bench.put("shop/2024/10/01/0001.jsonl", landed[1])
+    bench.put("fleet/2024/10/01/0001.jsonl", landed[1])
     upkeep.catch_up(bench.warehouse)
-    assert bench.rows("processed.customers_history", "city", "is_current") == [("Durban", False), ("George", True)]
-    assert len(bench.warehouse.query("select distinct email from processed.customers_history").to_pylist()) == 1
-    questions = re.findall(r'query "(.+?)"', _block("sh", "shop/2024/10/01/0001.jsonl"))
+    assert bench.rows("processed.drivers_history", "city", "is_current") == [("Durban", False), ("George", True)]
+    assert len(bench.warehouse.query("select distinct email from processed.drivers_history").to_pylist()) == 1
+    questions = re.findall(r'query "(.+?)"', _block("sh", "fleet/2024/10/01/0001.jsonl"))
     assert [len(bench.warehouse.query(question).to_pylist()) for question in questions] == [2, 1]
 
 

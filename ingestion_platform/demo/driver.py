@@ -26,6 +26,7 @@ from ingestion_platform.datasets.exchange_rates import daily_rates
 from ingestion_platform.datasets.supplier_catalogue import prices, products
 from ingestion_platform.demo import apis, broker
 from ingestion_platform.demo.business import Business
+from ingestion_platform.demo.customers import customer_changes
 from ingestion_platform.demo.event import TOPIC
 from ingestion_platform.demo.events import LATE_DAYS, Told, tell_events
 from ingestion_platform.demo.live import in_order, play
@@ -445,6 +446,17 @@ def _tell_states(warehouse: Warehouse, business: Business, say: Callable[[str], 
     stock = one(
         "select count(*) as places, max(counted_at) as counted_at, sum(units_on_hand) as units from processed.stock_levels"
     )
+    told = [change for _, changes in customer_changes(business.plan) for change in changes]
+    there = {change.customer.customer_id: change for change in told}
+    standing = [change.customer for change in there.values() if change.operation != "d"]
+    customers = one(
+        "select count(*) as customers, count(*) filter (wants_mail) as want_mail, count(distinct email) as emails"
+        " from processed.customers_current"
+    )
+    history = one(
+        "select count(*) as versions, count(distinct customer_id) as customers, count(*) filter (valid_from > valid_to) as wrong"
+        " from processed.customers_history"
+    )
     missing = one("select sum(units_missing) as units from processed.stock_levels where units_missing > 0")
     say("\nWhat is carried on from day to day:")
     wrong = []
@@ -466,6 +478,13 @@ def _tell_states(warehouse: Warehouse, business: Business, say: Callable[[str], 
             stock["places"] > 0,
             f"counts, deliveries and sales → {stock['units']:,} units at {stock['places']:,} places; the last counts found"
             f" {missing['units'] or 0:,} fewer than there should have been [processed.stock_levels]",
+        ),
+        (
+            (customers["customers"], customers["want_mail"], customers["emails"])
+            == (len(standing), sum(one.wants_mail for one in standing), len({one.email for one in standing}))
+            and (history["versions"], history["wrong"]) == (sum(one.operation != "d" for one in told), 0),
+            f"{len(told):,} changes in the web shop's database → {customers['customers']:,} customers, and {history['versions']:,} versions"
+            f" of {history['customers']:,}: who moved, who left [processed.customers_current, processed.customers_history]",
         ),
     ):
         say(f"  {'·' if is_right else '✗'} {line}")

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion_platform.demo.business import Business, Delivery, Line, Movement, Payment, Store, StoreDay
+from ingestion_platform.demo.customers import Customer, CustomerChange
 from ingestion_platform.demo.plan import ZONE
 
 SALES_COLUMNS = (
@@ -194,6 +195,40 @@ def movements_bytes(movements: Iterable[Movement]) -> bytes:
         for one in movements
     ]
     return _csv(columns, rows, ",", "\n")
+
+
+def customers_key(day: date) -> str:
+    """Key of what happened to the web shop's customers on a day."""
+    return f"web_shop/{day:%Y/%m/%d}/customers.jsonl"
+
+
+def customers_bytes(changes: Iterable[CustomerChange]) -> bytes:
+    """The web shop's log: an event of Debezium a line, without a schema; of a removed row only its key is told."""
+    lines = []
+    for one in changes:
+        before = None
+        after: dict[str, object] | None = _customer(one.customer)
+        if one.operation == "d":
+            before, after = {"customer_id": one.customer.customer_id}, None
+        elif not one.sends_email:
+            after = {**_customer(one.customer), "email": "__debezium_unavailable_value"}
+        ms = round(one.at.replace(tzinfo=ZONE).timestamp() * 1000)
+        source = {"connector": "postgresql", "schema": "shop", "table": "customers", "lsn": one.position, "ts_ms": ms}
+        event = {"op": one.operation, "before": before, "after": after, "source": source}
+        lines.append(json.dumps(event, separators=(",", ":"), ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
+
+
+def _customer(customer: Customer) -> dict[str, object]:
+    joined = customer.joined_at.replace(tzinfo=ZONE).astimezone(UTC)
+    return {
+        "customer_id": customer.customer_id,
+        "name": customer.name,
+        "email": customer.email,
+        "city": customer.city,
+        "wants_mail": customer.wants_mail,
+        "joined_at": f"{joined:%Y-%m-%dT%H:%M:%SZ}",
+    }
 
 
 def count_bytes(store_day: StoreDay) -> bytes:

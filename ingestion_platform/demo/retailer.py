@@ -16,6 +16,7 @@ from random import Random
 
 from ingestion_platform.demo import files
 from ingestion_platform.demo.business import Business, Line, Store
+from ingestion_platform.demo.customers import CustomerChange, customer_changes
 from ingestion_platform.demo.events import drained, shard_sizes, tell_events
 from ingestion_platform.demo.pages import fetched
 from ingestion_platform.demo.plan import Plan, Trouble
@@ -151,7 +152,9 @@ def tell(plan: Plan, *, has_sources: bool = True) -> Story:
         Step(
             "nightly",
             "Every night each store, head office, the suppliers and the provider of mobile payments send their files.",
-            lambda: chain(_nightly(business, troubles.instead), _told(business, 1) if has_sources else ()),
+            lambda: chain(
+                _nightly(business, troubles.instead), _customers(plan), _told(business, 1) if has_sources else ()
+            ),
         )
     ]
     if troubles.afterwards:
@@ -212,6 +215,14 @@ def _movements(business: Business, day: date) -> Arrival:
     ]
     found.sort(key=lambda one: (one.happened_at, one.event_id))
     return Arrival(files.movements_key(day), files.movements_bytes(found))
+
+
+def _customers(plan: Plan) -> Iterator[Arrival]:
+    """What happened in the web shop's database; each file begins with the last change of the one before: it was told at least once."""
+    before: tuple[CustomerChange, ...] = ()
+    for day, changes in customer_changes(plan):
+        yield Arrival(files.customers_key(day), files.customers_bytes((*before, *changes)))
+        before = changes[-1:]
 
 
 def _told(business: Business, step: int) -> Iterator[Arrival]:

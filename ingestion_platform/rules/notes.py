@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-ROOT = "live/"
+from ingestion_platform.own_roots import LIVE
+
 ALL = "*"
 """As a rule: whatever it is, and whatever it is about."""
 
@@ -90,7 +91,7 @@ class Note:
     def key(self) -> str:
         """Where it lands."""
         digest = hashlib.sha256(self.written()).hexdigest()[:16]
-        return f"{ROOT}{self.day:%Y/%m/%d}/{self.until.astimezone(UTC).strftime(_STAMP)}-{digest}.json"
+        return f"{LIVE}{self.day:%Y/%m/%d}/{self.until.astimezone(UTC).strftime(_STAMP)}-{digest}.json"
 
 
 def read(content: bytes, day: date) -> Note:

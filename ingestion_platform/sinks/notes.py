@@ -24,12 +24,11 @@ from ingestion_platform import alert as alerts_of
 from ingestion_platform.alert import Alert
 from ingestion_platform.errors import ObjectChanged, ObjectMissing
 from ingestion_platform.landing import LandedObject, LandingZone
+from ingestion_platform.own_roots import DEAD_LETTERS, TOLD
 from ingestion_platform.sinks.message import harmless
 
 log = logging.getLogger(__name__)
 
-TOLD = "told/"
-DEAD = "dead_letters/"
 SETTLED = ".settled.json"
 
 _STAMP = "%Y%m%dT%H%M%S%fZ"
@@ -147,7 +146,7 @@ def bury(
         "is_refused": is_refused,
         "alerts": [{"day": alert.day.isoformat(), "line": alert.line().decode()} for alert in alerts],
     }
-    return _put(zone, DEAD, sink, moment, letter)
+    return _put(zone, DEAD_LETTERS, sink, moment, letter)
 
 
 def settle(zone: LandingZone, letter_key: str, moment: datetime, why: str) -> None:
@@ -216,7 +215,7 @@ def noted_since(zone: LandingZone, sink: str, moment: datetime) -> Noted:
 
 def open_letters(zone: LandingZone, sink: str) -> list[DeadLetter]:
     """A sink's dead letters that aren't settled, the oldest first."""
-    objects = {one.key: one for one in zone.list(f"{DEAD}{sink}/")}
+    objects = {one.key: one for one in zone.list(f"{DEAD_LETTERS}{sink}/")}
     open_ = [object_ for key, object_ in objects.items() if _NOTE.fullmatch(key) and _settled_key(key) not in objects]
     letters = []
     for object_, content in zip(open_, _read(zone, open_), strict=True):
@@ -244,12 +243,12 @@ def open_letters(zone: LandingZone, sink: str) -> list[DeadLetter]:
 def names_of_sinks(zone: LandingZone) -> list[str]:
     """Sinks that have dead letters, open or not; also those that the settings don't name any more."""
     names: list[str] = []
-    after = DEAD
-    while (object_ := next(iter(zone.list(DEAD, start_after=after)), None)) is not None:
+    after = DEAD_LETTERS
+    while (object_ := next(iter(zone.list(DEAD_LETTERS, start_after=after)), None)) is not None:
         name = object_.key.split("/")[1]
         names.append(name)
         # 0 is the letter after /: what follows begins with another name.
-        after = f"{DEAD}{name}0"
+        after = f"{DEAD_LETTERS}{name}0"
     return names
 
 

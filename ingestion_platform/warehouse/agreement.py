@@ -18,6 +18,7 @@ import duckdb
 
 from ingestion_platform.dataset import Dataset
 from ingestion_platform.landing import LandingZone
+from ingestion_platform.own_roots import LIVE
 from ingestion_platform.rules import notes
 from ingestion_platform.rules.rule import Rules
 from ingestion_platform.warehouse.engine import name, text
@@ -86,7 +87,7 @@ def read_notes(landing: LandingZone, day: date) -> list[notes.Note]:
         LandingError: it can't be read.
     """
     found = []
-    for landed in landing.list(f"{notes.ROOT}{day:%Y/%m/%d}/"):
+    for landed in landing.list(f"{LIVE}{day:%Y/%m/%d}/"):
         found.append(notes.read(landing.read(landed), day))
     return sorted(found, key=lambda note: note.until)
 

@@ -17,10 +17,9 @@ from typing import Any
 
 from ingestion_platform.errors import LandingError
 from ingestion_platform.landing import LandingZone
+from ingestion_platform.own_roots import RECEIPTS
 from ingestion_platform.warehouse.ledger_file import LedgerFile, seal
 from ingestion_platform.warehouse.ledger_rows import ObjectRow
-
-ROOT = "receipts/"
 
 SCHEMA = """
 create table if not exists receipts (
@@ -96,7 +95,7 @@ class Receipts:
             content = json.dumps(ordered, indent=1, sort_keys=True).encode() + b"\n"
             digest = hashlib.sha256(content).hexdigest()[:16]
             first = receipts[0]
-            key = f"{ROOT}{first.dataset}/{first.day.replace('-', '/')}/{digest}.json"
+            key = f"{RECEIPTS}{first.dataset}/{first.day.replace('-', '/')}/{digest}.json"
             try:
                 self._landing.put_if_absent(key, content)
             except LandingError as error:
@@ -130,7 +129,7 @@ class Receipts:
             known = {key for (key,) in connection.execute("select landed_as from receipts_taken_in")}
         found: list[Receipt] = []
         landed_as = []
-        for landed in self._landing.list(ROOT):
+        for landed in self._landing.list(RECEIPTS):
             # Its name is made of its content: nothing else lands under it.
             if landed.key in known:
                 continue
