@@ -5,11 +5,13 @@ Belongs here: SQL, and what is said where something isn't as it must be, with th
 (`mariadb_client.py`), when what is asked (`mariadb.py`).
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 from ingestion_platform.errors import SourceError
 from ingestion_platform.sources import mariadb_values as values
@@ -114,6 +116,16 @@ def version_of(connection: Connection) -> tuple[int, ...]:
     return tuple(int(part) for part in str(connection.one("select version()")).split("-")[0].split(".")[:2])
 
 
+def _kind(connection: Connection, database: str, table: str) -> list[Any]:
+    """A table's engine and kind, in a list that is empty when there is no such table."""
+    return connection.rows(
+        "select engine, table_type from information_schema.tables"
+        " where table_schema = %s and table_name = %s and engine is not null",
+        database,
+        table,
+    )
+
+
 def check_tables(connection: Connection, tables: Iterable[str]) -> None:
     """
     Look whether everything that happens to the tables is in the log, and can be understood.
@@ -124,11 +136,12 @@ def check_tables(connection: Connection, tables: Iterable[str]) -> None:
     where = connection.where
     for table in tables:
         database, name = table.split(".")
-        found = connection.rows(
-            "select engine, table_type from information_schema.tables where table_schema = %s and table_name = %s",
-            database,
-            name,
-        )
+        found = _kind(connection, database, name)
+        if not found:
+            # TRUNCATE drops a table and makes it anew: whoever reads it waits for that, and whoever asks for its kind doesn't.
+            with contextlib.suppress(SourceError):
+                connection.rows(f"select 1 from {quoted(table)} limit 0")
+            found = _kind(connection, database, name)
         if not found or found[0][1] not in ("BASE TABLE", "SYSTEM VERSIONED"):
             raise SourceError(
                 f"{where} has no table {table!r}, or it mayn't be read",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from ingestion_platform.dataset import CAPTURED, CAPTURED_COLUMNS, Daily, Dataset, Datasets
@@ -237,11 +237,11 @@ def _differences(bank: Bank, folder: Path, stream: Stream) -> list[str]:
         if operation == "UPDATE"
     )
     # Those that were there when the tables were read are in no change.
-    first = {
-        id_: int(str(version))
-        for id_, version, operation in sorted(bench.rows("processed.accounts", "id", "version", "operation"), key=str)
-        if operation == "SNAPSHOT"
-    }
+    first: dict[Any, int] = {}
+    for id_, version, operation in bench.rows("processed.accounts", "id", "version", "operation"):
+        if operation == "SNAPSHOT":
+            # Killed while it read the tables, a capture reads them again.
+            first[id_] = max(first.get(id_, 0), int(str(version)))
     for id_, version in versions.items():
         for one in range(first.get(id_, 0) + 1, version + 1):
             if came[(id_, one)] != 1:

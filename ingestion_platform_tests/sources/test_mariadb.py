@@ -20,6 +20,7 @@ import pytest
 from ingestion_platform.errors import IngestionError, SettingsError, SourceError, SourceUnavailable, StreamGap
 from ingestion_platform.sources import mariadb_client as client
 from ingestion_platform.sources.drain import Drain
+from ingestion_platform.sources.mariadb_catalog import check_tables
 from ingestion_platform.sources.mariadb_changes import Decoder, Position
 from ingestion_platform.sources.mariadb_statements import Done, look_through
 from ingestion_platform.sources.opening import Connections, open_reader
@@ -379,6 +380,23 @@ def test_a_server_without_a_log_is_told_what_to_set(tmp_path: Path) -> None:
         world = MariaDbWorld(own)
         with pytest.raises(SourceError, match=r"writes no binary log.*put log_bin and server_id into"):
             Captured(tmp_path, world).drain()
+
+
+def test_a_table_is_looked_for_again_when_it_was_read(world: MariaDbWorld) -> None:
+    """TRUNCATE drops a table and makes it anew: whoever asks for its kind in between is told of none, and reading it waits for that."""
+    with closing(client.connect(client.access(world.server.properties(), "shop"))) as connection:
+        rows, asked = connection.rows, list[str]()
+
+        def as_if_truncated(statement: str, *values: object) -> list[tuple[Any, ...]]:
+            asked.append(statement.split()[1])
+            return rows(statement, *values) if len(asked) > 1 else []
+
+        connection.rows = as_if_truncated  # type: ignore[method-assign]
+        check_tables(connection, [f"{world.database}.customers"])
+        assert asked[:3] == ["engine,", "1", "engine,"]
+        del connection.rows
+        with pytest.raises(SourceError, match="has no table"):
+            check_tables(connection, [f"{world.database}.nothing"])
 
 
 @pytest.mark.parametrize(
