@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from ingestion_platform.errors import IngestionError, SettingsError, SourceError
 from ingestion_platform.orchestration.checks import TOLD_BEFORE
 from ingestion_platform.orchestration.runs import days_of
-from ingestion_platform.sources.http_post import Poster
 
 log = logging.getLogger("ingestion_platform.notices")
 
@@ -126,6 +125,9 @@ class Webhook:
                 time.sleep(self._pause_seconds * 2 ** (attempt - 1))
             try:
                 # Whoever sets the variable may mean a host of his own network; a redirect into it isn't followed.
+                # Its client brings much along that a code location without notices has no use for.
+                from ingestion_platform.sources.http_post import Poster
+
                 poster = Poster(self._url.get_secret_value(), private_hosts=True, timeout_seconds=TIMEOUT_SECONDS)
                 try:
                     answer = poster.post(notice.as_json(), {"content-type": "application/json; charset=utf-8"})
