@@ -205,19 +205,20 @@ class Judge:
             if None in about:
                 continue
             for number, bit in numbers:
-                if bits & bit:
-                    self._judge(number, event, day, about, touched)
-                    if at >= end - self._looks_back[number]:
-                        self._judge(number, event, day + _DAY, about, touched)
-
-    def _judge(self, number: int, event: Any, day: date, about: About, touched: dict[Any, Any]) -> None:
-        of_day = self._of_days[number].get(day)
-        subject = of_day.subjects.get(about) if of_day is not None else None
-        if subject is None:
-            subject = self._subject(number, day, about)
-        before = subject.take(event)
-        if before is not None:
-            touched.setdefault((number, day, about), (subject, before))
+                if not bits & bit:
+                    continue
+                of_day = self._of_days[number].get(day)
+                subject = of_day.subjects.get(about) if of_day is not None else None
+                if subject is None:
+                    subject = self._subject(number, day, about)
+                before = subject.take(event)
+                if before is not None:
+                    touched.setdefault((number, day, about), (subject, before))
+                if at >= end - self._looks_back[number]:
+                    subject = self._subject(number, day + _DAY, about)
+                    before = subject.take(event)
+                    if before is not None:
+                        touched.setdefault((number, day + _DAY, about), (subject, before))
 
     def _subject(self, number: int, day: date, about: About) -> Subject:
         of_day = self._of_days[number].get(day)

@@ -15,6 +15,8 @@ from ingestion_platform.alert import Action
 from ingestion_platform.errors import DeclarationError
 from ingestion_platform.rules.rule import Finding, Step
 
+_NONE, _MINUTE = timedelta(), timedelta(minutes=1)
+
 
 def _get(row: Any, column: str) -> Any:
     return getattr(row, column) if row is not None else None
@@ -246,7 +248,9 @@ class Signs:
         recent: tuple[Any, ...] = state or ()
         if recent:
             since = event.at - self.looks_back
-            recent = tuple([one for one in recent if one.at > since])
+            # They are in order: where the first is recent, all are.
+            if recent[0].at <= since:
+                recent = tuple([one for one in recent if one.at > since])
         told = []
         score = 0.0
         for sign in self.signs:
@@ -255,6 +259,8 @@ class Signs:
                 told.append((-sign.weight, why))
                 score += sign.weight
         state = (*recent, event) if self.looks_back else ()
+        if not told:
+            return state, ()
         score = min(round(score, 3), 1.0)
         if score < self.from_score:
             return state, ()
@@ -428,13 +434,13 @@ class Jumps:
         State: the minute, its events, those that count, whether it has jumped, whether the one before had; and minute, events, counting
         of each before.
         """
-        minute = event.at.replace(second=0, microsecond=0)
         counts = self.share_of is None or getattr(event, self.share_of) in self.values
         if state is None:
-            state = (minute, 0, 0, False, False, ())
+            state = (event.at.replace(second=0, microsecond=0), 0, 0, False, False, ())
         now, events, counting, has_jumped, had_jumped, before = state
-        if minute != now:
-            is_next = minute - now == timedelta(minutes=1)
+        if not _NONE <= event.at - now < _MINUTE:
+            minute = event.at.replace(second=0, microsecond=0)
+            is_next = minute - now == _MINUTE
             oldest = minute - timedelta(minutes=self.minutes)
             before = tuple([one for one in (*before, (now, events, counting)) if one[0] >= oldest])
             now, events, counting, had_jumped, has_jumped = minute, 0, 0, has_jumped and is_next, False

@@ -4,16 +4,15 @@ One subject's events in order, the state after them, and what they deserve; a la
 Belongs here: the fold, forwards and anew. Doesn't: which events are a subject's (`judge.py`), what a step says (`kinds.py`).
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from ingestion_platform.rules.rule import Finding, Kind
 
 KEPT_EVERY = 16
 """A state is kept after so many events: one that comes late is judged anew from the one before it."""
-
-_NOTHING: Any = object()
 
 Order: TypeAlias = tuple[datetime, str]
 """Event time and key."""
@@ -28,14 +27,16 @@ class Subject:
         known: what is known of the subject beforehand.
     """
 
-    __slots__ = ("_base", "_changed_from", "_events", "_findings", "_kind", "_orders", "_state", "_states", "known")
+    __slots__ = ("_base", "_changed_from", "_events", "_findings", "_forgotten", "_kind", "_state", "_states", "known")
 
     def __init__(self, kind: Kind, known: Any) -> None:
         self._kind = kind
         self.known = known
-        self._orders: list[Order] = []
         self._events: list[Any] = []
-        self._states: list[Any] = []
+        self._forgotten = 0
+        """Events before those that are held."""
+        self._states: list[tuple[int, Any]] = []
+        """Some of the states that can be begun from: after how many events, the forgotten ones counted, and the state. They ascend."""
         self._base: Any = None
         self._state: Any = None
         self._changed_from: Order | None = None
@@ -58,43 +59,50 @@ class Subject:
         Returns:
             What was deserved before, when that may have changed (it is known when `settle` has been called); None: it hasn't.
         """
-        order = event[:2]
-        orders = self._orders
-        if self._changed_from is None and (not orders or order > orders[-1]):
-            self._state, found = self._kind.step(self._state, event, self.known)
-            orders.append(order)
-            self._events.append(event)
-            self._states.append(self._state if len(orders) % KEPT_EVERY == 0 else _NOTHING)
-            if not found:
-                return None
-            before = self.findings
-            for finding in found:
-                self._findings.setdefault(finding.deserved_by, (order, finding))
-            return before
-        at = bisect_left(orders, order)
-        if at < len(orders) and orders[at] == order:
-            self._events[at] = event
+        events = self._events
+        if self._changed_from is None:
+            # Nearly all come in order, and this is most of what judging costs.
+            last = events[-1] if events else None
+            if last is None or last[0] < event[0] or (last[0] == event[0] and last[1] < event[1]):
+                self._state, found = self._kind.step(self._state, event, self.known)
+                events.append(event)
+                if not len(events) % KEPT_EVERY:
+                    self._states.append((self._forgotten + len(events), self._state))
+                if not found:
+                    return None
+                before = self.findings
+                for finding in found:
+                    self._findings.setdefault(finding.deserved_by, (event[:2], finding))
+                return before
+        order: Order = event[:2]
+        at = self._place(order)
+        if at < len(events) and events[at][:2] == order:
+            events[at] = event
         else:
-            orders.insert(at, order)
-            self._events.insert(at, event)
-            self._states.insert(at, _NOTHING)
-        self._change(order)
+            events.insert(at, event)
+        self._change(order, at)
         return self.findings
 
     def leave_out(self, order: Order) -> None:
         """Let go of an event that another one with its key has replaced."""
-        at = bisect_left(self._orders, order)
-        if at < len(self._orders) and self._orders[at] == order:
-            del self._orders[at], self._events[at], self._states[at]
-            self._change(order)
+        at = self._place(order)
+        if at < len(self._events) and self._events[at][:2] == order:
+            del self._events[at]
+            self._change(order, at)
 
     def know(self, known: Any) -> None:
         """Judge every event that is held anew, by what is known now."""
         self.known = known
-        if self._orders:
-            self._change(self._orders[0])
+        if self._events:
+            self._change(self._events[0][:2], 0)
 
-    def _change(self, order: Order) -> None:
+    def _place(self, order: Order) -> int:
+        return bisect_left(self._events, order, key=_order)
+
+    def _change(self, order: Order, at: int) -> None:
+        """Events are others from the place *at* on: states after it are none any more."""
+        while self._states and self._states[-1][0] > self._forgotten + at:
+            self._states.pop()
         self._changed_from = order if self._changed_from is None else min(order, self._changed_from)
 
     def settle(self) -> None:
@@ -102,29 +110,47 @@ class Subject:
         if self._changed_from is None:
             return
         changed, self._changed_from = self._changed_from, None
-        begin, state = self._state_before(bisect_left(self._orders, changed))
+        begin, state = self._state_before(self._place(changed))
         self._findings = {key: one for key, one in self._findings.items() if one[0] < changed}
-        for index in range(begin, len(self._events)):
-            state, found = self._kind.step(state, self._events[index], self.known)
-            self._states[index] = state if index % KEPT_EVERY == KEPT_EVERY - 1 else _NOTHING
+        for number, event in enumerate(self._events[begin:], start=begin + 1):
+            state, found = self._kind.step(state, event, self.known)
+            if not number % KEPT_EVERY:
+                self._states.append((self._forgotten + number, state))
             for finding in found:
-                self._findings.setdefault(finding.deserved_by, (self._orders[index], finding))
+                self._findings.setdefault(finding.deserved_by, (event[:2], finding))
         self._state = state
 
     def _state_before(self, at: int) -> tuple[int, Any]:
-        """The nearest state that is kept of those before an event, and which event comes after it."""
-        while at > 0 and self._states[at - 1] is _NOTHING:
-            at -= 1
-        return at, self._states[at - 1] if at else self._base
+        """The nearest state that is kept of those before an event, and which event comes after it; later states are let go of."""
+        while self._states and self._states[-1][0] > self._forgotten + at:
+            self._states.pop()
+        if self._states:
+            after, state = self._states[-1]
+            return after - self._forgotten, state
+        return 0, self._base
 
     def forget(self, before: datetime) -> None:
         """Let go of events before a moment: what they came to stays, and nothing can be put between them any more."""
         self.settle()
-        count = bisect_left(self._orders, (before, ""))
+        count = self._place((before, ""))
         if not count:
             return
-        begin, state = self._state_before(count)
+        gone = self._forgotten + count
+        kept = bisect_right(self._states, gone, key=_after)
+        begin, state = 0, self._base
+        if kept:
+            after, state = self._states[kept - 1]
+            begin = after - self._forgotten
         for event in self._events[begin:count]:
             state, _ = self._kind.step(state, event, self.known)
         self._base = state
-        del self._orders[:count], self._events[:count], self._states[:count]
+        self._forgotten = gone
+        del self._events[:count], self._states[:kept]
+
+
+def _order(event: Any) -> Order:
+    order: Order = event[:2]
+    return order
+
+
+_after = itemgetter(0)
