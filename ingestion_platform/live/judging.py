@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import repeat
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -272,7 +273,7 @@ class Judging:
         parts = records.column("part").fill_null(0).to_pylist()
         shard = shard_name(batch.shard)
         if len(hours) == 1:
-            versions = [(hours[0], shard, position, part) for position, part in zip(positions, parts, strict=True)]
+            versions = list(zip(repeat(hours[0]), repeat(shard), positions, parts, strict=False))
         else:
             versions = [
                 (hours[place], shard, position, part)

@@ -156,6 +156,8 @@ class Judge:
         too_late = []
         known_events, begin, end, day = self._events, self._begin, self._end, self._day
         masks = ~sum(1 << number for number in without)
+        minute = next_minute = datetime.min
+        of_minute: list[tuple[date, str]] = []
         for event, bits in zip(events, wanted, strict=True):
             at = event[0]
             if at < self.floor:
@@ -180,7 +182,10 @@ class Judge:
                     continue
                 self._leave_out(*former, touched)
             known_events[key] = (event, bits)
-            self._by_minute[at.replace(second=0, microsecond=0)].append(key)
+            if not minute <= at < next_minute:
+                minute = at.replace(second=0, microsecond=0)
+                next_minute, of_minute = minute + _MINUTE, self._by_minute[minute]
+            of_minute.append(key)
             if bits:
                 self._put(event, bits, day, end, touched)
         self._begin, self._end, self._day = begin, end, day

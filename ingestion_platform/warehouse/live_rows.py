@@ -10,6 +10,7 @@ from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -107,7 +108,8 @@ class LiveRows:
             for column in dataset.columns
         ] + [Field(column, source) for column, source in contract.envelope]
         self.format = dataset.source.format
-        self._make = event_type(dataset, rules)._make
+        # What `_make` does, without looking at how many values there are.
+        self._make = partial(tuple.__new__, event_type(dataset, rules))
         # A thread more has more to wait for than to do in a few thousand rows.
         self._engine = connect(threads=1)
         self._engine.execute(f"set TimeZone = {text(contract.time_zone)}")
@@ -147,9 +149,12 @@ class LiveRows:
             found = self._engine.execute(self._query(landed_on)).fetchall()
         finally:
             self._engine.unregister(_INCOMING)
-        make = self._make
-        events = [make((row[0], row[1], versions[row[2] - 1], *row[3:-1])) for row in found]
-        return Judged(events, [row[-1] for row in found], rows.num_rows - len(events))
+        if not found:
+            return Judged([], [], rows.num_rows)
+        # By columns: a loop over rows in Python would cost as much as a rule does.
+        at, key, numbers, *columns, bits = zip(*found, strict=True)
+        of_events = zip(at, key, [versions[number - 1] for number in numbers], *columns, strict=True)
+        return Judged(list(map(self._make, of_events)), list(bits), rows.num_rows - len(found))
 
     def _query(self, landed_on: date) -> str:
         query = self._queries.get(landed_on)
