@@ -87,22 +87,26 @@ def _joined(batches: Sequence[Batch]) -> list[Batch]:
 
     A broker's client gives a few dozen records at a time. Reading them costs as much as reading hundreds does: when many wait, that counts.
     """
-    runs: list[list[Batch]] = []
+    runs: list[tuple[list[Batch], dict[str, str]]] = []
     for batch in batches:
-        last = runs[-1][-1] if runs else None
-        if last is not None and last.shard == batch.shard and last.records.schema.equals(batch.records.schema):
-            runs[-1].append(batch)
+        run, schemas = runs[-1] if runs else ([], {})
+        if (
+            run
+            and run[-1].shard == batch.shard
+            and run[-1].records.schema.equals(batch.records.schema)
+            and all(schemas.get(name, schema) == schema for name, schema in batch.schemas.items())
+        ):
+            run.append(batch)
+            schemas.update(batch.schemas)
         else:
-            runs.append([batch])
+            runs.append(([batch], dict(batch.schemas)))
     return [
-        run[0]
-        if len(run) == 1
-        else Batch(
+        Batch(
             run[0].shard,
             pa.concat_batches([batch.records for batch in run]),  # type: ignore[attr-defined]  # newer than its stubs
-            {name: schema for batch in run for name, schema in batch.schemas.items()},
+            schemas,
         )
-        for run in runs
+        for run, schemas in runs
     ]
 
 

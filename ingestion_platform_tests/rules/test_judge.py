@@ -1,6 +1,7 @@
 """Whatever the order in which events come, and however often, they deserve the same alerts."""
 
 from collections import namedtuple
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion_platform.dataset import Daily, Dataset, LandedFiles
+from ingestion_platform.rules import subject
 from ingestion_platform.rules.judge import Days, Deserved, Judge, fold
 from ingestion_platform.rules.kinds import (
     AboveUsual,
@@ -98,6 +100,14 @@ DAYS = Days(
     lambda at: at.date(),
 )
 HABITS = {"s0": Habits(5, ["a"], [0, 1], 12, 4, 20), "s1": Habits(None, None, None, None, None, None)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _states_are_kept_often() -> Iterator[None]:
+    """After every third event, so that a few of them begin anew from states that are kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "KEPT_EVERY", 3)
+        yield
 
 
 def ask(_rule: Rule, _day: date, about: tuple[Any, ...]) -> Any:
@@ -198,6 +208,23 @@ def test_what_is_forgotten_stays_what_it_came_to(made: list[Any], cut: int, data
         assert ids(judging.deserved(day)) == wanted
     too_late = [one for one in made if one.at < judging.floor]
     assert judging.take(too_late, [ALL] * len(too_late))[1] == too_late
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_events(), st.lists(st.integers(-80, 80), max_size=4), st.data())
+def test_forgetting_again_and_again_changes_nothing(made: list[Any], cuts: list[int], data: st.DataObject) -> None:
+    """However often events are let go of, what comes in between in any order deserves what it does."""
+    judging = judge()
+    left = list(made)
+    for at in [*(BEGINS + timedelta(seconds=30 * cut) for cut in sorted(cuts)), datetime.max]:
+        some = data.draw(st.permutations([one for one in left if one.at < at]))
+        left = [one for one in left if one.at >= at]
+        assert not judging.take(some, [ALL] * len(some))[1]
+        if left:
+            judging.forget(at)
+    for day in (DAY - timedelta(days=1), DAY):
+        wanted = {one for rule in RULES for one in ids(fold(rule, COLUMNS, made, day, DAYS, ask))}
+        assert ids(judging.deserved(day)) == wanted
 
 
 def test_rules_that_were_left_out_judge_the_same_events_later() -> None:
