@@ -6,11 +6,12 @@ Live rules: how long it takes from an event to its alert, landed, told and as a 
     .venv/bin/python benchmarks/live.py --highest              # the highest rate at which p99 stays within 2 s, nothing left for later
 
 A reader in memory gives batches every few milliseconds, as a broker's client would; the drain lands segments of them on disk, and all
-that is behind it is what the worker has: queue, contract, rules, alerts on disk, rows of `processed.alerts`. An event's time begins when
-the reader gives it.
+that is behind it is what the worker has: queue, contract, rules, alerts on disk, rows of `processed.alerts`, and a webhook on loopback as a
+sink. An event's time begins when the reader gives it.
 """
 
 import argparse
+import json
 import logging
 import subprocess
 import sys
@@ -18,10 +19,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -37,6 +41,8 @@ from ingestion_platform.live.visible import VisibleAlerts
 from ingestion_platform.rules import Rule, Rules
 from ingestion_platform.rules.kinds import Jumps, LastsLonger, Signs, TooMany
 from ingestion_platform.settings import Settings
+from ingestion_platform.sinks.outbox import Outbox
+from ingestion_platform.sinks.sink import Sink
 from ingestion_platform.sources.drain import Drain
 from ingestion_platform.sources.landed import LandedStream
 from ingestion_platform.sources.reading import Arrived, CaughtUp, Event, Idle, Where
@@ -208,11 +214,45 @@ class Paced:
             time.sleep(0.01)
 
 
+class Hook(BaseHTTPRequestHandler):
+    """Takes messages of a webhook, and keeps when each alert was told."""
+
+    protocol_version = "HTTP/1.1"
+    told_at: ClassVar[dict[str, float]] = {}
+
+    def do_POST(self) -> None:
+        """Take one."""
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        now = time.monotonic()
+        for one in body["ids"]:
+            self.told_at.setdefault(one.partition(".")[0], now)
+        self.send_response(204)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def hook() -> Iterator[Sink]:
+    """A sink that a webhook on loopback is told by, one message an alert."""
+    Hook.told_at.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = SecretStr(f"http://127.0.0.1:{server.server_port}/alerts")
+        yield Sink(
+            name="hook", kind="webhook", where=url, private_hosts=True, window_seconds=0, messages_per_minute=100_000
+        )
+        server.shutdown()
+
+
 @dataclass(frozen=True)
 class Measured:
     """Seconds from event to alert, sorted; and how the engine stood."""
 
     landed: list[float]
+    told: list[float]
     visible: list[float]
     planted: int
     standing: Standing
@@ -228,12 +268,14 @@ def measure(folder: Path, rate: int, seconds: float) -> Measured:
     (folder / "landing").mkdir(parents=True)
     zone, rules = open_landing(settings.landing), twenty_rules()
     sql_tables = load_sql_tables(DATASETS, zone=ZONE, folder=folder / "sql", rules=rules)
-    source, landed_at, visible_at = Paced(rate, seconds), {}, {}
+    source, landed_at, visible_at, keys_of = Paced(rate, seconds), {}, {}, {}
 
     def is_landed(told: Sequence[Alert]) -> None:
         now = time.monotonic()
+        outbox.offer(told)
         for one in told:
             landed_at.setdefault(one.deserved_by, now)
+            keys_of[one.id] = one.deserved_by
         visible.landed({one.day for one in told})
 
     def is_visible(_: date, since: float) -> None:
@@ -251,23 +293,26 @@ def measure(folder: Path, rate: int, seconds: float) -> Measured:
     stop = threading.Event()
     drain = Drain(LandedStream(SHOP, zone, ZONE), source, watchers=[engine])
     following = threading.Thread(target=drain.follow, args=(stop,))
-    visible.start()
-    engine.start()
-    time.sleep(1.0)
-    following.start()
-    time.sleep(seconds)
-    until = time.monotonic() + 30
-    while time.monotonic() < until and len(visible_at) < len(source.given_at):
-        time.sleep(0.05)
-    standing = engine.standing()
-    stop.set()
-    following.join()
-    engine.close()
-    visible.close()
+    with hook() as sink, Outbox(zone, [sink]) as outbox:
+        visible.start()
+        engine.start()
+        time.sleep(1.0)
+        following.start()
+        time.sleep(seconds)
+        until = time.monotonic() + 30
+        while time.monotonic() < until and len(visible_at) < len(source.given_at):
+            time.sleep(0.05)
+        standing = engine.standing()
+        stop.set()
+        following.join()
+        engine.close()
+        visible.close()
+    told_at = {keys_of[id_]: at for id_, at in Hook.told_at.items() if id_ in keys_of}
     # Of the first seconds, everything is opened for the first time.
     keys = list(source.given_at)[len(source.given_at) // 10 :]
     return Measured(
         sorted(landed_at[key] - source.given_at[key] for key in keys if key in landed_at),
+        sorted(told_at[key] - source.given_at[key] for key in keys if key in told_at),
         sorted(visible_at[key] - source.given_at[key] for key in keys if key in visible_at),
         len(keys),
         standing,
@@ -285,6 +330,7 @@ def tell(rate: int, found: Measured) -> None:
     left = sum(found.standing.left_out.values())
     print(
         f"{rate:>7,} events/s: alert landed p50 {at(found.landed, 0.5):6.0f} ms, p99 {at(found.landed, 0.99):6.0f} ms;"
+        f" told p50 {at(found.told, 0.5):6.0f} ms, p99 {at(found.told, 0.99):6.0f} ms;"
         f" row p50 {at(found.visible, 0.5):6.0f} ms, p99 {at(found.visible, 0.99):6.0f} ms; {len(found.landed)} of {found.planted} alerts,"
         f" {left:,} records left for later, reader behind {found.behind:.1f} s",
         flush=True,
