@@ -21,7 +21,9 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
+from ingestion_platform.database import ExtractFile
 from ingestion_platform.dataset import Dataset, LandedFiles
+from ingestion_platform.format import Avro, Csv, Excel, FixedWidth, Parquet
 from ingestion_platform.formats import LeftOver, NotAnObject
 from ingestion_platform.remote import RemoteObjects
 from ingestion_platform.table import IDENTIFIER, VARCHAR, Column
@@ -38,6 +40,9 @@ _ALIKE_SHARE = 0.8
 _SAME_SHARE = 0.5
 _FITTING_SHARE = 0.95
 _LIKE_NAMES = 0.6
+_CHANCE = 1e-4
+"""That so many records in a row lack a member by chance is less likely than this: then it is missing."""
+_WITH_HEADER = (Csv, FixedWidth, Parquet, Excel, Avro, ExtractFile)
 _LONGEST_EXAMPLE = 100
 
 
@@ -48,7 +53,8 @@ class DriftEvent:
 
     Args:
         dataset: whose.
-        kind: `new` (a column that nobody declared), `missing` (a declared one that was there before), `renamed` (a new one that most
+        kind: `new` (a column that nobody declared), `missing` (a declared one that was there before; of records with members of their
+            own, as JSON's, one that by its usual share can't be lacking by chance), `renamed` (a new one that most
             likely is a missing one under another name) or `retyped` (values of a declared one no longer fit its type, in most rows).
         column: its name in the files; of a renamed one, the former.
         now: of a renamed column, its likely name since.
@@ -249,9 +255,34 @@ class Drifts:
         events = [
             renamed.get(number) or self._event(episode)
             for number, episode in enumerate(episodes)
-            if number not in folded
+            if number not in folded and (number in renamed or not self._may_be_chance(episode))
         ]
         return sorted(events, key=lambda one: (one.began_at, one.began_object, one.kind, one.column))
+
+    def _may_be_chance(self, episode: _Open) -> bool:
+        """
+        Whether records that have members of their own may well lack one without anything having changed.
+
+        A file's header says which columns there are. A JSON object says nothing of what it doesn't have: a member that one in ten has is
+        often in none of a handful.
+        """
+        if episode.kind != "missing" or isinstance(self._dataset.source.format, _WITH_HEADER) or episode.before is None:
+            return False
+        column = self._declared(episode.column)
+        if column.required:
+            return False
+        files = self._ledger.files(
+            self._dataset.raw,
+            first=date.fromisoformat(episode.before.day),
+            last=date.fromisoformat(episode.before.day),
+        )
+        raw = relation(self._store, files, self._contract.raw_columns, verify=False)
+        lacking = text(episode.first.key)
+        ((filled, rows),) = self._engine.execute(
+            f"select count({self._contract.text_of(column)}), count(*) from ({raw}) where _object <> {lacking}"
+        ).fetchall()
+        # Of few records nobody knows the share well: two more without it are counted.
+        return bool((1 - filled / (rows + 2)) ** episode.rows > _CHANCE)
 
     # --- what the ledger notes
 

@@ -104,6 +104,34 @@ def test_a_stream_drifts_as_files_do(tmp_path: Path) -> None:
     assert event.adopt == 'Column("clerk", INTEGER, "…")'
 
 
+@pytest.mark.parametrize(("ending", "is_told"), [("jsonl", False), ("json", False), ("csv", True)])
+def test_a_member_that_few_records_have_is_not_missing_where_few_came(
+    tmp_path: Path, ending: str, is_told: bool
+) -> None:
+    """One in four has a note: that four records have none is chance, and that hundreds have none isn't. A header says it at once."""
+    bench = Bench(tmp_path, only(sales(ending, NOTE)))
+
+    def put_day(number: int, count: int, *, has_notes: bool) -> None:
+        records: list[dict[str, object]] = [
+            {"id": f"{number}-{one}", "at": f"{WEEK[number]} 10:00"} for one in range(count)
+        ]
+        for one in range(0, count if has_notes else 0, 4):
+            records[one]["note"] = "said"
+        put(bench, ending, WEEK[number], "a", list(records))
+        upkeep.catch_up(bench.warehouse)
+
+    put_day(0, 40, has_notes=True)
+    put_day(1, 4, has_notes=False)
+    assert [event.kind for event in bench.warehouse.drift()] == ["missing"] * is_told
+    put_day(2, 40, has_notes=True)
+    ended = [event.ended_object for event in bench.warehouse.drift()]
+    assert ended == [key(ending, WEEK[2], "a")] * is_told
+    put_day(3, 40, has_notes=False)
+    put_day(4, 40, has_notes=False)
+    told = bench.warehouse.drift()[-1]
+    assert (told.kind, told.column, told.began_object, told.rows) == ("missing", "note", key(ending, WEEK[3], "a"), 80)
+
+
 def test_an_adopted_column_is_no_drift_any_more(tmp_path: Path) -> None:
     """What is declared now is told neither as new nor as missing before it came."""
     drifted(tmp_path, "csv", WEEK)
