@@ -27,7 +27,6 @@ from ingestion_platform import api as api_room
 from ingestion_platform import change_log as change_room
 from ingestion_platform import control as control_room
 from ingestion_platform import database as database_room
-from ingestion_platform import decisions
 from ingestion_platform import format as format_room
 from ingestion_platform import lifecycle as lifecycle_room
 from ingestion_platform import opening_days as opening_days_room
@@ -51,7 +50,7 @@ from ingestion_platform.errors import DeclarationError
 from ingestion_platform.format import Csv, FixedWidth, Format, Json, JsonLines, Parquet, Xml
 from ingestion_platform.key_template import KeyTemplate, with_day
 from ingestion_platform.lifecycle import Lifecycle
-from ingestion_platform.own_roots import OWN_ROOTS
+from ingestion_platform.own_roots import OWN_ROOTS, claimed
 from ingestion_platform.remote import RemoteFiles, RemoteObjects
 from ingestion_platform.senders import Senders
 from ingestion_platform.stream import (
@@ -865,7 +864,7 @@ class Datasets(Mapping[str, Dataset]):
         self._route()
         self._name_other_tables()
         self._tell_landing_apart()
-        self._leave_decisions_alone()
+        self._leave_notes_alone()
         self._tell_ageing_apart()
         for one, other_one in combinations(self._by_name.values(), 2):
             shared = overlap(one.source, other_one.source)
@@ -1005,24 +1004,21 @@ class Datasets(Mapping[str, Dataset]):
                     "declare the same lifecycle, or tell the beginnings of their keys apart",
                 )
 
-    def _leave_decisions_alone(self) -> None:
-        """Nothing else claims the keys of decisions and notes, and decisions don't age with what lands beside them."""
+    def _leave_notes_alone(self) -> None:
+        """Nothing else claims the keys of decisions and notes, and they don't age with what lands beside them."""
         for dataset in self._by_name.values():
             for template in dataset.source.keys:
-                if template.root.startswith(OWN_ROOTS):
+                own = claimed(template.root, template.match, dataset.name)
+                if own is not None:
                     raise DeclarationError(
-                        f"dataset {dataset.name!r}: under its keys {template.text!r} the platform keeps notes of its own",
+                        f"dataset {dataset.name!r}: its keys {template.text!r} may be those of notes that the platform keeps under {own}…",
                         f"let its files land elsewhere: {', '.join(OWN_ROOTS)} are taken",
                     )
-                if decisions.claims_ours(template.root, template.match, dataset.name):
-                    raise DeclarationError(
-                        f"dataset {dataset.name!r}: its keys {template.text!r} may be those of what people decide: {decisions.ROOT}…",
-                        "let its files land elsewhere",
-                    )
         for root, lifecycle in self.roots.items():
-            if lifecycle is not None and decisions.ROOT.startswith(root):
+            own = next((own for own in OWN_ROOTS if own.startswith(root)), None)
+            if lifecycle is not None and own is not None:
                 raise DeclarationError(
-                    f"a lifecycle is declared of everything under {root!r}, and {decisions.ROOT}…, what people decide, would age with it",
+                    f"a lifecycle is declared of everything under {root!r}, and the platform's own notes, {own}…, would age with it",
                     "give the keys of what ages a beginning of their own",
                 )
 

@@ -13,18 +13,14 @@ when, and has the digest of the text: one that was cut or changed is told from w
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ingestion_platform.errors import LandingError
+from ingestion_platform.own_roots import DECISIONS
 from ingestion_platform.table import IDENTIFIER
-
-ROOT = "decisions/"
-
-FORGOTTEN = "forgotten/"
-"""Under which lands who was forgotten, by digest, and what was done for it."""
 
 MAX_BYTES = 16 * 1024**2
 """A larger object isn't one that the platform wrote."""
@@ -32,7 +28,7 @@ MAX_NAME = 200
 MAX_WHY = 4000
 
 _KEY = re.compile(
-    rf"{ROOT}(?P<kind>[a-z][a-z0-9_]*)/(?P<dataset>[a-z][a-z0-9_]*)/(?P<stamp>[0-9]{{8}}T[0-9]{{12}}Z)-(?P<digest>[0-9a-f]{{16}})\.json"
+    rf"{DECISIONS}(?P<kind>[a-z][a-z0-9_]*)/(?P<dataset>[a-z][a-z0-9_]*)/(?P<stamp>[0-9]{{8}}T[0-9]{{12}}Z)-(?P<digest>[0-9a-f]{{16}})\.json"
 )
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
@@ -109,21 +105,7 @@ class Decision:
 
 def folder(kind: str, dataset: str) -> str:
     """Under which all decisions of a kind about a dataset land."""
-    return f"{ROOT}{kind}/{dataset}/"
-
-
-def claims_ours(root: str, match: Callable[[str], object], dataset: str) -> bool:
-    """
-    Whether keys of a declaration may be those of decisions, or of notes about who was forgotten.
-
-    Args:
-        root: the beginning that all of its keys share.
-        match: gives something of a key that is its.
-        dataset: its name.
-    """
-    example = f"{folder('discard', dataset)}20240229T000000000000Z-0123456789abcdef.json"
-    note = f"{FORGOTTEN}20240229T000000000000Z-01234567/begun-1.json"
-    return root.startswith((ROOT, FORGOTTEN)) or match(example) is not None or match(note) is not None
+    return f"{DECISIONS}{kind}/{dataset}/"
 
 
 def parse(key: str, content: bytes) -> Decision:

@@ -18,7 +18,15 @@ from ingestion_platform.decisions import Decision
 from ingestion_platform.errors import DeclarationError, LandingError
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.lifecycle import Lifecycle
-from ingestion_platform.own_roots import OWN_ROOTS
+from ingestion_platform.own_roots import (
+    DEAD_LETTERS,
+    DECISIONS,
+    FORGOTTEN,
+    LIVE,
+    OWN_ROOTS,
+    RECEIPTS,
+    TOLD,
+)
 from ingestion_platform.table import VARCHAR, Column
 from ingestion_platform.warehouse.decided import LandedDecisions
 from ingestion_platform_tests.conftest import Producer
@@ -183,20 +191,32 @@ def _dataset(template: str, lifecycle: Lifecycle | None = None) -> Dataset:
     )
 
 
-@pytest.mark.parametrize(
-    "template", ["decisions/%Y/%m/%d/{shop}.csv", "decisions/discard/visits/%Y%m%dT{rest}", "{a}/{b}/{c}/%Y%m%dT{rest}"]
-)
-def test_no_dataset_claims_what_people_decide(template: str) -> None:
-    """A dataset whose keys may be those of decisions is refused at import."""
-    with pytest.raises(DeclarationError, match="what people decide"):
-        Datasets([_dataset(template)])
-
-
 @pytest.mark.parametrize("root", OWN_ROOTS)
-def test_no_dataset_lands_among_the_notes(root: str) -> None:
+@pytest.mark.parametrize(
+    "rest",
+    ["%Y/%m/%d/{shop}.csv", "discard/visits/%Y%m%dT{rest}"],
+)
+def test_no_dataset_lands_among_the_notes(root: str, rest: str) -> None:
     """A dataset under whose keys the platform writes notes of its own is refused at import."""
-    with pytest.raises(DeclarationError, match="the platform keeps notes of its own"):
-        Datasets([_dataset(f"{root}%Y/%m/%d/{{shop}}.csv")])
+    with pytest.raises(DeclarationError, match=f"keeps under {root}"):
+        Datasets([_dataset(f"{root}{rest}")])
+
+
+@pytest.mark.parametrize(
+    ("template", "own"),
+    [
+        ("{a}/{b}/{c}/%Y%m%dT{rest}", DECISIONS),
+        ("{a}/%Y%m%dT{stamp}/{name}.json", FORGOTTEN),
+        ("{a}/{b}/%Y/%m/%d/{stamp}Z-{digest}.json", TOLD),
+        ("dead{a}/{b}/%Y/%m/%d/{name}.json", DEAD_LETTERS),
+        ("{a}/%Y/%m/%d/{name}.json", LIVE),
+        ("r{a}/visits/%Y/%m/%d/{name}.json", RECEIPTS),
+    ],
+)
+def test_no_dataset_may_take_a_note_for_a_file(template: str, own: str) -> None:
+    """Neither is one whose keys have no beginning of their own, where one of the platform's could be one of them."""
+    with pytest.raises(DeclarationError, match=f"keeps under {own}"):
+        Datasets([_dataset(template)])
 
 
 def test_decisions_do_not_age_with_what_lands_beside_them() -> None:

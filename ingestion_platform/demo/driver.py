@@ -20,9 +20,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ingestion_platform import alert
 from ingestion_platform.api import Endpoint
 from ingestion_platform.assembly import open_warehouse
 from ingestion_platform.datasets.exchange_rates import daily_rates
+from ingestion_platform.datasets.point_of_sale import pos
 from ingestion_platform.datasets.supplier_catalogue import prices, products
 from ingestion_platform.demo import apis, broker
 from ingestion_platform.demo.business import Business
@@ -37,6 +39,7 @@ from ingestion_platform.demo.producer import DatedProducer, FolderProducer
 from ingestion_platform.demo.retailer import BANK_CLOSES, Incident, Outcome, Step, Story, tell
 from ingestion_platform.errors import IngestionError, SettingsError
 from ingestion_platform.landing import LandingZone, open_landing
+from ingestion_platform.own_roots import OWN_ROOTS
 from ingestion_platform.settings import Settings, inherited
 from ingestion_platform.sources.fetch import Fetch
 from ingestion_platform.sources.fetched import LandedEndpoint
@@ -76,7 +79,7 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         )
     story = tell(plan, has_sources=False)
     Path(settings.landing).mkdir(parents=True, exist_ok=True)
-    _refuse_foreign(open_landing(*settings.landing_places), story)
+    refuse_foreign(open_landing(*settings.landing_places), story)
     folder = FolderProducer(Path(settings.landing))
     last = plan.dates[-1]
     say(
@@ -166,15 +169,12 @@ def run(plan: Plan | None = None, *, say: Callable[[str], None] = print) -> None
         raise DemoFailed(f"{len(wrong)} troubles didn't end as promised: {'; '.join(wrong)}", f"see {log}")
 
 
-def _refuse_foreign(zone: LandingZone, story: Story) -> None:
+def refuse_foreign(zone: LandingZone, story: Story) -> None:
     """The demo doesn't mix with files that aren't its own."""
     fetched = (
-        "streams/pos/",
-        "receipts/",
-        "decisions/",
-        "alerts/",
-        "told/",
-        "judged/",
+        pos.root,
+        alert.ROOT,
+        *OWN_ROOTS,
         *(endpoint.root for endpoint in ENDPOINTS),
     )
     ours = {arrival.key for step in story.steps for arrival in step.objects}

@@ -151,7 +151,7 @@ def tell(plan: Plan, *, has_sources: bool = True) -> Story:
     steps = [
         Step(
             "nightly",
-            "Every night each store, head office, the suppliers and the provider of mobile payments send their files.",
+            "Every night each store, head office, the web shop, the suppliers, the bank and the provider of mobile payments send theirs.",
             lambda: chain(
                 _nightly(business, troubles.instead), _customers(plan), _told(business, 1) if has_sources else ()
             ),

@@ -44,7 +44,7 @@ _MAGIC = {
 _SURELY = {"bzip2": (b"1AY&SY", 4), "zip": (b"PK\x03\x04", 0)}
 """What else must be where, for bytes under a plain name to be taken for packed ones: text can begin with BZh."""
 DAMAGED = (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
-"""What reading packed bytes raises when they aren't what they should be."""
+"""What reading packed bytes raises when they aren't what they should be; RuntimeError and NotImplementedError are zipfile's."""
 
 
 def packing_of(key: str) -> str:

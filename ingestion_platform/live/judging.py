@@ -81,7 +81,7 @@ class _Judged:
     readers: dict[str, RunningRecords] = field(default_factory=dict)
 
 
-def _joined(batches: Sequence[Batch]) -> list[Batch]:
+def joined(batches: Sequence[Batch]) -> list[Batch]:
     """
     The batches that came one after the other from one shard as one.
 
@@ -196,7 +196,7 @@ class Judging:
             has_backlog: older records are still to come: whatever there is room for is held for them.
         """
         outcome = Outcome()
-        batches = _joined(batches)
+        batches = joined(batches)
         placed = [self._places(batch) for batch in batches]
         for part in self._parts:
             without = [number for number, rule in enumerate(part.rules) if rule.priority > up_to_priority]

@@ -101,7 +101,7 @@ class SinkStatus:
             parts.append(f"{self.dead:,} in dead letters")
         if self.failing_seconds:
             parts.append(f"takes nothing for {self.failing_seconds:.0f} s")
-        if self.last_error and (self.dead or self.failing_seconds):
+        if self.last_error and (self.failing_seconds or not self.is_in_order):
             parts.append(self.last_error)
         return f"sink {self.sink}: {'; '.join(parts)}"
 

@@ -108,6 +108,7 @@ class FsspecFolder:
                 file.seek(begin)
                 return cast(BinaryIO, file)
             except (ValueError, OSError, NotImplementedError):
+                # A server that gives no parts: it is read from its beginning, and what fails then is told.
                 file.close()
         file = self._files.open(place, "rb", **in_one)
         left = begin

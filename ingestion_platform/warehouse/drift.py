@@ -252,37 +252,63 @@ class Drifts:
             return []
         episodes = _episodes(self._sightings(misfits))
         renamed, folded = self._renames(episodes)
+        by_chance = self._by_chance(
+            [episode for number, episode in enumerate(episodes) if number not in folded and number not in renamed]
+        )
         events = [
             renamed.get(number) or self._event(episode)
             for number, episode in enumerate(episodes)
-            if number not in folded and (number in renamed or not self._may_be_chance(episode))
+            if number not in folded and id(episode) not in by_chance
         ]
         return sorted(events, key=lambda one: (one.began_at, one.began_object, one.kind, one.column))
 
-    def _may_be_chance(self, episode: _Open) -> bool:
+    def _by_chance(self, episodes: Iterable[_Open]) -> set[int]:
         """
-        Whether records that have members of their own may well lack one without anything having changed.
+        Those (`id`) whose records, having members of their own, may well lack one without anything having changed.
 
         A file's header says which columns there are. A JSON object says nothing of what it doesn't have: a member that one in ten has is
-        often in none of a handful.
+        often in none of a handful. Its share is that of the sender's last day with it, of what had landed before.
         """
-        if episode.kind != "missing" or isinstance(self._dataset.source.format, _WITH_HEADER) or episode.before is None:
-            return False
-        column = self._declared(episode.column)
-        if column.required:
-            return False
-        files = self._ledger.files(
-            self._dataset.raw,
-            first=date.fromisoformat(episode.before.day),
-            last=date.fromisoformat(episode.before.day),
+        if isinstance(self._dataset.source.format, _WITH_HEADER):
+            return set()
+        by_day: dict[str, list[tuple[_Open, Column]]] = {}
+        for episode in episodes:
+            if episode.kind == "missing" and episode.before is not None:
+                column = self._declared(episode.column)
+                if not column.required:
+                    by_day.setdefault(episode.before.day, []).append((episode, column))
+        found: set[int] = set()
+        for day, of_day in by_day.items():
+            columns = {column.name: column for _, column in of_day}
+            counted = self._counted(date.fromisoformat(day), list(columns.values()))
+            for episode, column in of_day:
+                until = [counts for place, counts in counted if place < (episode.first.landed_at, episode.first.key)]
+                rows = sum(counts[""] for counts in until)
+                filled = sum(counts[column.name] for counts in until)
+                # Of few records nobody knows the share well: two more without it are counted.
+                if (1 - filled / (rows + 2)) ** episode.rows > _CHANCE:
+                    found.add(id(episode))
+        return found
+
+    def _counted(self, day: date, columns: Sequence[Column]) -> list[tuple[tuple[str, str], dict[str, int]]]:
+        """Of each object of a day, when it landed and its key; and its rows (under no name) and filled values of columns."""
+        raw = relation(
+            self._store,
+            self._ledger.files(self._dataset.raw, first=day, last=day),
+            self._contract.raw_columns,
+            verify=False,
         )
-        raw = relation(self._store, files, self._contract.raw_columns, verify=False)
-        lacking = text(episode.first.key)
-        ((filled, rows),) = self._engine.execute(
-            f"select count({self._contract.text_of(column)}), count(*) from ({raw}) where _object <> {lacking}"
-        ).fetchall()
-        # Of few records nobody knows the share well: two more without it are counted.
-        return bool((1 - filled / (rows + 2)) ** episode.rows > _CHANCE)
+        counts = ", ".join(f"count({self._contract.text_of(column)})" for column in columns)
+        rows = self._engine.execute(f"select _object, count(*), {counts} from ({raw}) group by 1").fetchall()
+        with self._ledger.reading() as connection:
+            landed = dict(
+                connection.execute(
+                    "select key, landed_at from objects where dataset = ? and day = ? and is_current = 1",
+                    (self._dataset.name, day.isoformat()),
+                ).fetchall()
+            )
+        names = ["", *(column.name for column in columns)]
+        return [((landed.get(key, ""), key), dict(zip(names, of_key, strict=True))) for key, *of_key in rows]
 
     # --- what the ledger notes
 

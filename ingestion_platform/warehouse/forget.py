@@ -48,6 +48,7 @@ from ingestion_platform.formats import Erasure, Words, detect_dialect, packing_o
 from ingestion_platform.landing import LandedObject
 from ingestion_platform.landing.erasing import ErasableLanding, FormerVersion, erasable
 from ingestion_platform.lifecycle import RESTORE_DAYS, RESTORE_TIER
+from ingestion_platform.own_roots import DECISIONS, FORGOTTEN
 from ingestion_platform.warehouse import shadow
 from ingestion_platform.warehouse.backfill import followers
 from ingestion_platform.warehouse.discards import KINDS, rows_of, runs_of
@@ -301,10 +302,10 @@ def plan(
     spellings: set[str] = set()
     looked_at = elsewhere = 0
     for landed in warehouse.landing.list():
-        if landed.key.startswith(decisions.FORGOTTEN):
+        if landed.key.startswith(FORGOTTEN):
             continue
         looked_at += 1
-        if landed.key.startswith(decisions.ROOT):
+        if landed.key.startswith(DECISIONS):
             if finder.stands_in(landed):
                 notes.append(landed.key)
             continue
@@ -884,7 +885,7 @@ class _Act:
         """
         by_version = {(one.key, one.before): one for one in self.changes}
         words = self._words()
-        for landed in list(self.warehouse.landing.list(decisions.ROOT)):
+        for landed in list(self.warehouse.landing.list(DECISIONS)):
             try:
                 content = self.warehouse.landing.read(landed)
                 former = decisions.parse(landed.key, content)

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ingestion_platform.decisions import FORGOTTEN as ROOT
 from ingestion_platform.errors import LandingError
 from ingestion_platform.landing import LandingZone
+from ingestion_platform.own_roots import FORGOTTEN as ROOT
 from ingestion_platform.warehouse.ledger_file import LedgerFile, seal
 
 SCHEMA = """

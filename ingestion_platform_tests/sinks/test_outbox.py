@@ -12,6 +12,7 @@ import pytest
 from ingestion_platform.errors import LandingUnavailable, SinkRefused, SinkUnavailable
 from ingestion_platform.landing.local import LocalLanding
 from ingestion_platform.sinks import notes
+from ingestion_platform.sinks import outbox as outbox_room
 from ingestion_platform.sinks.message import Message
 from ingestion_platform.sinks.outbox import Outbox
 from ingestion_platform.sinks.resending import resend
@@ -102,6 +103,31 @@ def test_a_sink_that_is_down_gets_dead_letters_and_all_of_them_when_it_is_back(z
     assert priorities[1:] == sorted(priorities[1:])
     assert notes.open_letters(zone, "security") == []
     assert references(zone) == set(first.ids)
+
+
+def test_a_fault_of_the_platform_is_told_until_it_is_over(zone: LocalLanding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw neither ends the telling nor is kept quiet: whoever asks reads it, for as long as it lasts."""
+    carrier = Received()
+    alerts = [some_alert()]
+    land(zone, alerts)
+    faulty = True
+    note_told = notes.note_told
+
+    def noted(*given: Any, **more: Any) -> Any:
+        if faulty:
+            raise RuntimeError("nobody foresaw this")
+        return note_told(*given, **more)
+
+    monkeypatch.setattr(notes, "note_told", noted)
+    monkeypatch.setattr(outbox_room, "LANDING_WAIT_SECONDS", 0.05)
+    with Outbox(zone, [sink()], carriers=lambda _: carrier) as outbox:
+        outbox.offer(alerts)
+        until(lambda: "nobody foresaw this" in str(outbox.status()[0]))
+        assert not outbox.status()[0].is_in_order
+        faulty = False
+        until(lambda: at_rest(outbox) and outbox.status()[0].is_in_order)
+        assert set(carrier.ids) == {f"{alerts[0].id}.0"}
+        assert "nobody foresaw this" not in str(outbox.status()[0])
 
 
 def test_dead_letters_of_a_process_that_ended_are_told_by_the_next(zone: LocalLanding) -> None:
