@@ -302,13 +302,18 @@ class Contract:
         # Most texts are written as the warehouse itself writes the value; only the others need the regular expression.
         return f"case when {cast}::varchar = {source} then {cast} when regexp_full_match({source}, '{pattern}') then {cast} end"
 
-    def shown(self, column: Column) -> str:
-        """A column's value as the processed table shows it: masked when it is personal."""
+    def shown(self, column: Column, salt: str = "getvariable('pii_salt')") -> str:
+        """
+        A column's value as the processed table shows it: masked when it is personal.
+
+        Args:
+            salt: SQL of what hashes are salted with.
+        """
         value = name("value:" + column.name)
         if column.pii is None:
             return value
         if column.pii is Mask.HASH:
-            return f"sha256(getvariable('pii_salt') || {value}::varchar)"
+            return f"sha256({salt} || {value}::varchar)"
         if column.pii is Mask.LAST4:
             shown = f"case when length({value}::varchar) < 8 then 0 else 4 end"
             return f"repeat('*', length({value}::varchar) - {shown}) || right({value}::varchar, {shown})"

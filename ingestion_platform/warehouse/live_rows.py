@@ -26,6 +26,8 @@ from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import connect, name, text
 
 _INCOMING = "incoming"
+_MOST_DAYS = 8
+"""Days whose statement is kept."""
 
 
 def columns_of(rules: Sequence[Rule]) -> tuple[str, ...]:
@@ -72,9 +74,24 @@ class Judged:
     broken: int
 
 
+class _Incoming:
+    """What the engine reads as a table, and is another one each time: a statement that is planned once reads whatever it holds."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+
+    def __arrow_c_schema__(self) -> Any:
+        return self.rows.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.rows.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
+
+
 class LiveRows:
     """
     One dataset's rows of the running stream.
+
+    To plan the contract takes several times as long as to hold a hundred rows against it, so each day's statement is planned once.
 
     Args:
         dataset: whose.
@@ -113,9 +130,11 @@ class LiveRows:
         # A thread more has more to wait for than to do in a few thousand rows.
         self._engine = connect(threads=1)
         self._engine.execute(f"set TimeZone = {text(contract.time_zone)}")
-        self._engine.execute("set variable pii_salt = $salt", {"salt": salt or ""})
+        # A parameter: what asks for a variable is planned anew each time.
+        self._given = f"(salt := {text(salt or '')})" if contract.needs_salt else ""
         self._references: dict[str, str] = {}
-        self._queries: dict[date, str] = {}
+        self._planned: dict[date, str] = {}
+        self._incoming: _Incoming | None = None
 
     def refer(self, values: Mapping[str, pa.Table | None]) -> None:
         """
@@ -124,7 +143,7 @@ class LiveRows:
         Args:
             values: column → a table with one column `value`; None: nobody knows yet, and nothing is held against it.
         """
-        self._queries.clear()
+        self._forget_plans()
         for column, known in values.items():
             table = f"reference_{column}"
             self._references.pop(column, None)
@@ -143,12 +162,18 @@ class LiveRows:
             landed_on: the day whose segments they will be in.
             versions: of each record, by `_row`: where it stands in its stream.
         """
-        self._engine.register(_INCOMING, rows)
+        incoming = self._incoming
+        if incoming is None or not incoming.rows.schema.equals(rows.schema):
+            self._forget_plans()
+            incoming = self._incoming = _Incoming(rows)
+            self._engine.register(_INCOMING, incoming)
+        planned = self._plan(landed_on)
+        incoming.rows = rows
         try:
             # Row by row it costs half of what a table does, which is planned twice.
-            found = self._engine.execute(self._query(landed_on)).fetchall()
+            found = self._engine.execute(f"execute {planned}{self._given}").fetchall()
         finally:
-            self._engine.unregister(_INCOMING)
+            incoming.rows = rows.slice(0, 0)
         if not found:
             return Judged([], [], rows.num_rows)
         # By columns: a loop over rows in Python would cost as much as a rule does.
@@ -156,28 +181,39 @@ class LiveRows:
         of_events = zip(at, key, [versions[number - 1] for number in numbers], *columns, strict=True)
         return Judged(list(map(self._make, of_events)), list(bits), rows.num_rows - len(found))
 
+    def _plan(self, landed_on: date) -> str:
+        """The name of the statement of a day."""
+        planned = self._planned.get(landed_on)
+        if planned is None:
+            if len(self._planned) >= _MOST_DAYS:
+                self._forget_plans()
+            planned = f"judge_{landed_on:%Y%m%d}"
+            self._engine.execute(f"prepare {planned} as {self._query(landed_on)}")
+            self._planned[landed_on] = planned
+        return planned
+
+    def _forget_plans(self) -> None:
+        for planned in self._planned.values():
+            self._engine.execute(f"deallocate {planned}")
+        self._planned.clear()
+
     def _query(self, landed_on: date) -> str:
-        query = self._queries.get(landed_on)
-        if query is None:
-            contract, day = self._contract, f"date '{landed_on.isoformat()}'"
-            unknown = {column.name for column, _, _ in self.dataset.references if column.name not in self._references}
-            references = self._references | dict.fromkeys(unknown, "select null as value where false")
-            rules = [
-                rule
-                for rule in contract.rules(landed_on, references)
-                if not any(rule.name.startswith(f"{column}: not in ") for column in unknown)
-            ]
-            broken = " or ".join(f"coalesce({rule.broken}, false)" for rule in rules) or "false"
-            shown = ", ".join(
-                f"cast({contract.shown(column)} as {kind}) as {name(column.name)}"
-                for column, (_, kind) in zip(self.dataset.columns, contract.processed_columns, strict=False)
-            )
-            raw = f"select *, '' as _object, {day} as _day from {_INCOMING}"
-            good = f"select {shown}, {day} as _landed_on, _row from ({contract.values(raw)}) where not ({broken})"
-            if len(self._queries) > 8:
-                self._queries.clear()
-            query = self._queries[landed_on] = f"{events_sql(self.dataset, self.rules, good)} order by _row"
-        return query
+        contract, day = self._contract, f"date '{landed_on.isoformat()}'"
+        unknown = {column.name for column, _, _ in self.dataset.references if column.name not in self._references}
+        references = self._references | dict.fromkeys(unknown, "select null as value where false")
+        rules = [
+            rule
+            for rule in contract.rules(landed_on, references)
+            if not any(rule.name.startswith(f"{column}: not in ") for column in unknown)
+        ]
+        broken = " or ".join(f"coalesce({rule.broken}, false)" for rule in rules) or "false"
+        shown = ", ".join(
+            f"cast({contract.shown(column, '$salt::varchar')} as {kind}) as {name(column.name)}"
+            for column, (_, kind) in zip(self.dataset.columns, contract.processed_columns, strict=False)
+        )
+        raw = f"select *, '' as _object, {day} as _day from {_INCOMING}"
+        good = f"select {shown}, {day} as _landed_on, _row from ({contract.values(raw)}) where not ({broken})"
+        return f"{events_sql(self.dataset, self.rules, good)} order by _row"
 
     def close(self) -> None:
         """Let go of the engine."""
