@@ -276,7 +276,6 @@ def measure(folder: Path, rate: int, seconds: float) -> Measured:
         for one in told:
             landed_at.setdefault(one.deserved_by, now)
             keys_of[one.id] = one.deserved_by
-        visible.landed({one.day for one in told})
 
     def is_visible(_: date, since: float) -> None:
         now = time.monotonic()
@@ -288,7 +287,14 @@ def measure(folder: Path, rate: int, seconds: float) -> Measured:
 
     visible = VisibleAlerts(open_warehouse, is_visible)
     engine = LiveRules(
-        rules, DATASETS, [SHOP], zone=zone, settings=settings, open_warehouse=open_warehouse, on_landed=[is_landed]
+        rules,
+        DATASETS,
+        [SHOP],
+        zone=zone,
+        settings=settings,
+        open_warehouse=open_warehouse,
+        on_landed=[is_landed],
+        on_objects=visible.landed,
     )
     stop = threading.Event()
     drain = Drain(LandedStream(SHOP, zone, ZONE), source, watchers=[engine])

@@ -162,6 +162,7 @@ class LiveRules:
         settings: of the deployment.
         open_warehouse: opens one for what is known beforehand.
         on_landed: told of alerts that have landed, in the judging thread.
+        on_objects: told of the day and the key of each object that they have landed in.
         clock: the moment in UTC.
         horizon: see `HORIZON`.
         most_held: see `MOST_HELD`.
@@ -180,6 +181,7 @@ class LiveRules:
         settings: Settings,
         open_warehouse: Callable[[], Warehouse],
         on_landed: Sequence[Callable[[Sequence[Alert]], None]] = (),
+        on_objects: Callable[[Sequence[tuple[date, str]]], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         horizon: timedelta = HORIZON,
         most_held: int = MOST_HELD,
@@ -194,6 +196,7 @@ class LiveRules:
         self._settings = settings
         self._open_warehouse = open_warehouse
         self._on_landed = on_landed
+        self._on_objects = on_objects
         self._clock = clock
         self._horizon = horizon
         self._most_held = most_held
@@ -413,7 +416,7 @@ class LiveRules:
         while self._pending:
             alerts, self._pending = self._pending, []
             try:
-                self._alerts.land(alerts)
+                objects = self._alerts.land(alerts)
             except IngestionError as error:
                 self._problem = f"{len(alerts):,} alerts don't land: {error}"
                 log.error("%s", self._problem)
@@ -429,6 +432,7 @@ class LiveRules:
                 self._withdrawn += sum(1 for one in alerts if one.change == "withdrawn")
             for told in self._on_landed:
                 told(alerts)
+            self._on_objects(objects)
 
     def _note(self) -> None:
         """Note until when was judged, and what was left to the batch."""

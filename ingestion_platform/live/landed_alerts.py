@@ -66,9 +66,12 @@ class LandedAlerts:
         now = self._clock()
         return [_withdrawn(self.of_day(day)[one], now) for one in ids]
 
-    def land(self, alerts: Sequence[Alert]) -> None:
+    def land(self, alerts: Sequence[Alert]) -> list[tuple[date, str]]:
         """
         Land changes, those of a day in one object.
+
+        Returns:
+            Days and keys of these.
 
         Raises:
             LandingError: they can't be written; those of the days before have landed.
@@ -76,11 +79,15 @@ class LandedAlerts:
         by_day: dict[date, list[Alert]] = defaultdict(list)
         for one in alerts:
             by_day[one.day].append(one)
+        landed: list[tuple[date, str]] = []
         for day, of_day in sorted(by_day.items()):
             content = alert_room.written(of_day)
-            self._zone.put_if_absent(alert_room.key_of(day, self._clock(), content), content)
+            key = alert_room.key_of(day, self._clock(), content)
+            self._zone.put_if_absent(key, content)
+            landed.append((day, key))
             for one in of_day:
                 self._note(self.of_day(day), one)
+        return landed
 
     def forget(self, before: date) -> None:
         """Let go of days that nothing is judged of any more."""

@@ -7,7 +7,7 @@ Belongs here: one thread that bundles what landed meanwhile. Doesn't: loading (`
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 
 from ingestion_platform.errors import IngestionError
@@ -34,7 +34,7 @@ class VisibleAlerts:
     ) -> None:
         self._open = open_warehouse
         self._on_visible = on_visible
-        self._days: set[date] = set()
+        self._keys: dict[date, list[str]] = {}
         self._news = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="alerts-visible", daemon=True)
@@ -43,10 +43,11 @@ class VisibleAlerts:
         """Begin."""
         self._thread.start()
 
-    def landed(self, days: Iterable[date]) -> None:
-        """Alerts of these days have landed."""
+    def landed(self, objects: Iterable[tuple[date, str]]) -> None:
+        """Alerts have landed in objects of these days and keys."""
         with self._news:
-            self._days.update(days)
+            for day, key in objects:
+                self._keys.setdefault(day, []).append(key)
             self._news.notify()
 
     def close(self) -> None:
@@ -65,14 +66,14 @@ class VisibleAlerts:
         try:
             while True:
                 with self._news:
-                    if not self._days and not self._is_closed:
+                    if not self._keys and not self._is_closed:
                         self._news.wait(None if is_published else PUBLISHED_SECONDS)
-                    days, self._days = self._days, set()
+                    landed, self._keys = self._keys, {}
                     is_closed = self._is_closed
-                for day in sorted(days):
+                for day, keys in sorted(landed.items()):
                     began = time.monotonic()
                     try:
-                        warehouse.load(dataset, day)
+                        warehouse.take(dataset, day, keys)
                         warehouse.process(dataset, day)
                         is_published = False
                         if self._on_visible is not None:
@@ -81,16 +82,16 @@ class VisibleAlerts:
                         # They have landed: the sensor makes rows of them, too.
                         log.warning("alerts of %s aren't rows yet: %s", day, error)
                         if error.can_retry and not is_closed:
-                            self._again(day)
+                            self._again(day, keys)
                 if not is_published and (time.monotonic() - published >= PUBLISHED_SECONDS) and not is_closed:
                     warehouse.publish()
                     is_published, published = True, time.monotonic()
-                if is_closed and not self._days:
+                if is_closed and not self._keys:
                     return
         finally:
             warehouse.close()
 
-    def _again(self, day: date) -> None:
+    def _again(self, day: date, keys: Sequence[str]) -> None:
         with self._news:
             self._news.wait(AGAIN_SECONDS)
-            self._days.add(day)
+            self._keys.setdefault(day, []).extend(keys)

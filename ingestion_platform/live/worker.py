@@ -57,12 +57,10 @@ class LiveWorker:
             zone=zone,
             settings=settings,
             open_warehouse=open_warehouse,
-            on_landed=[*told, self._landed],
+            on_landed=told,
+            on_objects=self._visible.landed,
         )
         self._told_at = time.monotonic()
-
-    def _landed(self, alerts: Sequence[Alert]) -> None:
-        self._visible.landed({one.day for one in alerts})
 
     def start(self) -> None:
         """Begin to judge. The process is from then on one that holds much."""

@@ -31,11 +31,11 @@ from ingestion_platform.warehouse import current, history, judged
 from ingestion_platform.warehouse.attendance import Attendance, ReportState
 from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.days import bounds
-from ingestion_platform.warehouse.engine import name, parquet, relation, text
+from ingestion_platform.warehouse.engine import COPY_OPTIONS, PUBLISHED_OPTIONS, name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore
 from ingestion_platform.warehouse.ledger import Along, Conflict, Ledger, nothing
 from ingestion_platform.warehouse.ledger_rows import NO_DAY, FileRow, PartitionRow
-from ingestion_platform.warehouse.process import COPY_OPTIONS, PUBLISHED_OPTIONS, Processor, count_failures
+from ingestion_platform.warehouse.process import Processor, count_failures
 from ingestion_platform.warehouse.results import TableDay
 from ingestion_platform.warehouse.row_versions import RowVersions
 from ingestion_platform.warehouse.sql_tables import CURRENT, STATE, SqlTable, SqlTables

@@ -46,6 +46,18 @@ def connect(*, threads: int = 0, memory_limit: str = "", spill: Path | None = No
     return connection
 
 
+COPY_OPTIONS = (
+    "(format parquet, parquet_version v2, compression zstd, compression_level 1, dictionary_size_limit 5000,"
+    " row_group_size 122880)"
+)
+"""A dictionary of many values costs more than it saves, and so does zstd's third level: a quarter of the time, for 3 % of room."""
+PUBLISHED_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
+"""Any reader of Parquet takes the first version of its pages."""
+
+LANDING_ORDER = "order by _landed_on, length(_object), _object, _row"
+"""The order in which a load that finds everything there writes rows, and a file of raw has them (see `ObjectRow.order`)."""
+
+
 def name(identifier: str) -> str:
     """*identifier*, quoted for SQL."""
     return '"' + identifier.replace('"', '""') + '"'

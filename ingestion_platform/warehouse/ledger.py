@@ -73,6 +73,7 @@ create table if not exists exclusions (file_id integer not null, key text not nu
 create table if not exists file_days (
     file_id integer not null, day text not null, primary key (file_id, day)
 ) strict, without rowid;
+create index if not exists file_days_by_day on file_days (day);
 create table if not exists raw_days (
     dataset text not null, day text not null, digest text not null, rows integer not null, rows_unread integer not null,
     primary key (dataset, day)
@@ -588,26 +589,36 @@ class Ledger(LedgerFile):
             self._drop_files_without_rows(connection, dataset)
         return touched
 
-    def replace_file(self, former: FileRow, table: str, role: str, file: StoredFile | None, run_id: str) -> None:
+    def replace_files(
+        self, formers: Sequence[FileRow], table: str, role: str, file: StoredFile | None, run_id: str
+    ) -> None:
         """
-        Put a file with the same rows, but for those of objects that are excluded, in the place of one of raw's.
+        Put a file with the same rows, but for those of objects that are excluded, in the place of some of raw's.
 
         Args:
-            former: in use.
+            formers: in use, of one day.
             table: `raw.<dataset>`.
             role: `rows` or `quarantine`.
             file: the other one; None: no row is left.
 
         Raises:
-            Conflict: the file isn't what it was any more.
+            Conflict: a file isn't what it was any more.
         """
         column = "file_id" if role == "rows" else "quarantine_file_id"
+        day = formers[0].day
         with self.writing() as connection:
-            if self._files(connection, "file_id = ? and dropped_at is null", former.file_id) != [former]:
-                raise Conflict(former.path)
-            new = self._put_file(connection, table, former.day, role, file, run_id) if file is not None else None
+            for former in formers:
+                if self._files(connection, "file_id = ? and dropped_at is null", former.file_id) != [former]:
+                    raise Conflict(former.path)
+            new = self._put_file(connection, table, day, role, file, run_id) if file is not None else None
+            marks = ", ".join("?" * len(formers))
+            ids = [former.file_id for former in formers]
             for row in self._objects(
-                connection, f"dataset = ? and {column} = ?", table.partition(".")[2], former.file_id
+                connection,
+                f"dataset = ? and day = ? and is_current = 1 and {column} in ({marks})",
+                table.partition(".")[2],
+                day,
+                *ids,
             ):
                 self._put_object(
                     connection,
@@ -615,10 +626,11 @@ class Ledger(LedgerFile):
                 )
             if new is not None:
                 connection.execute(
-                    "insert or ignore into file_days select ?, day from file_days where file_id = ?",
-                    (new, former.file_id),
+                    f"insert or ignore into file_days select distinct ?, day from file_days where file_id in ({marks})",
+                    (new, *ids),
                 )
-            self._drop_file(connection, former.file_id)
+            for former in formers:
+                self._drop_file(connection, former.file_id)
 
     def touch(self, rows: Iterable[tuple[ObjectRow, str, str]]) -> None:
         """Note new tokens and landing times of objects whose content is what it was."""
@@ -646,15 +658,17 @@ class Ledger(LedgerFile):
             )
 
     def raw_input(
-        self, dataset: str, home: date
+        self, dataset: str, home: date, *, has_objects: bool = True
     ) -> tuple[list[FileRow], list[FileRow], list[ObjectRow], tuple[str, int, int]]:
         """
         What a processed day is made of, seen in one state.
 
+        Args:
+            has_objects: whether objects are asked for; a day may have tens of thousands.
+
         Returns:
             Files of raw rows; files of records that couldn't be read (of the key's day); the loaded objects of the key's day;
-            digest, rows and unread
-            records of the processed day.
+            digest, rows and unread records of the processed day.
         """
         iso = home.isoformat()
         with self.reading() as connection:
@@ -670,9 +684,8 @@ class Ledger(LedgerFile):
                 f"raw.{dataset}",
                 iso,
             )
-            objects = self._objects(
-                connection, "dataset = ? and day = ? and is_current = 1 and state = 'loaded' order by key", dataset, iso
-            )
+            wanted = "dataset = ? and day = ? and is_current = 1 and state = 'loaded' order by key"
+            objects = self._objects(connection, wanted, dataset, iso) if has_objects else []
             found = connection.execute(
                 "select digest, rows, rows_unread from raw_days where dataset = ? and day = ?", (dataset, iso)
             )

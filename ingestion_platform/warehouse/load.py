@@ -52,7 +52,7 @@ from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.controls import CountedReader, RefusedReader
 from ingestion_platform.warehouse.dialects import DialectNote
 from ingestion_platform.warehouse.engine import parquet
-from ingestion_platform.warehouse.files import FileStore
+from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.forgotten import Forgotten
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
 from ingestion_platform.warehouse.ledger_file import now
@@ -72,7 +72,8 @@ from ingestion_platform.warehouse.raw_files import (
 from ingestion_platform.warehouse.receipts import Receipts, receipt_of
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, Waiting, told_waiting
 from ingestion_platform.warehouse.shapes import Passages
-from ingestion_platform.warehouse.standing import Overlaps, order, stand
+from ingestion_platform.warehouse.small_files import put_in_order
+from ingestion_platform.warehouse.standing import Overlaps, claims_as_named, order, stand
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ ALL_AT_ONCE = 8
 """From so many segments of a shard on, all that the ledger has of it are read once."""
 ASKING_THREADS = 16
 """Requests at a time that ask an archive for objects."""
+MOST_NAMED = 64
+"""Objects that are looked for one by one; for more, the day is listed."""
 PACKED = 8
 """How much larger a compressed object's rows are in memory: what segments of events came to."""
 
@@ -186,12 +189,21 @@ class Loader:
         """The day's objects in the landing zone that count, by key."""
         return self._listed(day)[0]
 
-    def _listed(self, day: date) -> tuple[list[LandedObject], list[tuple[LandedObject, str]]]:
-        """The day's objects that count, by key; and those of an API or a remote that a later one has replaced, with the reason."""
+    def _listed(
+        self, day: date, looks_at: Sequence[str] | None = None
+    ) -> tuple[list[LandedObject], list[tuple[LandedObject, str]]]:
+        """
+        The day's objects that count, by key; and those of an API or a remote that a later one has replaced, with the reason.
+
+        Args:
+            looks_at: the keys that are looked for; None: all that there are.
+        """
         found: dict[str, LandedObject] = {}
-        for prefix in sorted({template.prefix(day) for template in self._dataset.source.keys}):
+        prefixes = {template.prefix(day) for template in self._dataset.source.keys} if looks_at is None else {*looks_at}
+        for prefix in sorted(prefixes):
             for landed in self._landing.list(prefix):
-                found[landed.key] = landed
+                if looks_at is None or landed.key == prefix:
+                    found[landed.key] = landed
         source = self._dataset.source
         ours = {key for key in found if (match := source.match(key)) is not None and match[0] == day}
         replaced: dict[str, str] = {}
@@ -364,6 +376,32 @@ class Loader:
             unmarked=self._unmarked[day],
         )
 
+    def take(self, day: date, keys: Sequence[str], *, run_id: str) -> set[date]:
+        """
+        Load some objects whose keys are known, without looking what else a day has.
+
+        Args:
+            keys: of them; those that aren't there are left out.
+            run_id: noted in the ledger.
+
+        Returns:
+            The processed days touched.
+
+        Raises:
+            WarehouseError: what counts of this dataset is told by all that has landed of a day.
+        """
+        if isinstance(self._dataset.source, WholeFetches | RemoteObjects):
+            raise WarehouseError(
+                f"{self._dataset.raw} {day}: some of its objects were asked for, and which count is told by all of them",
+                "load the day",
+            )
+        _, touched, _ = self._load_until_settled(
+            day, False, run_id, Only(keys=frozenset(keys)), looks_at=keys if len(keys) <= MOST_NAMED else None
+        )
+        for other in self._pending_days():
+            touched |= self._load_until_settled(other, False, run_id, EVERYTHING)[1]
+        return {date.fromisoformat(home) for home in touched}
+
     def _pending_days(self) -> list[date]:
         """Days with objects that wait to be loaded, and for nothing else."""
         name = self._dataset.name
@@ -373,11 +411,13 @@ class Loader:
             if self._ledger.pending_keys(name, day) - self._places.waits(name, day).keys()
         ]
 
-    def _load_until_settled(self, day: date, reload: bool, run_id: str, only: Only) -> tuple[list[str], set[str], int]:
+    def _load_until_settled(
+        self, day: date, reload: bool, run_id: str, only: Only, looks_at: Sequence[str] | None = None
+    ) -> tuple[list[str], set[str], int]:
         attempt = 0
         while True:
             try:
-                return self._load_once(day, reload, run_id, only)
+                return self._load_once(day, reload, run_id, only, looks_at)
             except Conflict as conflict:
                 attempt += 1
                 log.info(
@@ -388,15 +428,25 @@ class Loader:
                     attempt,
                 )
 
-    def _load_once(self, day: date, reload: bool, run_id: str, only: Only) -> tuple[list[str], set[str], int]:
-        known = self._ledger.current(self._dataset.name, day)
+    def _load_once(
+        self, day: date, reload: bool, run_id: str, only: Only, looks_at: Sequence[str] | None
+    ) -> tuple[list[str], set[str], int]:
+        """
+        Load what is news.
+
+        Args:
+            looks_at: the keys of a day that are looked at; None: all.
+        """
+        known = self._known(day, looks_at)
         # What is known is asked before what has landed: an object that changes in between is news then.
-        listed, replaced = self._listed(day)
+        listed, replaced = self._listed(day, looks_at)
         if not self._look_up_dialect():
             self._record_dialect(sorted(listed, key=self._claim_order))
         self._places.note({landed.key: landed.place for landed in (*listed, *(one for one, _ in replaced))})
         # What was asked for from an archive is read when it is there, whatever it was wanted for.
         waits = self._places.waits(self._dataset.name, day)
+        if looks_at is not None:
+            waits = {key: waiting for key, waiting in waits.items() if key in looks_at}
         todo = [
             landed
             for landed in listed
@@ -417,9 +467,8 @@ class Loader:
             todo, retired = [], []
         if not todo and not gone and not retired:
             return [], set(), 0
-        # In the order in which objects of the same content claim it.
-        todo.sort(key=self._claim_order)
-        batch = _Batch(self, day, known, {landed.key for landed in todo}, run_id)
+        todo, is_in_order = self._in_order(todo)
+        batch = _Batch(self, day, known, {landed.key for landed in todo}, run_id, is_in_order=is_in_order)
         try:
             for row in gone:
                 batch.miss(row)
@@ -489,6 +538,21 @@ class Loader:
             [landed for landed in todo if landed.key not in keys],
             not (waiting and isinstance(self._dataset.source, WholeFetches)),
         )
+
+    def _known(self, day: date, looks_at: Sequence[str] | None) -> dict[str, ObjectRow]:
+        """Key → what the ledger says of the day's objects that are looked at."""
+        if looks_at is None:
+            return self._ledger.current(self._dataset.name, day)
+        rows = [self._ledger.current_object(self._dataset.name, key) for key in looks_at]
+        return {row.key: row for row in rows if row is not None}
+
+    def _in_order(self, todo: Sequence[LandedObject]) -> tuple[list[LandedObject], bool]:
+        """Objects in the order in which they claim a content or positions; and whether that is the order of rows in raw."""
+        named = sorted(todo, key=lambda landed: (len(landed.key), landed.key))
+        spans = [(span[0], landed.key, span[1]) for landed in named if (span := self.span_of(landed.key))]
+        if claims_as_named(spans):
+            return named, True
+        return sorted(todo, key=self._claim_order), False
 
     def _claim_order(self, landed: LandedObject) -> tuple[object, ...]:
         span = self.span_of(landed.key)
@@ -759,8 +823,18 @@ def _utc(landed: LandedObject) -> str:
 class _Batch:
     """One load on its way: rows go to a file as they come, decisions are gathered for the commit."""
 
-    def __init__(self, loader: Loader, day: date, known: dict[str, ObjectRow], todo: set[str], run_id: str) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        day: date,
+        known: dict[str, ObjectRow],
+        todo: set[str],
+        run_id: str,
+        *,
+        is_in_order: bool,
+    ) -> None:
         self._loader = loader
+        self._is_in_order = is_in_order
         self._dataset: Dataset = loader._dataset
         self._day = day
         self._known = known
@@ -972,6 +1046,8 @@ class _Batch:
         if not self._decided:
             return set()
         rows_file, quarantine_file = (file.finish() for file in self._shared)
+        if rows_file is not None and not self._is_in_order:
+            rows_file = self._put_in_order(rows_file)
         counts: dict[str, dict[str, int]] = {}
         for file in (rows_file, *(own.rows_file for own in self._own.values())):
             if file is not None:
@@ -1007,6 +1083,13 @@ class _Batch:
                 gone.append(replace(before, version=row.version) if is_same else before)
         if gone:
             self._loader._receipts.note([receipt_of(row) for row in gone], lands=senders.cutoff is not None)
+
+    def _put_in_order(self, rows_file: StoredFile) -> StoredFile | None:
+        """Write rows again in the order in which raw has them: what is computed of one file depends on it."""
+        loader = self._loader
+        rows, _ = self._new_files()
+        source = f"select * from {parquet(loader._store.absolute(rows_file.path))}"
+        return put_in_order(loader._engine, source, rows, loader._schema)
 
     def discard(self) -> None:
         """Delete what was written for a commit that didn't come about."""

@@ -26,24 +26,13 @@ from ingestion_platform.table import Check
 from ingestion_platform.warehouse.adopt import Adopter
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract, Rule, in_order
 from ingestion_platform.warehouse.discards import Discard, Discards, digest_of, discards_table
-from ingestion_platform.warehouse.engine import name, parquet, relation, text
+from ingestion_platform.warehouse.engine import COPY_OPTIONS, LANDING_ORDER, name, parquet, relation, text
 from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
 from ingestion_platform.warehouse.ledger_rows import FileRow, ObjectRow, PartitionRow
 from ingestion_platform.warehouse.results import Balance, TableDay
 
 log = logging.getLogger(__name__)
-
-COPY_OPTIONS = (
-    "(format parquet, parquet_version v2, compression zstd, compression_level 1, dictionary_size_limit 5000,"
-    " row_group_size 122880)"
-)
-"""A dictionary of many values costs more than it saves, and so does zstd's third level: a quarter of the time, for 3 % of room."""
-PUBLISHED_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
-"""Any reader of Parquet takes the first version of its pages."""
-
-LANDING_ORDER = "order by _landed_on, length(_object), _object, _row"
-"""The order in which a load that finds everything there writes rows: the order of claims (see `ObjectRow.order`)."""
 
 SUPERSEDED = "primary key: superseded"
 """The rule under which a losing row goes to quarantine where the declaration says so."""
@@ -161,8 +150,10 @@ class Processor:
         while True:
             # In one state: what is computed is what the digest is of.
             with self._ledger.reading():
+                # An API's day holds the groups of one fetch, and together they are its snapshot.
+                is_replaced = self._dataset.kind == "snapshots" and not isinstance(self._dataset.source, WholeFetches)
                 files, unread, objects, (digest, rows_raw, rows_unread) = self._ledger.raw_input(
-                    self._dataset.name, day
+                    self._dataset.name, day, has_objects=is_replaced
                 )
                 inputs = self.inputs(day, digest)
                 made_of = self.made_of(day, digest)
@@ -255,9 +246,6 @@ class Processor:
 
     def _replaced_objects(self, objects: list[ObjectRow]) -> list[str]:
         """Of a snapshot's day: objects that a later one of the same sender replaces."""
-        # Of an API's day only the groups of one fetch are here, and together they are its snapshot.
-        if self._dataset.kind != "snapshots" or isinstance(self._dataset.source, WholeFetches):
-            return []
         newest: dict[str, str] = {}
         for row in objects:
             newest[self._sender_of(row)] = max(newest.get(self._sender_of(row), ""), row.key)

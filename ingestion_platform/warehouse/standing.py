@@ -47,6 +47,17 @@ def order(key: str, span: Span) -> tuple[int, int, int, str]:
     return span.first, -span.last, len(key), key
 
 
+def claims_as_named(segments: Iterable[tuple[str, str, Span]]) -> bool:
+    """Whether segments (shard, key, positions), given in the order of their names, claim positions in that order."""
+    last: dict[str, tuple[int, int, int, str]] = {}
+    for shard, key, span in segments:
+        claim = order(key, span)
+        if shard in last and claim < last[shard]:
+            return False
+        last[shard] = claim
+    return True
+
+
 def stand(segments: Iterable[tuple[str, Span]]) -> dict[str, Standing]:
     """
     What each of a shard's segments counts for.

@@ -143,7 +143,7 @@ class Traces:
                     writer.write_table(left)
         stored: StoredFile | None = self._store.describe(path, rows) if rows else None
         try:
-            self._ledger.replace_file(file, table, role, stored, "")
+            self._ledger.replace_files([file], table, role, stored, "")
         except Conflict:
             self._store.discard(path)
             return False

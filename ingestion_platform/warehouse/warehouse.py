@@ -47,6 +47,7 @@ from ingestion_platform.warehouse.places import Places
 from ingestion_platform.warehouse.process import Processor
 from ingestion_platform.warehouse.receipts import Receipts
 from ingestion_platform.warehouse.results import EVERYTHING, Only, RawDay, SenderReport, TableDay, Waiting
+from ingestion_platform.warehouse.small_files import SmallFiles
 from ingestion_platform.warehouse.sql_tables import STATE, SqlTable, SqlTables
 from ingestion_platform.warehouse.told_lines import ToldLines
 from ingestion_platform.warehouse.versions import Versions
@@ -171,6 +172,9 @@ class Warehouse:
     def _adopter(self, dataset: Dataset) -> Adopter:
         return Adopter(self._contracts[dataset.name], self.ledger, self.store, self.engine)
 
+    def _small_files(self, dataset: Dataset) -> SmallFiles:
+        return SmallFiles(self._contracts[dataset.name], self.ledger, self.store, self.engine)
+
     @property
     def _deriver(self) -> Deriver:
         return Deriver(
@@ -233,8 +237,33 @@ class Warehouse:
                 self.take_in(dataset)
             touched, _ = self._adopter(dataset).adopt(day, day, run_id=run_id)
             loaded = self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
+            if loaded.new_keys:
+                self._small_files(dataset).put_together(day, run_id=run_id)
             others = {date.fromisoformat(home) for home in touched}
             return replace(loaded, touched_days=tuple(sorted({*loaded.touched_days, *others}))) if others else loaded
+
+    def take(self, dataset: Dataset, day: date, keys: Sequence[str], *, run_id: str = "") -> set[date]:
+        """
+        Load some objects of a day, exactly once, without looking what else it has: what a load costs doesn't grow with the day.
+
+        Args:
+            keys: of objects that have landed.
+            run_id: noted in the ledger.
+
+        Returns:
+            The processed days touched.
+
+        Raises:
+            LandingUnavailable, WarehouseDamaged: see `load`.
+            WarehouseError: which objects of this dataset count is told by all of them.
+        """
+        with self._told(f"{dataset.raw} {day}"):
+            self._sweep()
+            if dataset.name not in self._taken_in:
+                self.take_in(dataset)
+            touched = self._loader(dataset).take(day, keys, run_id=run_id)
+            self._small_files(dataset).put_together(day, run_id=run_id)
+            return touched
 
     def take_in(self, dataset: Dataset) -> None:
         """

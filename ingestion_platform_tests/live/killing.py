@@ -68,9 +68,7 @@ def judge(folder: Path, seed: int, *, tell: int | None) -> dict[str, Any]:
     for shard, value, at in records(seed):
         source.put(shard, value, at)
     visible = VisibleAlerts(shop.warehouse)
-    engine = shop.engine(
-        [step, lambda alerts: visible.landed({one.day for one in alerts})], settled_seconds=3.0, slow_seconds=300.0
-    )
+    engine = shop.engine([step], on_objects=visible.landed, settled_seconds=3.0, slow_seconds=300.0)
     stop = threading.Event()
     drain = Drain(shop.landed(), source, watchers=[engine], clock=lambda: shop.now)
     following = threading.Thread(target=drain.follow, args=(stop,), daemon=True)

@@ -50,7 +50,7 @@ def test_an_event_that_deserves_an_alert_is_a_row_of_alerts_at_once(shop: Shop) 
     """The third payment within a minute lands an alert while the stream is followed, and it is in `processed.alerts`."""
     source, landed, visible_at = MemoryStream(), Landed(), threading.Event()
     visible = VisibleAlerts(shop.warehouse, lambda *_: visible_at.set())
-    engine = shop.engine([landed, lambda alerts: visible.landed({one.day for one in alerts})])
+    engine = shop.engine([landed], on_objects=visible.landed)
     stop = threading.Event()
     drain = Drain(shop.landed(), source, watchers=[engine], clock=lambda: shop.now)
     following = threading.Thread(target=drain.follow, args=(stop,))

@@ -492,7 +492,7 @@ def test_a_declaration_whose_emptied_rows_would_break_a_rule_is_refused(changes:
 
 def test_keys_below_the_notes_of_forgetting_are_nobody_elses() -> None:
     """A dataset can't claim them."""
-    with pytest.raises(DeclarationError, match="what people decide"):
+    with pytest.raises(DeclarationError, match="keeps under forgotten/"):
         Datasets([table("own", Csv(), ".csv", source=LandedFiles("forgotten/%Y-%m-%d/{shop}.csv"))])
 
 

@@ -1,0 +1,254 @@
+"""Many small loads of one day: few files, the same rows; and objects that are loaded by name."""
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingestion_platform.dataset import Datasets
+from ingestion_platform.errors import WarehouseError
+from ingestion_platform.warehouse import load as load_room
+from ingestion_platform.warehouse import small_files, upkeep
+from ingestion_platform_tests.warehouse.building import DAY, HEADER, Bench, differences, line
+from ingestion_platform_tests.warehouse.streaming import STREAMED, segment, value
+from ingestion_platform_tests.warehouse.test_api_pages import snapshots
+
+BROKEN = 'x,a,"never closed\n'
+
+
+def files(bench: Bench, role: str = "rows", day: date = DAY) -> int:
+    """How many files a day of tills has in raw."""
+    return len(bench.warehouse.ledger.files("raw.tills", role=role, first=day, last=day))
+
+
+def key(number: int, day: date = DAY) -> str:
+    """Of an object of its own."""
+    return f"tills/{day}/s{number:03}.csv"
+
+
+def put(bench: Bench, number: int, *lines: str) -> None:
+    """Land an object with a line or more."""
+    bench.put(key(number), HEADER + "".join(lines or (line(f"L{number}", f"s{number:03}"),)))
+
+
+def same(one: Bench, other: Bench) -> None:
+    """Two warehouses have the same tables."""
+    found, expected = one.export(), other.export()
+    assert list(differences(found, expected)) == []
+
+
+def test_many_loads_leave_few_files_and_the_same_rows(tmp_path: Path) -> None:
+    """A day that is loaded object by object is read as fast as one that is loaded at once, and is no other."""
+    bench = Bench(tmp_path / "one")
+    bench.put_shops(*(f"s{number:03}" for number in range(100)))
+    bench.load("shops")
+    bench.process("shops")
+    most = 0
+    for number in range(100):
+        put(bench, number, line(f"L{number}", f"s{number:03}"), *([BROKEN] if number % 3 == 0 else []))
+        bench.load()
+        most = max(most, files(bench), files(bench, "quarantine"))
+    assert most <= 3 * (small_files.TOGETHER - 1) + 1
+    before = bench.process()
+    assert upkeep.verify(bench.warehouse) == []
+    other = Bench(tmp_path / "other", zone=bench.landing)
+    for name in ("shops", "tills"):
+        other.load(name)
+        other.process(name)
+    same(bench, other)
+    (row,) = (one for one in other.warehouse.ledger.partitions("processed.tills") if one.day == DAY.isoformat())
+    assert row.content == before.content
+
+
+def test_what_is_computed_does_not_get_stale(tmp_path: Path) -> None:
+    """Rows that stand in another file are the same rows."""
+    bench = Bench(tmp_path)
+    bench.put_shops(*(f"s{number:03}" for number in range(9)))
+    bench.load("shops")
+    bench.process("shops")
+    for number in range(small_files.TOGETHER - 1):
+        put(bench, number)
+        bench.load()
+    put(bench, 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_files, "TOGETHER", 10**9)
+        bench.load()
+    bench.process()
+    assert files(bench) == small_files.TOGETHER
+    done = bench.warehouse._small_files(bench.datasets["tills"]).put_together(DAY, run_id="")
+    assert done == small_files.TOGETHER
+    assert files(bench) == 1
+    assert bench.warehouse.stale_days("processed.tills") == []
+    assert not bench.process().has_changed
+    assert upkeep.verify(bench.warehouse) == []
+
+
+def test_two_at_once_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes second leaves everything as it is, and no file of his."""
+    bench = Bench(tmp_path)
+    monkeypatch.setattr(small_files, "TOGETHER", 10**9)
+    for number in range(8):
+        put(bench, number)
+        bench.load()
+    monkeypatch.setattr(small_files, "TOGETHER", 8)
+    write = small_files.SmallFiles._write
+    other = bench.open()
+    has_begun: list[bool] = []
+
+    def between(self: small_files.SmallFiles, *given: object) -> object:
+        file = write(self, *given)  # type: ignore[arg-type]
+        if not has_begun:
+            has_begun.append(True)
+            assert other._small_files(bench.datasets["tills"]).put_together(DAY, run_id="") == 8
+        return file
+
+    monkeypatch.setattr(small_files.SmallFiles, "_write", between)
+    assert bench.warehouse._small_files(bench.datasets["tills"]).put_together(DAY, run_id="") == 0
+    assert files(bench) == 1
+    assert len(bench.rows("raw.tills")) == 8
+    assert upkeep.verify(bench.warehouse) == []
+
+
+def test_large_files_and_those_of_another_declaration_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first are read as fast as their rows are, the others wait until their values are moved."""
+    bench = Bench(tmp_path)
+    monkeypatch.setattr(small_files, "SMALL_BYTES", 10)
+    for number in range(9):
+        put(bench, number)
+        bench.load()
+    assert files(bench) == 9
+    monkeypatch.undo()
+    is_as_declared: Callable[..., bool] = lambda *_: False  # noqa: E731
+    monkeypatch.setattr(small_files.SmallFiles, "_is_as_declared", is_as_declared)
+    put(bench, 9)
+    bench.load()
+    assert files(bench) == 10
+    monkeypatch.undo()
+    put(bench, 10)
+    bench.load()
+    assert files(bench) == 1
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans(), st.booleans()), min_size=4, max_size=24),
+    st.sampled_from([2, 3]),
+)
+def test_any_history_of_small_loads_gives_what_one_load_gives(
+    acts: list[tuple[int, int, bool, bool]], together: int
+) -> None:
+    """Objects come, are overwritten, say the same as others: whatever is put together when, the tables are those of a rebuild."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_files, "TOGETHER", together)
+        bench = Bench(Path(folder) / "one")
+        bench.put_shops(*(f"s{number:03}" for number in range(7)))
+        bench.load("shops")
+        bench.process("shops")
+        for number, variant, is_loaded, is_processed in acts:
+            more = [BROKEN] if variant == 3 else [line(f"L{number}-{variant}", f"s{number:03}", units=str(variant))]
+            put(bench, number, line(f"L{number}", f"s{number:03}"), *more)
+            if is_loaded:
+                bench.load()
+            if is_processed:
+                bench.process()
+        bench.load()
+        bench.process()
+        assert upkeep.verify(bench.warehouse) == []
+        other = Bench(Path(folder) / "other", zone=bench.landing)
+        for name in ("shops", "tills"):
+            other.load(name)
+            other.process(name)
+        same(bench, other)
+
+
+# --- by name
+
+
+def test_objects_are_taken_by_name(tmp_path: Path) -> None:
+    """Only those, once, however often they are named; what else has landed stays news, and comes with the next load."""
+    bench = Bench(tmp_path)
+    for number in range(4):
+        put(bench, number)
+    tills = bench.datasets["tills"]
+    assert bench.warehouse.take(tills, DAY, [key(1), key(2), key(99)]) == {DAY}
+    assert bench.states() == {key(1): "loaded", key(2): "loaded"}
+    assert bench.warehouse.take(tills, DAY, [key(1)]) == set()
+    assert len(bench.load().new_keys) == 2
+    assert bench.warehouse.take(tills, DAY, [key(number) for number in range(4)]) == set()
+    put(bench, 1, line("other", "s001"))
+    assert bench.warehouse.take(tills, DAY, [key(1)]) == {DAY}
+    assert [row[0] for row in bench.rows("raw.tills", "id")] == ["L0", "L2", "L3", "other"]
+
+
+def test_many_names_are_listed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request for each would take longer than all of the day's."""
+    monkeypatch.setattr(load_room, "MOST_NAMED", 2)
+    bench = Bench(tmp_path)
+    for number in range(5):
+        put(bench, number)
+    bench.warehouse.take(bench.datasets["tills"], DAY, [key(number) for number in range(1, 4)])
+    assert sorted(bench.states()) == [key(1), key(2), key(3)]
+
+
+def test_an_object_that_says_what_another_has_said_is_a_double_by_name_too(tmp_path: Path) -> None:
+    """The first in the order of claims stands, whichever was named first."""
+    bench = Bench(tmp_path)
+    put(bench, 5, line("A", "s005"))
+    tills = bench.datasets["tills"]
+    bench.warehouse.take(tills, DAY, [key(5)])
+    content = HEADER + line("A", "s005")
+    later = DAY + timedelta(days=1)
+    bench.put(f"tills/{later}/s005.csv", content)
+    bench.warehouse.take(tills, later, [f"tills/{later}/s005.csv"])
+    assert bench.states(day=later) == {f"tills/{later}/s005.csv": "duplicate"}
+    put(bench, 5, line("B", "s005"))
+    bench.warehouse.take(tills, DAY, [key(5)])
+    assert bench.states(day=later) == {f"tills/{later}/s005.csv": "loaded"}
+    assert upkeep.verify(bench.warehouse) == []
+
+
+def test_a_fetch_counts_as_a_whole(tmp_path: Path) -> None:
+    """Which pages count is told by all of them: they aren't taken by name."""
+    dataset = snapshots()
+    bench = Bench(tmp_path, Datasets([dataset]))
+    with pytest.raises(WarehouseError, match="told by all of them"):
+        bench.warehouse.take(dataset, DAY, ["any"])
+
+
+# --- the order of rows
+
+
+def test_rows_of_several_shards_and_hours_have_one_order(tmp_path: Path) -> None:
+    """Whether they are loaded at once or one after the other, and although a segment landed again with others around it."""
+    at = datetime(DAY.year, DAY.month, DAY.day, 8)
+
+    def of_shard(shard: str, first: int, last: int, hours: int) -> tuple[str, bytes]:
+        values = [value(one).replace(b'"S', f'"S{shard}-'.encode()) for one in range(first, last + 1)]
+        return segment(first, last, shard=shard, hour=at + timedelta(hours=hours), values=values)
+
+    some = [
+        of_shard(shard, first, first + 4, number) for number, first in enumerate((0, 5, 10)) for shard in ("0", "1")
+    ]
+    # Positions that come earlier, in a later hour.
+    some += [of_shard("1", 20, 24, 3), of_shard("1", 15, 22, 4)]
+    contents = []
+    for name, groups in {
+        "at once": [some],
+        "one by one": [[one] for one in some],
+        "backwards": [[one] for one in reversed(some)],
+    }.items():
+        bench = Bench(tmp_path / name, STREAMED)
+        for group in groups:
+            for where, content in group:
+                bench.put(where, content)
+            bench.load("pos_sales")
+        bench.process("pos_sales")
+        (row,) = bench.warehouse.ledger.partitions("processed.pos_sales")
+        contents.append(row.content)
+        assert upkeep.verify(bench.warehouse) == []
+        assert len(bench.rows("processed.pos_sales")) == 40
+    assert len(set(contents)) == 1
