@@ -389,7 +389,7 @@ def main() -> None:
             assert other.stdout is not None
             other.stdout.readline()
         try:
-            rates = [2_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000] if chosen.highest else [chosen.rate]
+            rates = [5_000, 10_000, 15_000, 20_000, 25_000, 30_000] if chosen.highest else [chosen.rate]
             for rate in rates:
                 found = measure(place / str(rate), rate, chosen.seconds)
                 tell(rate, found)

@@ -303,8 +303,11 @@ def count_homes(
         raw: SQL of rows of raw, whose objects' keys are of *day*.
     """
     engine.execute(f"set TimeZone = {text(contract.time_zone)}")
+    event_time = contract.dataset.event_time
+    moments = [contract.dataset.column(event_time)] if contract.dataset.kind == "events" and event_time else []
+    values = contract.values(raw, moments) if moments else raw
     rows = engine.execute(
-        f"select _object, ({contract.home_day(day)})::varchar, count(*) from ({contract.values(raw)}) group by 1, 2"
+        f"select _object, ({contract.home_day(day)})::varchar, count(*) from ({values}) group by 1, 2"
     ).fetchall()
     counts: dict[str, dict[str, int]] = {}
     for key, home, count in rows:

@@ -12,7 +12,7 @@ it can't be cast).
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -223,14 +223,18 @@ class Contract:
 
     # --- values
 
-    def values(self, raw: str) -> str:
-        """The relation *raw* (SQL) with `text:` and `value:` columns beside the raw ones."""
-        texts = ", ".join(f"{self.text_of(column)} as {name('text:' + column.name)}" for column in self.dataset.columns)
-        values = ", ".join(
-            f"{self._value(column)} as {name('value:' + column.name)}" for column in self.dataset.columns
-        )
+    def values(self, raw: str, columns: Sequence[Column] | None = None) -> str:
+        """
+        The relation *raw* (SQL) with `text:` and `value:` columns beside the raw ones.
+
+        Args:
+            columns: of which; None: of all. To plan it takes as long as there are columns.
+        """
+        columns = self.dataset.columns if columns is None else columns
+        texts = ", ".join(f"{self.text_of(column)} as {name('text:' + column.name)}" for column in columns)
+        values = ", ".join(f"{self._value(column)} as {name('value:' + column.name)}" for column in columns)
         cast = f"select *, {values} from (select *, {texts} from ({raw}))"
-        moments = [name("value:" + column.name) for column in self.dataset.columns if column.type.sql == "TIMESTAMP"]
+        moments = [name("value:" + column.name) for column in columns if column.type.sql == "TIMESTAMP"]
         if not moments:
             return cast
         # DuckDB writes an expression into every condition that uses it, and computes it there again. What is volatile it
