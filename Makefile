@@ -111,7 +111,7 @@ bench: setup .servers/dlt/.locked ## measure the suite against DuckDB, Dagster a
 .PHONY: bench-sources
 bench-sources: setup ## measure streams, captures, extracts, changes, an API, polluted files and memory against baselines (half an hour)
 	@scripts/servers/kafka.sh && scripts/servers/kinesalite.sh && scripts/servers/postgres.sh && scripts/servers/mariadb.sh
-	@for one in replay kafka kinesis postgres mariadb extract changes adoption fetch pollock states live; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
+	@for one in replay kafka kinesis postgres mariadb extract changes adoption fetch pollock states small_loads live; do echo; echo "## $$one"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 	@echo; echo "## memory (all formats and 2 GB: benchmarks/memory.py, half an hour more)"; $(BIN)/python benchmarks/memory.py --megabytes 10 200
 
 .PHONY: screenshots
