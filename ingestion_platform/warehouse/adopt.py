@@ -92,14 +92,13 @@ class Adopter:
         return touched, rows
 
     def _adopt_day(self, day: date, run_id: str) -> tuple[set[str], int]:
-        needs = {
-            row: need
-            for row in self._ledger.current(self._dataset.name, day).values()
-            if (need := self._passages.need(row)).doing in ("note", "move")
-        }
+        # In one state: another run may put the files together just now.
+        with self._ledger.reading():
+            rows = self._ledger.current(self._dataset.name, day)
+            files = {file.file_id: file for file in self._ledger.files(self._dataset.raw, first=day, last=day)}
+        needs = {row: need for row in rows.values() if (need := self._passages.need(row)).doing in ("note", "move")}
         if not needs:
             return set(), 0
-        files = {file.file_id: file for file in self._ledger.files(self._dataset.raw, first=day, last=day)}
         unclear: set[str] = set()
         written: dict[int, StoredFile] = {}
         facts: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +14,19 @@ from ingestion_platform.dataset import Datasets
 from ingestion_platform.errors import WarehouseError
 from ingestion_platform.warehouse import load as load_room
 from ingestion_platform.warehouse import small_files, upkeep
+from ingestion_platform.warehouse.adopt import Adopter
 from ingestion_platform_tests.warehouse.building import DAY, HEADER, Bench, differences, line
+from ingestion_platform_tests.warehouse.drifting import AMOUNT, FORMATS, NOTE, RENAMED, TIP, only, sales
+from ingestion_platform_tests.warehouse.drifting import key as drifting_key
 from ingestion_platform_tests.warehouse.streaming import STREAMED, segment, value
+from ingestion_platform_tests.warehouse.test_adoption import (
+    WEEK,
+    assert_same,
+    declared_otherwise,
+    from_the_start,
+    records,
+    restate,
+)
 from ingestion_platform_tests.warehouse.test_api_pages import snapshots
 
 BROKEN = 'x,a,"never closed\n'
@@ -131,6 +143,37 @@ def test_large_files_and_those_of_another_declaration_stay(tmp_path: Path, monke
     put(bench, 10)
     bench.load()
     assert files(bench) == 1
+
+
+@pytest.mark.parametrize("moment", ["before its files are looked up", "before it commits"])
+def test_files_that_are_put_together_during_an_adoption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A process with the former declaration does it while another one moves their values: that one looks again."""
+    before, after = only(sales("jsonl", AMOUNT)), only(sales("jsonl", RENAMED, NOTE, TIP))
+    day, bench = WEEK[2], Bench(tmp_path / "one", before)
+    monkeypatch.setattr(small_files, "TOGETHER", 10**9)
+    for shop in "ab":
+        bench.put(drifting_key("jsonl", day, shop), FORMATS["jsonl"][1](records(day, shop)))
+        bench.load("sales", day)
+    restate(bench.warehouse)
+    warehouse = declared_otherwise(bench, after)
+    what, name = (warehouse.ledger, "files") if moment == "before its files are looked up" else (Adopter, "_commit")
+    original = getattr(what, name)
+    together: list[int] = []
+
+    def between(*given: Any, **more: Any) -> Any:
+        if not together:
+            with monkeypatch.context() as patch:
+                patch.setattr(small_files, "TOGETHER", 2)
+                together.append(bench.warehouse._small_files(before["sales"]).put_together(day, run_id=""))
+        return original(*given, **more)
+
+    monkeypatch.setattr(what, name, between)
+    restate(warehouse)
+    assert together == [2]
+    monkeypatch.undo()
+    assert_same(warehouse, from_the_start(tmp_path / "two", bench, after))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
