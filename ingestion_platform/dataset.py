@@ -1008,7 +1008,7 @@ class Datasets(Mapping[str, Dataset]):
         """Nothing else claims the keys of decisions and notes, and they don't age with what lands beside them."""
         for dataset in self._by_name.values():
             for template in dataset.source.keys:
-                own = claimed(template.root, template.match, dataset.name)
+                own = claimed(template)
                 if own is not None:
                     raise DeclarationError(
                         f"dataset {dataset.name!r}: its keys {template.text!r} may be those of notes that the platform keeps under {own}…",

@@ -1,11 +1,11 @@
 """
 Beginnings of keys under which the platform itself writes into the landing zone: no dataset may claim them.
 
-Belongs here: the beginnings, and keys as they are written there. Doesn't: what stands under them. Alerts are a dataset of their own
+Belongs here: the beginnings, and which templates may claim them. Doesn't: what stands under them. Alerts are a dataset of their own
 (`alert.py`).
 """
 
-from collections.abc import Callable
+from ingestion_platform.key_template import KeyTemplate
 
 DECISIONS = "decisions/"
 """What people decide about rows and senders (`decisions.py`)."""
@@ -22,24 +22,19 @@ RECEIPTS = "receipts/"
 
 OWN_ROOTS = (DECISIONS, FORGOTTEN, TOLD, DEAD_LETTERS, LIVE, RECEIPTS)
 
-_STAMPED = "20240229T000000000000Z-0123456789abcdef.json"
+_ENDING = ".json"
+"""Of every key of the platform's own."""
 
 
-def claimed(root: str, match: Callable[[str], object], dataset: str) -> str | None:
-    """
-    The beginning of the platform's own keys among which those of a declaration may be; None: they are apart.
-
-    Args:
-        root: the beginning that all of its keys share.
-        match: gives something of a key that is its.
-        dataset: its name.
-    """
-    examples = {
-        DECISIONS: f"{DECISIONS}discard/{dataset}/{_STAMPED}",
-        FORGOTTEN: f"{FORGOTTEN}20240229T000000000000Z-01234567/begun-1.json",
-        TOLD: f"{TOLD}sink/2024/02/29/{_STAMPED}",
-        DEAD_LETTERS: f"{DEAD_LETTERS}sink/2024/02/29/{_STAMPED}",
-        LIVE: f"{LIVE}2024/02/29/{_STAMPED}",
-        RECEIPTS: f"{RECEIPTS}{dataset}/2024/02/29/0123456789abcdef.json",
-    }
-    return next((own for own, key in examples.items() if root.startswith(own) or match(key) is not None), None)
+def claimed(template: KeyTemplate) -> str | None:
+    """The beginning of the platform's own keys among which those of a template may be; None: they are apart."""
+    first, *others = template.segments(None)
+    last = template.text.rpartition("}")[2]
+    # Under a beginning of the platform's own nothing else may land, whatever its end.
+    has_our_ending = isinstance(first, str) or last.endswith(_ENDING) or _ENDING.endswith(last)
+    for own in OWN_ROOTS:
+        name = own.rstrip("/")
+        is_ours = first == name if isinstance(first, str) else first.fullmatch(name) is not None
+        if others and is_ours and has_our_ending:
+            return own
+    return None

@@ -206,17 +206,28 @@ def test_no_dataset_lands_among_the_notes(root: str, rest: str) -> None:
     ("template", "own"),
     [
         ("{a}/{b}/{c}/%Y%m%dT{rest}", DECISIONS),
-        ("{a}/%Y%m%dT{stamp}/{name}.json", FORGOTTEN),
-        ("{a}/{b}/%Y/%m/%d/{stamp}Z-{digest}.json", TOLD),
+        ("f{a}/%Y%m%dT{stamp}/{name}.json", FORGOTTEN),
+        ("t{a}/{b}/%Y/%m/%d/{stamp}Z-{digest}.json", TOLD),
         ("dead{a}/{b}/%Y/%m/%d/{name}.json", DEAD_LETTERS),
-        ("{a}/%Y/%m/%d/{name}.json", LIVE),
-        ("r{a}/visits/%Y/%m/%d/{name}.json", RECEIPTS),
+        ("l{a}/%Y/%m/%d/{name}.json", LIVE),
+        ("r{a}/sales/%Y/%m/%d/{name}.json", RECEIPTS),
+        ("{kind}/{sub}/sales/%Y%m%d{rest}.json", DECISIONS),
+        ("{x}/%Y%m%d{id}/done.json", DECISIONS),
+        ("{kind}s/%Y/%m/%d/{name}n", DECISIONS),
     ],
 )
 def test_no_dataset_may_take_a_note_for_a_file(template: str, own: str) -> None:
     """Neither is one whose keys have no beginning of their own, where one of the platform's could be one of them."""
     with pytest.raises(DeclarationError, match=f"keeps under {own}"):
         Datasets([_dataset(template)])
+
+
+@pytest.mark.parametrize(
+    "template", ["{region}/%Y/%m/%d/{shop}.csv", "s{region}/%Y/%m/%d/{shop}.json", "%Y/%m/%d/{shop}.json"]
+)
+def test_keys_that_can_be_no_notes_need_no_beginning_of_their_own(template: str) -> None:
+    """By their first name or by their end."""
+    Datasets([_dataset(template)])
 
 
 def test_decisions_do_not_age_with_what_lands_beside_them() -> None:

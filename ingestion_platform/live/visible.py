@@ -63,6 +63,7 @@ class VisibleAlerts:
         dataset = warehouse.datasets[ALERTS]
         published = time.monotonic()
         is_published = True
+        known: set[date] = set()
         try:
             while True:
                 with self._news:
@@ -73,14 +74,20 @@ class VisibleAlerts:
                 for day, keys in sorted(landed.items()):
                     began = time.monotonic()
                     try:
-                        warehouse.take(dataset, day, keys)
+                        if day in known:
+                            warehouse.take(dataset, day, keys)
+                        else:
+                            # What another worker has left, too.
+                            warehouse.load(dataset, day)
                         warehouse.process(dataset, day)
+                        known.add(day)
                         is_published = False
                         if self._on_visible is not None:
                             self._on_visible(day, began)
                     except IngestionError as error:
                         # They have landed: the sensor makes rows of them, too.
                         log.warning("alerts of %s aren't rows yet: %s", day, error)
+                        known.discard(day)
                         if error.can_retry and not is_closed:
                             self._again(day, keys)
                 if not is_published and (time.monotonic() - published >= PUBLISHED_SECONDS) and not is_closed:

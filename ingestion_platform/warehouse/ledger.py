@@ -316,10 +316,7 @@ class Ledger(LedgerFile):
         touched: set[str] = set()
         pending: set[str] = set()
         with self.writing() as connection:
-            for key, before in found.items():
-                rows = self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, key)
-                if (rows[0] if rows else None) != before:
-                    raise Conflict(key)
+            found = {key: self._as_found(connection, dataset, key, before) for key, before in found.items()}
             for row in decided:
                 if row.content is not None and row.state == "loaded":
                     for other in self._objects(
@@ -419,22 +416,22 @@ class Ledger(LedgerFile):
         """
         touched: set[str] = set()
         with self.writing() as connection:
-            for before in found:
-                if self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, before.key) != [
-                    before
-                ]:
-                    raise Conflict(before.key)
+            standing = [self._as_found(connection, dataset, before.key, before) for before in found]
             moved = {
                 former: self._put_file(connection, f"raw.{dataset}", day.isoformat(), "rows", file, run_id)
                 for former, file in files.items()
             }
             homes: set[tuple[int, str]] = set()
-            for before, row in zip(found, adopted, strict=True):
+            for planned, before, row in zip(found, standing, adopted, strict=True):
+                assert before is not None, "it is as it was found"
                 if before.state == "loaded":
                     touched |= self._weigh(connection, before, -1)
-                if row.file_id is None and before.file_id is not None:
+                row = replace(row, quarantine_file_id=before.quarantine_file_id)
+                if row.file_id is None and planned.file_id is not None:
                     connection.execute("insert or ignore into exclusions values (?, ?)", (before.file_id, row.key))
-                    row = replace(row, file_id=moved[before.file_id])
+                    row = replace(row, file_id=moved[planned.file_id])
+                else:
+                    row = replace(row, file_id=before.file_id)
                 if row.file_id is not None:
                     homes |= {(row.file_id, home) for home in row.days}
                 self._put_object(connection, row)
@@ -442,6 +439,24 @@ class Ledger(LedgerFile):
             connection.executemany("insert or ignore into file_days values (?, ?)", sorted(homes))
             self._drop_files_without_rows(connection, dataset)
         return touched
+
+    def _as_found(
+        self, connection: sqlite3.Connection, dataset: str, key: str, before: ObjectRow | None
+    ) -> ObjectRow | None:
+        """
+        An object's current row, where its rows stand by now, if it is what was found.
+
+        Raises:
+            Conflict: it is another one.
+        """
+        rows = self._objects(connection, "dataset = ? and key = ? and is_current = 1", dataset, key)
+        now_there = rows[0] if rows else None
+        if now_there is not None and before is not None:
+            # Rows that were put together with others are the same rows.
+            before = replace(before, file_id=now_there.file_id, quarantine_file_id=now_there.quarantine_file_id)
+        if now_there != before:
+            raise Conflict(key)
+        return now_there
 
     def _withdraw(self, connection: sqlite3.Connection, row: ObjectRow) -> set[str]:
         """Take an object's rows out of the tables."""
@@ -784,11 +799,13 @@ class Ledger(LedgerFile):
     def reading_pace(self, dataset: str) -> tuple[int, float]:
         """Bytes of objects that loads of the past have read, and in how many seconds, as far as their entries tell."""
         with self.reading() as connection:
-            # The moments of a load's entries are those at which each object had been read: of n there are n - 1 spans.
+            # The moments of a load's entries are those at which each object had been read. A run loads a day once; what came by
+            # hand, or by a worker, is of the same load when it came within a second.
             found = connection.execute(
-                "select sum(bytes), sum(seconds * objects / (objects - 1.0)) from (select count(*) as objects, sum(size_bytes) as bytes,"
-                " (julianday(max(decided_at)) - julianday(min(decided_at))) * 86400 as seconds from objects"
-                " where dataset = ? and is_current = 1 and file_id is not null group by file_id having count(*) > 1)",
+                "select sum(size_bytes), sum(seconds) from (select size_bytes, run_id, (julianday(decided_at)"
+                " - lag(julianday(decided_at)) over (partition by day, run_id order by decided_at, key)) * 86400 as seconds"
+                " from objects where dataset = ? and is_current = 1 and file_id is not null)"
+                " where seconds <= case when run_id = '' then 1 else 60 end",
                 (dataset,),
             ).fetchone()
         return int(found[0] or 0), float(found[1] or 0)

@@ -26,6 +26,7 @@ from ingestion_platform.warehouse.contract import Contract
 from ingestion_platform.warehouse.engine import connect, name, text
 
 _INCOMING = "incoming"
+_SALT = "salt_of_hashes"
 _MOST_DAYS = 8
 """Days whose statement is kept."""
 
@@ -130,8 +131,8 @@ class LiveRows:
         # A thread more has more to wait for than to do in a few thousand rows.
         self._engine = connect(threads=1)
         self._engine.execute(f"set TimeZone = {text(contract.time_zone)}")
-        # A parameter: what asks for a variable is planned anew each time.
-        self._given = f"(salt := {text(salt or '')})" if contract.needs_salt else ""
+        # A table: what asks for a variable is planned anew each time, and what stands in a statement is quoted where one fails.
+        self._engine.execute(f"create table {_SALT} as select $salt::varchar as salt", {"salt": salt or ""})
         self._references: dict[str, str] = {}
         self._planned: dict[date, str] = {}
         self._incoming: _Incoming | None = None
@@ -161,6 +162,9 @@ class LiveRows:
             rows: as `RunningRecords.rows` gives them.
             landed_on: the day whose segments they will be in.
             versions: of each record, by `_row`: where it stands in its stream.
+
+        Raises:
+            DeclarationError: the condition of a rule fails on an event.
         """
         incoming = self._incoming
         if incoming is None or not incoming.rows.schema.equals(rows.schema):
@@ -171,7 +175,13 @@ class LiveRows:
         incoming.rows = rows
         try:
             # Row by row it costs half of what a table does, which is planned twice.
-            found = self._engine.execute(f"execute {planned}{self._given}").fetchall()
+            found = self._engine.execute(f"execute {planned}").fetchall()
+        except duckdb.Error as error:
+            # What follows the first line is the statement.
+            raise DeclarationError(
+                f"rules on dataset {self.dataset.name!r} fail on an event: {str(error).partition(chr(10))[0]}",
+                "a condition must take whatever the contract lets through: try_cast(…) instead of a cast",
+            ) from None
         finally:
             incoming.rows = rows.slice(0, 0)
         if not found:
@@ -208,7 +218,7 @@ class LiveRows:
         ]
         broken = " or ".join(f"coalesce({rule.broken}, false)" for rule in rules) or "false"
         shown = ", ".join(
-            f"cast({contract.shown(column, '$salt::varchar')} as {kind}) as {name(column.name)}"
+            f"cast({contract.shown(column, f'(select salt from {_SALT})')} as {kind}) as {name(column.name)}"
             for column, (_, kind) in zip(self.dataset.columns, contract.processed_columns, strict=False)
         )
         raw = f"select *, '' as _object, {day} as _day from {_INCOMING}"

@@ -398,8 +398,10 @@ class Loader:
         _, touched, _ = self._load_until_settled(
             day, False, run_id, Only(keys=frozenset(keys)), looks_at=keys if len(keys) <= MOST_NAMED else None
         )
-        for other in self._pending_days():
-            touched |= self._load_until_settled(other, False, run_id, EVERYTHING)[1]
+        while pending := self._pending_days():
+            for other in pending:
+                waiting = Only(keys=self._ledger.pending_keys(self._dataset.name, other))
+                touched |= self._load_until_settled(other, False, run_id, waiting)[1]
         return {date.fromisoformat(home) for home in touched}
 
     def _pending_days(self) -> list[date]:
@@ -441,7 +443,9 @@ class Loader:
         # What is known is asked before what has landed: an object that changes in between is news then.
         listed, replaced = self._listed(day, looks_at)
         if not self._look_up_dialect():
-            self._record_dialect(sorted(listed, key=self._claim_order))
+            # Which one is recorded mustn't depend on what was named first.
+            all_there = listed if looks_at is None else self._listed(day)[0]
+            self._record_dialect(sorted(all_there, key=self._claim_order))
         self._places.note({landed.key: landed.place for landed in (*listed, *(one for one, _ in replaced))})
         # What was asked for from an archive is read when it is there, whatever it was wanted for.
         waits = self._places.waits(self._dataset.name, day)
@@ -544,7 +548,7 @@ class Loader:
         if looks_at is None:
             return self._ledger.current(self._dataset.name, day)
         rows = [self._ledger.current_object(self._dataset.name, key) for key in looks_at]
-        return {row.key: row for row in rows if row is not None}
+        return {row.key: row for row in rows if row is not None and row.day == day.isoformat()}
 
     def _in_order(self, todo: Sequence[LandedObject]) -> tuple[list[LandedObject], bool]:
         """Objects in the order in which they claim a content or positions; and whether that is the order of rows in raw."""

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 TOGETHER = 8
 """Files of about the same number of rows that are put together."""
+MOST_TOGETHER = 64
+"""Files that are put together at a time, where a day has more."""
 SMALL_BYTES = 4 * 1024**2
 """A larger file is read as fast as its rows are: it stays."""
 
@@ -101,8 +103,11 @@ class SmallFiles:
             if file.size_bytes <= SMALL_BYTES:
                 by_size.setdefault(int(math.log(max(file.rows, 1), TOGETHER)), []).append(file)
         for _, group in sorted(by_size.items()):
-            # A file of another declaration waits until its values are moved.
-            if len(group) >= TOGETHER and all(self._is_as_declared(file, kind.schema) for file in group):
+            if len(group) < TOGETHER:
+                continue
+            # What has other columns than are declared stays as it is.
+            group = [file for file in group if self._is_as_declared(file, kind.schema)][:MOST_TOGETHER]
+            if len(group) >= TOGETHER:
                 yield group
 
     def _is_as_declared(self, file: FileRow, schema: pa.Schema) -> bool:

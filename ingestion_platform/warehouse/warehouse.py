@@ -238,7 +238,7 @@ class Warehouse:
             touched, _ = self._adopter(dataset).adopt(day, day, run_id=run_id)
             loaded = self._loader(dataset).load(day, reload=reload, only=only, run_id=run_id, progress=progress)
             if loaded.new_keys:
-                self._small_files(dataset).put_together(day, run_id=run_id)
+                self._put_together(dataset, day, run_id)
             others = {date.fromisoformat(home) for home in touched}
             return replace(loaded, touched_days=tuple(sorted({*loaded.touched_days, *others}))) if others else loaded
 
@@ -262,8 +262,16 @@ class Warehouse:
             if dataset.name not in self._taken_in:
                 self.take_in(dataset)
             touched = self._loader(dataset).take(day, keys, run_id=run_id)
-            self._small_files(dataset).put_together(day, run_id=run_id)
+            self._put_together(dataset, day, run_id)
             return touched
+
+    def _put_together(self, dataset: Dataset, day: date, run_id: str) -> None:
+        """Put a day's small files together. What has been loaded is loaded, whatever comes of that."""
+        try:
+            self._small_files(dataset).put_together(day, run_id=run_id)
+        except (WarehouseError, OSError, duckdb.Error) as error:
+            # A damaged file is told by whoever reads it, and a full disk by whoever writes next.
+            log.warning("%s %s: its small files stay as they are: %s", dataset.raw, day, error)
 
     def take_in(self, dataset: Dataset) -> None:
         """

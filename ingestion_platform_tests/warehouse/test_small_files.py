@@ -1,6 +1,7 @@
 """Many small loads of one day: few files, the same rows; and objects that are loaded by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,7 @@ from ingestion_platform_tests.warehouse.test_adoption import (
 )
 from ingestion_platform_tests.warehouse.test_api_pages import snapshots
 
-BROKEN = 'x,a,"never closed\n'
+BROKEN = "x,a,b,c,d,e,f,g\n"
 
 
 def files(bench: Bench, role: str = "rows", day: date = DAY) -> int:
@@ -145,6 +146,93 @@ def test_large_files_and_those_of_another_declaration_stay(tmp_path: Path, monke
     assert files(bench) == 1
 
 
+def test_a_reload_beside_a_worker_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were put together with others meanwhile are the same rows: it isn't begun anew for them."""
+    bench = Bench(tmp_path)
+    monkeypatch.setattr(small_files, "TOGETHER", 10**9)
+    for number in range(8):
+        put(bench, number, line(f"L{number}", f"s{number:03}"), BROKEN)
+        bench.load()
+    monkeypatch.setattr(small_files, "TOGETHER", 8)
+    other, commits = bench.open(), []
+    commit = bench.warehouse.ledger.commit_load
+
+    def after_another(*given: Any, **more: Any) -> Any:
+        commits.append(other._small_files(bench.datasets["tills"]).put_together(DAY, run_id=""))
+        return commit(*given, **more)
+
+    monkeypatch.setattr(bench.warehouse.ledger, "commit_load", after_another)
+    assert len(bench.load(reload=True).new_keys) == 8
+    assert commits == [16]
+    assert len(bench.rows("raw.tills")) == 8
+    assert upkeep.verify(bench.warehouse) == []
+
+
+def test_a_damaged_file_fails_no_load_of_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The load is committed by then; the damage is logged, and told by whoever reads the file."""
+    bench = Bench(tmp_path)
+    for number in range(7):
+        put(bench, number)
+        bench.load()
+    file = bench.warehouse.ledger.files("raw.tills")[3]
+    bench.warehouse.store.absolute(file.path).write_bytes(b"spoiled")
+    bench.warehouse.close()
+    bench.warehouse = bench.open()
+    put(bench, 7)
+    assert bench.load().new_keys == (key(7),)
+    assert "its small files stay as they are" in caplog.text
+    assert len(upkeep.verify(bench.warehouse)) == 1
+
+
+def test_files_of_another_declaration_hold_up_no_others(tmp_path: Path) -> None:
+    """Those that lack a column for good stay beside those that have it, and these are put together."""
+    bench = Bench(tmp_path, only(sales("jsonl", AMOUNT)))
+    day = WEEK[2]
+
+    def load(number: int) -> None:
+        shop = f"s{number:03}"
+        record = [{"id": shop, "at": f"{day} 10:00:00", "amount": "1.00"}]
+        bench.put(drifting_key("jsonl", day, shop), FORMATS["jsonl"][1](record))
+        bench.load("sales", day)
+        bench.process("sales", day)
+
+    for number in range(5):
+        load(number)
+    bench = Bench(tmp_path, only(sales("jsonl", AMOUNT, TIP)))
+    for number in range(5, 40):
+        load(number)
+    assert len(bench.warehouse.ledger.files("raw.sales", first=day, last=day)) < 5 + 3 * small_files.TOGETHER
+    assert len(bench.rows("raw.sales")) == 40
+    assert upkeep.verify(bench.warehouse) == []
+
+
+def test_the_pace_of_loads_is_not_that_of_the_days_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was put together has objects of many loads, an hour apart."""
+    bench = Bench(tmp_path)
+    moment = [datetime(2024, 10, 1, 8)]
+    monkeypatch.setattr(load_room, "now", lambda: moment[0].isoformat(timespec="microseconds") + "+00:00")
+    row_of = load_room.Loader.row_of
+
+    def later(*given: Any, **more: Any) -> Any:
+        moment[0] += timedelta(milliseconds=10)
+        return row_of(*given, **more)
+
+    monkeypatch.setattr(load_room.Loader, "row_of", later)
+    for number in range(16):
+        put(bench, 2 * number)
+        put(bench, 2 * number + 1)
+        bench.load()
+        moment[0] += timedelta(hours=1)
+    assert files(bench) < 16
+    read, seconds = bench.warehouse.ledger.reading_pace("tills")
+    assert read > 16 * len(HEADER)
+    assert seconds == pytest.approx(0.16, abs=0.02)
+
+
 @pytest.mark.parametrize("moment", ["before its files are looked up", "before it commits"])
 def test_files_that_are_put_together_during_an_adoption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -176,7 +264,7 @@ def test_files_that_are_put_together_during_an_adoption(
     assert_same(warehouse, from_the_start(tmp_path / "two", bench, after))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans(), st.booleans()), min_size=4, max_size=24),
     st.sampled_from([2, 3]),
@@ -252,6 +340,39 @@ def test_an_object_that_says_what_another_has_said_is_a_double_by_name_too(tmp_p
     bench.warehouse.take(tills, DAY, [key(5)])
     assert bench.states(day=later) == {f"tills/{later}/s005.csv": "loaded"}
     assert upkeep.verify(bench.warehouse) == []
+
+
+def test_what_waits_for_another_is_settled_by_name_too(tmp_path: Path) -> None:
+    """A twin of a twin: when the one that stood for both says something else, the next stands for the last."""
+    bench, tills = Bench(tmp_path), Bench(tmp_path).datasets["tills"]
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    for day in days:
+        bench.put(f"tills/{day}/a.csv", HEADER + line("A", "a"))
+        bench.load(day=day)
+    assert [bench.states(day=day)[f"tills/{day}/a.csv"] for day in days] == ["loaded", "duplicate", "duplicate"]
+    for number, day in enumerate(days[:2]):
+        bench.put(f"tills/{day}/a.csv", HEADER + line(f"B{number}", "a"))
+    bench.put(f"tills/{days[2]}/news.csv", HEADER + line("N", "a"))
+    bench.warehouse.take(tills, days[0], [f"tills/{days[0]}/a.csv"])
+    assert [bench.states(day=day)[f"tills/{day}/a.csv"] for day in days] == ["loaded"] * 3
+    # What nobody waited for stays news.
+    assert f"tills/{days[2]}/news.csv" not in bench.states(day=days[2])
+    assert upkeep.verify(bench.warehouse) == []
+
+
+def test_a_key_of_another_day_is_left_alone(tmp_path: Path) -> None:
+    """Whatever that day's object waits for, it isn't missing."""
+    bench, tills = Bench(tmp_path), Bench(tmp_path).datasets["tills"]
+    put(bench, 1)
+    bench.load()
+    assert bench.warehouse.take(tills, DAY + timedelta(days=1), [key(1)]) == set()
+    ledger = bench.warehouse.ledger
+    with ledger.writing() as connection:
+        row = ledger.current_object("tills", key(1))
+        assert row is not None
+        ledger._put_object(connection, replace(row, state="pending"))
+    bench.warehouse.take(tills, DAY - timedelta(days=1), [key(1)])
+    assert bench.states()[key(1)] == "loaded"
 
 
 def test_a_fetch_counts_as_a_whole(tmp_path: Path) -> None:
