@@ -131,8 +131,8 @@ class LiveRows:
         # A thread more has more to wait for than to do in a few thousand rows.
         self._engine = connect(threads=1)
         self._engine.execute(f"set TimeZone = {text(contract.time_zone)}")
-        # A table: what asks for a variable is planned anew each time, and what stands in a statement is quoted where one fails.
-        self._engine.execute(f"create table {_SALT} as select $salt::varchar as salt", {"salt": salt or ""})
+        # A macro: what asks for a variable or a table takes longer each time, and what stands in a statement is quoted where one fails.
+        self._engine.execute(f"create macro {_SALT}() as {text(salt or '')}")
         self._references: dict[str, str] = {}
         self._planned: dict[date, str] = {}
         self._incoming: _Incoming | None = None
@@ -218,7 +218,7 @@ class LiveRows:
         ]
         broken = " or ".join(f"coalesce({rule.broken}, false)" for rule in rules) or "false"
         shown = ", ".join(
-            f"cast({contract.shown(column, f'(select salt from {_SALT})')} as {kind}) as {name(column.name)}"
+            f"cast({contract.shown(column, f'{_SALT}()')} as {kind}) as {name(column.name)}"
             for column, (_, kind) in zip(self.dataset.columns, contract.processed_columns, strict=False)
         )
         raw = f"select *, '' as _object, {day} as _day from {_INCOMING}"
