@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
@@ -37,7 +38,7 @@ from ingestion_platform.datasets.alerts import alerts
 from ingestion_platform.formats.segments import DENSE_ENVELOPE, write_segment
 from ingestion_platform.landing import open_landing
 from ingestion_platform.live.engine import LiveRules, Standing, collect_less_often
-from ingestion_platform.live.visible import VisibleAlerts
+from ingestion_platform.live.visible_process import VisibleProcess
 from ingestion_platform.rules import Rule, Rules
 from ingestion_platform.rules.kinds import Jumps, LastsLonger, Signs, TooMany
 from ingestion_platform.settings import Settings
@@ -247,6 +248,12 @@ def hook() -> Iterator[Sink]:
         server.shutdown()
 
 
+def open_warehouse(settings: Settings) -> Warehouse:
+    """One of the deployment, in whichever process."""
+    sql_tables = load_sql_tables(DATASETS, zone=ZONE, folder=settings.warehouse.parent / "sql", rules=twenty_rules())
+    return Warehouse(settings, open_landing(settings.landing), DATASETS, sql_tables)
+
+
 @dataclass(frozen=True)
 class Measured:
     """Seconds from event to alert, sorted; and how the engine stood."""
@@ -267,7 +274,6 @@ def measure(folder: Path, rate: int, seconds: float) -> Measured:
     )  # fmt: skip
     (folder / "landing").mkdir(parents=True)
     zone, rules = open_landing(settings.landing), twenty_rules()
-    sql_tables = load_sql_tables(DATASETS, zone=ZONE, folder=folder / "sql", rules=rules)
     source, landed_at, visible_at, keys_of = Paced(rate, seconds), {}, {}, {}
 
     def is_landed(told: Sequence[Alert]) -> None:
@@ -282,17 +288,15 @@ def measure(folder: Path, rate: int, seconds: float) -> Measured:
         for key in [key for key, at in list(landed_at.items()) if at <= since and key not in visible_at]:
             visible_at[key] = now
 
-    def open_warehouse() -> Warehouse:
-        return Warehouse(settings, zone, DATASETS, sql_tables)
-
-    visible = VisibleAlerts(open_warehouse, is_visible)
+    opened = partial(open_warehouse, settings)
+    visible = VisibleProcess(opened, is_visible)
     engine = LiveRules(
         rules,
         DATASETS,
         [SHOP],
         zone=zone,
         settings=settings,
-        open_warehouse=open_warehouse,
+        open_warehouse=opened,
         on_landed=[is_landed],
         on_objects=visible.landed,
     )

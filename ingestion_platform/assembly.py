@@ -6,7 +6,7 @@ before it is asked for.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from zoneinfo import ZoneInfo
 
 import ingestion_platform.datasets
@@ -86,6 +86,6 @@ def open_live(
         streams,
         zone=open_landing(*settings.landing_places),
         settings=settings,
-        open_warehouse=lambda: open_warehouse(settings),
+        open_warehouse=partial(open_warehouse, settings),
         offer=offer,
     )

@@ -12,7 +12,7 @@ from ingestion_platform.alert import Alert
 from ingestion_platform.dataset import Datasets
 from ingestion_platform.landing import LandingZone
 from ingestion_platform.live.engine import LiveRules, collect_less_often
-from ingestion_platform.live.visible import VisibleAlerts
+from ingestion_platform.live.visible_process import VisibleProcess
 from ingestion_platform.rules.rule import Rules
 from ingestion_platform.settings import Settings
 from ingestion_platform.stream import Stream
@@ -33,7 +33,7 @@ class LiveWorker:
         streams: those that are followed.
         zone: the landing zone.
         settings: of the deployment.
-        open_warehouse: opens one.
+        open_warehouse: opens one; goes to another process, so it can be pickled.
         offer: takes alerts that have landed, to tell them.
     """
 
@@ -48,7 +48,7 @@ class LiveWorker:
         open_warehouse: Callable[[], Warehouse],
         offer: Callable[[Sequence[Alert]], None] | None = None,
     ) -> None:
-        self._visible = VisibleAlerts(open_warehouse)
+        self._visible = VisibleProcess(open_warehouse)
         told: list[Callable[[Sequence[Alert]], None]] = [offer] if offer is not None else []
         self.rules = LiveRules(
             rules,
