@@ -303,8 +303,9 @@ def count_homes(
     """
     engine.execute(f"set TimeZone = {text(contract.time_zone)}")
     event_time = contract.dataset.event_time
-    moments = [contract.dataset.column(event_time)] if contract.dataset.kind == "events" and event_time else []
-    values = contract.values(raw, moments) if moments else raw
+    values = raw
+    if event_time is not None and contract.has_late_rows(day):
+        values = contract.values(raw, [contract.dataset.column(event_time)])
     rows = engine.execute(
         f"select _object, ({contract.home_day(day)})::varchar, count(*) from ({values}) group by 1, 2"
     ).fetchall()

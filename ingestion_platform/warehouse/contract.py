@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -154,6 +155,7 @@ class Contract:
     def _shown_type(column: Column) -> str:
         return "VARCHAR" if column.pii is not None else column.type.sql
 
+    @cached_property
     def digest(self) -> str:
         """Changes whenever the same raw rows would be processed otherwise. Docs, owners and thresholds don't count."""
         columns = [
@@ -330,6 +332,10 @@ class Contract:
 
     # --- days
 
+    def has_late_rows(self, landed_on: date) -> bool:
+        """Whether rows whose object's key is of a day may belong to another one."""
+        return self.dataset.kind == "events" and self._earliest(landed_on) < landed_on
+
     def home_day(self, landed_on: date) -> str:
         """
         SQL of the processed day that a row belongs to, for rows whose object's key is of *landed_on*.
@@ -337,7 +343,7 @@ class Contract:
         The business day of the event time when that is allowed; otherwise the key's own day, where the row is quarantined.
         """
         own = f"date '{landed_on.isoformat()}'"
-        if self.dataset.kind != "events":
+        if not self.has_late_rows(landed_on):
             return own
         event = name(f"value:{self.dataset.event_time}")
         cases = " ".join(

@@ -81,7 +81,7 @@ def check_rules(rules: Rules, datasets: Datasets, known: Mapping[str, Mapping[st
 
 def digest(rules: Rules, datasets: Datasets, zone: ZoneInfo) -> str:
     """Changes whenever the same rows would deserve other alerts."""
-    said = [rule.digest for rule in rules.values()] + [Contract(datasets[one], zone).digest() for one in rules.datasets]
+    said = [rule.digest for rule in rules.values()] + [Contract(datasets[one], zone).digest for one in rules.datasets]
     return hashlib.sha256(repr(sorted(said)).encode()).hexdigest()
 
 

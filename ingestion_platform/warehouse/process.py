@@ -89,7 +89,7 @@ class Processor:
         self._store = store
         self._engine = engine
         self._salt = pii_salt
-        self._digest = contract.digest()
+        self._digest = contract.digest
         changes = contract.dataset.changes
         self._order = LANDING_ORDER
         if changes is not None:
