@@ -39,6 +39,11 @@ class VisibleAlerts:
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="alerts-visible", daemon=True)
 
+    @property
+    def is_working(self) -> bool:
+        """Whether what is told is done: an error that nobody foresaw ends it."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()

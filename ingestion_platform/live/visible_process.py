@@ -10,6 +10,7 @@ it hadn't done is done then.
 import logging
 import multiprocessing
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 60.0
 """Between two starts of one that dies again and again."""
+LOOK_SECONDS = 1.0
+"""How often each of the two looks whether the other one is there."""
 MOST_DAYS = 7
 """Days that are looked at again by one that is started anew."""
 
@@ -108,7 +111,7 @@ class VisibleProcess:
             while True:
                 with self._news:
                     while not self._waiting and not self._is_closed:
-                        if not self._news.wait(1.0) and not process.is_alive():
+                        if not self._news.wait(LOOK_SECONDS) and not process.is_alive():
                             return False
                     waiting, self._waiting = self._waiting, []
                     is_over = self._is_closed and not waiting
@@ -146,6 +149,13 @@ def _work(connection: Connection, open_warehouse: Callable[[], Warehouse]) -> No
     visible = VisibleAlerts(open_warehouse, on_visible)
     visible.start()
     with suppress(EOFError, OSError):
-        while (objects := connection.recv()) is not None:
-            visible.landed(objects)
+        while visible.is_working:
+            if connection.poll(LOOK_SECONDS):
+                objects = connection.recv()
+                if objects is None:
+                    break
+                visible.landed(objects)
+    if not visible.is_working:
+        # The next one begins anew, and whoever started this one says so.
+        sys.exit(1)
     visible.close()

@@ -1,8 +1,8 @@
 """
 DuckDB as the engine: connections in memory, and the SQL text that every module here needs.
 
-Belongs here: opening connections (nowhere else but `catalog.py`, which writes the file that people open), quoting. Doesn't: what
-is computed.
+Belongs here: opening connections (nowhere else but `catalog.py`, which writes the file that people open), quoting, in which order
+and with which options rows are written. Doesn't: what is computed.
 
 No connection ever opens a file that another process could want: DuckDB reads and writes Parquet, and holds no lock.
 """
@@ -54,8 +54,10 @@ COPY_OPTIONS = (
 PUBLISHED_OPTIONS = "(format parquet, compression zstd, row_group_size 122880)"
 """Any reader of Parquet takes the first version of its pages."""
 
-LANDING_ORDER = "order by _landed_on, length(_object), _object, _row"
-"""The order in which a load that finds everything there writes rows, and a file of raw has them (see `ObjectRow.order`)."""
+OBJECT_ORDER = "length(_object), _object, _row"
+"""The order in which a load that finds everything there writes a day's rows, and a file of raw has them (see `ObjectRow.order`)."""
+LANDING_ORDER = f"order by _landed_on, {OBJECT_ORDER}"
+"""The same, of rows that landed on several days."""
 
 
 def name(identifier: str) -> str:

@@ -467,7 +467,7 @@ class _Told:
 
     def _set_aside(self, ledger: Ledger, dataset: str, day: date, partition: PartitionRow | None) -> str:
         """SQL of a day's quarantine: rows that broke a rule, and records that couldn't be read."""
-        files = ledger.raw_input(dataset, day)[1]
+        files = ledger.raw_input(dataset, day, has_objects=False)[1]
         if partition is not None and partition.quarantine_file_id is not None:
             files = [*files, *ledger.quarantine_files([partition])]
         return relation(self._shadow.store, files, QUARANTINE_COLUMNS)

@@ -151,9 +151,9 @@ class Processor:
             # In one state: what is computed is what the digest is of.
             with self._ledger.reading():
                 # An API's day holds the groups of one fetch, and together they are its snapshot.
-                is_replaced = self._dataset.kind == "snapshots" and not isinstance(self._dataset.source, WholeFetches)
+                can_replace = self._dataset.kind == "snapshots" and not isinstance(self._dataset.source, WholeFetches)
                 files, unread, objects, (digest, rows_raw, rows_unread) = self._ledger.raw_input(
-                    self._dataset.name, day, has_objects=is_replaced
+                    self._dataset.name, day, has_objects=can_replace
                 )
                 inputs = self.inputs(day, digest)
                 made_of = self.made_of(day, digest)

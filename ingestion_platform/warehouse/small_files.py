@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion_platform.warehouse.contract import QUARANTINE_COLUMNS, Contract
-from ingestion_platform.warehouse.engine import relation
+from ingestion_platform.warehouse.engine import OBJECT_ORDER, relation
 from ingestion_platform.warehouse.files import FileStore, StoredFile
 from ingestion_platform.warehouse.ledger import Conflict, Ledger
 from ingestion_platform.warehouse.ledger_rows import FileRow
@@ -137,7 +137,7 @@ def put_in_order(
         written: where they go.
         schema: of it.
     """
-    ordered = engine.sql(f"select * from ({rows}) order by length(_object), _object, _row")
+    ordered = engine.sql(f"select * from ({rows}) order by {OBJECT_ORDER}")
     reader: Any = ordered.to_arrow_reader(ROW_GROUP_ROWS)
     for batch in reader:
         written.add(pa.Table.from_batches([batch]).cast(schema))

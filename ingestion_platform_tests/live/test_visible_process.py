@@ -34,6 +34,11 @@ def failing(_: Path) -> Warehouse:
     os._exit(9)
 
 
+def raising(_: Path) -> Warehouse:
+    """An error that nobody foresaw."""
+    raise RuntimeError("nobody foresaw this")
+
+
 def until(holds: Callable[[], object]) -> None:
     """Wait until something holds."""
     end = time.monotonic() + WITHIN_SECONDS
@@ -44,7 +49,7 @@ def until(holds: Callable[[], object]) -> None:
 
 def is_there(pid: int) -> bool:
     """Whether a process lives."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
@@ -107,9 +112,12 @@ def test_one_that_dies_is_started_again_and_misses_nothing(
     until(lambda: rows(tmp_path) == expected)
 
 
-def test_one_that_always_dies_holds_nobody_up(tmp_path: Path, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """They have landed: the sensor makes rows of them. It is said each time."""
-    visible = VisibleProcess(partial(failing, tmp_path))
+@pytest.mark.parametrize("open_warehouse", [failing, raising])
+def test_one_that_always_dies_holds_nobody_up(
+    tmp_path: Path, shop: Shop, caplog: pytest.LogCaptureFixture, open_warehouse: Callable[[Path], Warehouse]
+) -> None:
+    """They have landed: the sensor makes rows of them. It is said each time, also where only a thread of it has ended."""
+    visible = VisibleProcess(partial(open_warehouse, tmp_path))
     visible.start()
     visible.landed(put(shop, 1))
     until(lambda: caplog.text.count("has died") >= 2)
