@@ -1012,7 +1012,7 @@ class Datasets(Mapping[str, Dataset]):
                 if own is not None:
                     raise DeclarationError(
                         f"dataset {dataset.name!r}: its keys {template.text!r} may be those of notes that the platform keeps under {own}…",
-                        f"let its files land elsewhere: {', '.join(OWN_ROOTS)} are taken",
+                        f"begin them with a name of their own, as in '{dataset.name}/…': {', '.join(OWN_ROOTS)} are taken",
                     )
         for root, lifecycle in self.roots.items():
             own = next((own for own in OWN_ROOTS if own.startswith(root)), None)
